@@ -1,0 +1,337 @@
+//! Names and identifiers, each a type of its own, so that a service's name cannot be passed for a
+//! cluster's. Parsed once at the edge; `Display` gives back the form AWS prints.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a name or identifier was refused. The text names the kind and quotes the offender.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {kind} {given:?}: {expected}")]
+pub struct IdError {
+    /// What was being parsed, in words: "cluster name", "task id".
+    pub kind: &'static str,
+    /// The text that was given, cut to 300 characters.
+    pub given: String,
+    /// What would have been accepted.
+    pub expected: &'static str,
+}
+
+impl IdError {
+    pub(crate) fn new(kind: &'static str, given: &str, expected: &'static str) -> Self {
+        Self { kind, given: given.chars().take(300).collect(), expected }
+    }
+}
+
+/// Serde through `Display` and `FromStr`: an id is a string in the store.
+macro_rules! serde_as_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
+macro_rules! name {
+    ($(#[$meta:meta])* $name:ident, $kind:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let valid = (1..=255).contains(&text.len())
+                    && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+                if valid {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(IdError::new(
+                        $kind,
+                        text,
+                        "up to 255 letters (uppercase and lowercase), numbers, underscores, and hyphens are allowed",
+                    ))
+                }
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        serde_as_text!($name);
+    };
+}
+
+name!(
+    /// A cluster's name, unique in its region.
+    ClusterName,
+    "cluster name"
+);
+name!(
+    /// A service's name, unique in its cluster among services that are not INACTIVE.
+    ServiceName,
+    "service name"
+);
+name!(
+    /// A task definition's family.
+    Family,
+    "family"
+);
+name!(
+    /// A container's name, unique in its task definition.
+    ContainerName,
+    "container name"
+);
+
+impl ClusterName {
+    /// `default`, the cluster that every request without a cluster means and that always exists.
+    #[must_use]
+    pub fn default_cluster() -> Self {
+        Self("default".into())
+    }
+}
+
+/// A region's name, such as `us-east-1`: 1 to 64 lowercase letters, digits and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Region(Arc<str>);
+
+impl Region {
+    /// The region as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Region {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let valid = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError::new("region", text, "1 to 64 lowercase letters, digits and hyphens are allowed"))
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+serde_as_text!(Region);
+
+macro_rules! hex_id {
+    ($(#[$meta:meta])* $name:ident, $kind:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let error = || IdError::new($kind, text, "32 lowercase hexadecimal digits are expected");
+                let valid = text.len() == 32
+                    && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+                if !valid {
+                    return Err(error());
+                }
+                u128::from_str_radix(text, 16).map(Self).map_err(|_| error())
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+        serde_as_text!($name);
+    };
+}
+
+hex_id!(
+    /// A task's id: the last part of its ARN, unique everywhere.
+    TaskId,
+    "task id"
+);
+hex_id!(
+    /// A node's id: the last part of a container instance's ARN.
+    NodeId,
+    "container instance id"
+);
+
+macro_rules! uuid_id {
+    ($(#[$meta:meta])* $name:ident, $kind:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let error = || IdError::new($kind, text, "a UUID with dashes is expected");
+                let dashed = text.len() == 36 && [8, 13, 18, 23].iter().all(|&i| text.as_bytes()[i] == b'-');
+                if !dashed || text.bytes().filter(|&byte| byte == b'-').count() != 4 || text.contains('+') {
+                    return Err(error());
+                }
+                u128::from_str_radix(&text.replace('-', ""), 16).map(Self).map_err(|_| error())
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let id = self.0;
+                write!(
+                    f,
+                    "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+                    id >> 96,
+                    (id >> 80) & 0xffff,
+                    (id >> 64) & 0xffff,
+                    (id >> 48) & 0xffff,
+                    id & 0xffff_ffff_ffff
+                )
+            }
+        }
+        serde_as_text!($name);
+    };
+}
+
+uuid_id!(
+    /// A container's id: the last part of its ARN.
+    ContainerId,
+    "container id"
+);
+uuid_id!(
+    /// The id of a service event.
+    EventId,
+    "event id"
+);
+
+/// A deployment's id. Printed as `ecs-svc/` and 19 digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeploymentId(u64);
+
+impl DeploymentId {
+    const MIN: u64 = 1_000_000_000_000_000_000;
+
+    /// Folds any 64 random bits into the range of 19-digit numbers.
+    #[must_use]
+    pub fn from_random(bits: u64) -> Self {
+        Self(Self::MIN + bits % (8 * Self::MIN))
+    }
+}
+
+impl FromStr for DeploymentId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.strip_prefix("ecs-svc/")
+            .filter(|digits| digits.len() == 19 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| IdError::new("deployment id", text, "ecs-svc/ and 19 digits are expected"))
+    }
+}
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ecs-svc/{:019}", self.0)
+    }
+}
+serde_as_text!(DeploymentId);
+
+/// A cluster, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId {
+    /// The region it belongs to.
+    pub region: Region,
+    /// Its name there.
+    pub name: ClusterName,
+}
+
+/// A service, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceId {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its name there.
+    pub name: ServiceName,
+}
+
+/// A task definition family, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FamilyId {
+    /// The region it belongs to.
+    pub region: Region,
+    /// Its name there.
+    pub family: Family,
+}
+
+/// One immutable task definition. Prints as `family:revision`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskDefinitionId {
+    /// The region it belongs to.
+    pub region: Region,
+    /// Its family.
+    pub family: Family,
+    /// Its number in the family, from 1.
+    pub revision: u32,
+}
+
+impl fmt::Display for TaskDefinitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.family, self.revision)
+    }
+}
+
+/// The key a task is stored under: by cluster first, so that a cluster's tasks are one range.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its id.
+    pub id: TaskId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_plain() {
+        assert!("web-app_2".parse::<ServiceName>().is_ok());
+        for bad in ["", "a b", "a/b", "é", &"x".repeat(256)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_print_as_aws_prints_them() {
+        let id: TaskId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        assert_eq!(id.to_string(), "0123456789abcdef0123456789abcdef");
+        assert!("0123456789ABCDEF0123456789ABCDEF".parse::<TaskId>().is_err());
+        let id: ContainerId = "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap();
+        assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+        for bits in [0, 1, u64::MAX] {
+            let id = DeploymentId::from_random(bits);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The nouns of Coracle: identifiers, ARNs, life-cycle states, limits and the records the store keeps.
+//!
+//! Everything here is plain data. The room knows no clock, no randomness, no network and no disk, and
+//! it does not know the wire: AWS's JSON and XML shapes live in `coracle-protocol`, converted by hand.
+//! The serde form of the records is what the store keeps, so a field that is added later carries
+//! `#[serde(default)]`, and a field is never renamed.
+//!
+//! Start reading at [`state`]: it lists every record there is.
+
+pub mod arn;
+pub mod cluster;
+pub mod ids;
+pub mod node;
+pub mod observation;
+pub mod service;
+pub mod state;
+pub mod tags;
+pub mod task;
+pub mod task_definition;
+pub mod time;
+pub mod token;
+
+pub use arn::{AccountId, Arn, ArnError, Resource};
+pub use cluster::{Cluster, ClusterStatus};
+pub use ids::{
+    ClusterId, ClusterName, ContainerId, ContainerName, DeploymentId, EventId, Family, FamilyId, IdError,
+    NodeId, Region, ServiceId, ServiceName, TaskDefinitionId, TaskId, TaskKey,
+};
+pub use node::{Assigned, AssignedTask, Node};
+pub use observation::{ContainerObservation, TaskObservation};
+pub use service::{
+    CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentStatus, LaunchBackoff, RolloutState,
+    SchedulingStrategy, Service, ServiceEvent, ServiceStatus,
+};
+pub use state::{Change, Changes, Key, Record, State, Versioned};
+pub use tags::{TagError, Tags};
+pub use task::{
+    Container, ContainerOverride, ContainerStatus, DesiredStatus, HealthStatus, LastStatus, LaunchType,
+    PropagateTags, StopCode, Task, TaskGroup, TaskOverride, TaskStop,
+};
+pub use task_definition::{
+    Compatibility, ContainerDefinition, Dependency, DependencyCondition, FamilyRecord, HealthCheck, JsonMap,
+    LogConfiguration, MountPoint, NetworkMode, PortMapping, TaskDefinition, TaskDefinitionStatus, Volume,
+};
+pub use time::Timestamp;
+pub use token::{TokenId, TokenRecord};

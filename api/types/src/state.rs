@@ -1,0 +1,203 @@
+//! The whole state of the control plane at one revision, and changes to it.
+//!
+//! A [`State`] is an immutable snapshot: cloning it shares everything, so a reader holds one for as
+//! long as it likes while writers go on. Each record carries the revision that last wrote it, which
+//! is what compare-and-swap compares.
+
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Cluster;
+use crate::ids::{ClusterId, FamilyId, NodeId, ServiceId, TaskDefinitionId, TaskKey};
+use crate::node::Node;
+use crate::service::Service;
+use crate::task::Task;
+use crate::task_definition::{FamilyRecord, TaskDefinition};
+use crate::token::{TokenId, TokenRecord};
+
+/// A record and the revision that last wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Versioned<T> {
+    /// The record.
+    pub value: Arc<T>,
+    /// The revision that wrote it.
+    pub revision: u64,
+}
+
+/// An ordered, persistent map from ids to records.
+pub type Table<K, V> = RedBlackTreeMapSync<K, Versioned<V>>;
+
+/// Declares the tables once: the state, the key and record enums, and everything that goes over all
+/// of them.
+macro_rules! tables {
+    ($($(#[$meta:meta])* $field:ident: $variant:ident($key:ty => $value:ty) by $key_of:expr;)*) => {
+        /// Everything the control plane knows, at one revision.
+        #[derive(Clone, Debug, Default)]
+        pub struct State {
+            /// The number of the last committed transaction; 0 is empty.
+            pub revision: u64,
+            $($(#[$meta])* pub $field: Table<$key, $value>,)*
+        }
+
+        /// The id of a record of any kind.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Key { $($(#[$meta])* $variant($key),)* }
+
+        /// A record of any kind.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum Record { $($(#[$meta])* $variant(Arc<$value>),)* }
+
+        impl Record {
+            /// The id it is stored under.
+            #[must_use]
+            pub fn key(&self) -> Key {
+                match self { $(Self::$variant(value) => {
+                    let key_of: fn(&$value) -> $key = $key_of;
+                    Key::$variant(key_of(value))
+                })* }
+            }
+        }
+
+        $(impl From<$value> for Record {
+            fn from(value: $value) -> Self { Self::$variant(Arc::new(value)) }
+        })*
+
+        impl State {
+            /// The revision that last wrote the record under `key`; None if there is none.
+            #[must_use]
+            pub fn revision_of(&self, key: &Key) -> Option<u64> {
+                match key { $(Key::$variant(key) => self.$field.get(key).map(|found| found.revision),)* }
+            }
+
+            /// Applies one change as of `revision`. Does not touch the state's own revision.
+            pub fn apply(&mut self, change: &Change, revision: u64) {
+                match change {
+                    $(Change::Put(Record::$variant(value)) => {
+                        let key_of: fn(&$value) -> $key = $key_of;
+                        self.$field.insert_mut(key_of(value), Versioned { value: Arc::clone(value), revision });
+                    })*
+                    $(Change::Delete(Key::$variant(key)) => { self.$field.remove_mut(key); })*
+                }
+            }
+
+            /// Every record with its revision, table by table.
+            pub fn records(&self) -> impl Iterator<Item = (Record, u64)> + '_ {
+                let all = std::iter::empty();
+                $(let all = all.chain(
+                    self.$field.values().map(|found| (Record::$variant(Arc::clone(&found.value)), found.revision)),
+                );)*
+                all
+            }
+        }
+    };
+}
+
+tables! {
+    /// Clusters.
+    clusters: Cluster(ClusterId => Cluster) by |cluster| cluster.id.clone();
+    /// Families of task definitions.
+    families: Family(FamilyId => FamilyRecord) by |family| family.id.clone();
+    /// Task definitions.
+    task_definitions: TaskDefinition(TaskDefinitionId => TaskDefinition) by |definition| definition.id.clone();
+    /// Services.
+    services: Service(ServiceId => Service) by |service| service.id.clone();
+    /// Tasks.
+    tasks: Task(TaskKey => Task) by |task| task.key();
+    /// Nodes.
+    nodes: Node(NodeId => Node) by |node| node.id;
+    /// Client tokens.
+    tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
+}
+
+/// One change to the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// Writes a record, new or not.
+    Put(Record),
+    /// Takes a record away, if it is there.
+    Delete(Key),
+}
+
+impl Change {
+    /// The id of the record it changes.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
+/// Changes that are made together or not at all.
+///
+/// They are made only if every record they change, and every one in `guards`, is still as it was in
+/// the state they were computed from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// What to change, in order.
+    pub changes: Vec<Change>,
+    /// Records (or absences) that were relied on without being changed.
+    pub guards: Vec<Key>,
+}
+
+impl Changes {
+    /// No changes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record to write.
+    pub fn put(&mut self, record: impl Into<Record>) {
+        self.changes.push(Change::Put(record.into()));
+    }
+
+    /// Adds a record to take away.
+    pub fn delete(&mut self, key: Key) {
+        self.changes.push(Change::Delete(key));
+    }
+
+    /// Adds a record that must not have changed.
+    pub fn guard(&mut self, key: Key) {
+        self.guards.push(key);
+    }
+
+    /// Whether there is nothing to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The first record that is no longer in `current` as it was in `base`.
+    #[must_use]
+    pub fn conflict(&self, base: &State, current: &State) -> Option<Key> {
+        if base.revision == current.revision {
+            return None;
+        }
+        let changed = self.changes.iter().map(Change::key);
+        changed
+            .chain(self.guards.iter().cloned())
+            .find(|key| base.revision_of(key) != current.revision_of(key))
+    }
+}
+
+impl State {
+    /// The tasks of one cluster, in the order of their ids.
+    pub fn tasks_in<'a>(&'a self, cluster: &ClusterId) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
+        let first = TaskKey { cluster: cluster.clone(), id: crate::ids::TaskId(0) };
+        let last = TaskKey { cluster: cluster.clone(), id: crate::ids::TaskId(u128::MAX) };
+        self.tasks.range(first..=last).map(|(_, found)| &found.value)
+    }
+
+    /// The services of one cluster, in the order of their names.
+    pub fn services_in<'a>(
+        &'a self,
+        cluster: &ClusterId,
+    ) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
+        let cluster = cluster.clone();
+        self.services.values().map(|found| &found.value).filter(move |service| service.id.cluster == cluster)
+    }
+}

@@ -1,0 +1,236 @@
+//! The answers the router gives itself: what was wrong, and what to do, in one line.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::address::AddressError;
+use crate::headers::ERROR_HEADER;
+use crate::table::{RouteError, Routes, ServiceName};
+use crate::target::CallError;
+
+/// Bytes of a target's reason that are shown.
+const MAX_REASON: usize = 512;
+
+/// Services named in the answer to a request for one that is not there.
+const MAX_LISTED: usize = 20;
+
+/// When to come back after an answer that only time can mend.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// An answer of the router's own.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    /// For programs: the value of `x-coracle-error`.
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    services: Option<Vec<String>>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self { status, code, message, retry_after: None, services: None }
+    }
+
+    pub(crate) fn uri_too_long(max: usize) -> Self {
+        let message = format!("the request's URI is longer than {max} bytes; send long values in the body");
+        Self::new(StatusCode::URI_TOO_LONG, "uri_too_long", message)
+    }
+
+    pub(crate) fn connect() -> Self {
+        let message = "CONNECT is not supported: this is not a forward proxy; send the request itself";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "connect_not_supported", message.to_owned())
+    }
+
+    pub(crate) fn upgrade() -> Self {
+        let message =
+            "protocol upgrades such as WebSocket are not supported; send the request without Upgrade";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", message.to_owned())
+    }
+
+    pub(crate) fn many_hosts() -> Self {
+        let message = "the request has more than one Host header; send one";
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message.to_owned())
+    }
+
+    pub(crate) fn no_host() -> Self {
+        let message = format!("the request has no Host header; {HOW_TO_ADDRESS}");
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message)
+    }
+
+    pub(crate) fn bad_host(why: &str) -> Self {
+        let message = format!("the request's host can't be read: {why}; {HOW_TO_ADDRESS}");
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message)
+    }
+
+    pub(crate) fn bad_service_header(why: &str) -> Self {
+        let message = format!("the X-Coracle-Service header can't be read: {why}; {HOW_TO_ADDRESS}");
+        Self::new(StatusCode::BAD_REQUEST, "bad_service_header", message)
+    }
+
+    pub(crate) fn of_host(error: AddressError, host: &str, routes: &Routes) -> Self {
+        match error {
+            AddressError::Malformed(why) => Self::bad_host(why),
+            AddressError::NoService => Self::unknown(&format!("the host {host:?} names no service"), routes),
+        }
+    }
+
+    pub(crate) fn of_route(error: RouteError, cluster: &str, service: &str, routes: &Routes) -> Self {
+        match error {
+            RouteError::Unknown => {
+                Self::unknown(&format!("there is no service {service:?} in cluster {cluster:?}"), routes)
+            }
+            RouteError::Ambiguous(mut choices) => {
+                choices.truncate(MAX_LISTED);
+                let message = format!(
+                    "{cluster}/{service} could mean several services: {}; \
+                     name one in the header X-Coracle-Service",
+                    choices.join(", "),
+                );
+                let refusal = Self::new(StatusCode::BAD_REQUEST, "ambiguous_service", message);
+                Self { services: Some(choices), ..refusal }
+            }
+        }
+    }
+
+    fn unknown(what: &str, routes: &Routes) -> Self {
+        let (services, beyond) = routes.list(MAX_LISTED);
+        let listed = match (services.is_empty(), beyond) {
+            (true, _) => "there are no services yet".to_owned(),
+            (false, 0) => format!("services here: {}", services.join(", ")),
+            (false, beyond) => format!("services here: {}, and {beyond} more", services.join(", ")),
+        };
+        let message = format!("{what}; {HOW_TO_ADDRESS}; {listed}");
+        let refusal = Self::new(StatusCode::NOT_FOUND, "unknown_service", message);
+        Self { services: Some(services), ..refusal }
+    }
+
+    pub(crate) fn no_ready_target(name: &ServiceName, why: &str) -> Self {
+        let message = format!(
+            "service {}/{} has no ready target: {}; try again in a moment",
+            name.cluster,
+            name.service,
+            printable(why),
+        );
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_ready_target", message);
+        Self { retry_after: Some(RETRY_SOON), ..refusal }
+    }
+
+    pub(crate) fn bad_response(what: &str) -> Self {
+        let message = format!("the target's response can't be forwarded: {what}");
+        Self::new(StatusCode::BAD_GATEWAY, "bad_response", message)
+    }
+
+    /// What a target's error means to the client.
+    pub(crate) fn of_call(error: &CallError) -> Self {
+        let (status, code, what, reason, retry_after) = match error {
+            // The handler tries another target; this is for completeness, and still true.
+            CallError::NotStarted(_) => {
+                let (status, reason) = (StatusCode::SERVICE_UNAVAILABLE, "it is draining");
+                (status, "no_ready_target", "the target takes no more requests", reason, Some(RETRY_SOON))
+            }
+            CallError::Unavailable { reason, retry_after } => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                (status, "target_unavailable", "the target is busy", reason.as_str(), Some(*retry_after))
+            }
+            CallError::Failed { reason } => {
+                (StatusCode::BAD_GATEWAY, "target_failed", "the target failed", reason.as_str(), None)
+            }
+            CallError::TimedOut { reason } => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                (status, "target_timed_out", "the target took too long", reason.as_str(), None)
+            }
+            CallError::BadRequest { reason } => {
+                (StatusCode::BAD_REQUEST, "bad_request", "the request is invalid", reason.as_str(), None)
+            }
+        };
+        let refusal = Self::new(status, code, format!("{what}: {}", printable(reason)));
+        Self { retry_after, ..refusal }
+    }
+
+    pub(crate) fn into_response(self, as_json: bool) -> Response<Bytes> {
+        let (content_type, body) = if as_json {
+            let mut body = serde_json::json!({ "error": self.code, "message": self.message });
+            if let Some(services) = self.services {
+                body["services"] = services.into();
+            }
+            ("application/json", format!("{body}\n"))
+        } else {
+            ("text/plain; charset=utf-8", format!("{}\n", self.message))
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code));
+        if let Some(after) = self.retry_after {
+            // Whole seconds, rounded up: coming back early would only be refused again.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+const HOW_TO_ADDRESS: &str = "address a service as http://<service>.<cluster>.localhost/ or with the header \
+                              X-Coracle-Service: <cluster>/<service>";
+
+/// A reason on one line, of bounded length.
+fn printable(reason: &str) -> String {
+    let mut line = String::with_capacity(reason.len().min(MAX_REASON));
+    for character in reason.trim().chars() {
+        if line.len() + character.len_utf8() > MAX_REASON {
+            line.push('…');
+            break;
+        }
+        line.push(if character.is_control() { ' ' } else { character });
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_error_has_its_status() {
+        let reason = || "why\nso".to_owned();
+        let not_started = CallError::NotStarted(http::Request::default());
+        let retry_after = Duration::from_millis(1500);
+        for (error, status, code, retry) in [
+            (not_started, 503, "no_ready_target", Some("1")),
+            (CallError::Unavailable { reason: reason(), retry_after }, 503, "target_unavailable", Some("2")),
+            (CallError::Failed { reason: reason() }, 502, "target_failed", None),
+            (CallError::TimedOut { reason: reason() }, 504, "target_timed_out", None),
+            (CallError::BadRequest { reason: reason() }, 400, "bad_request", None),
+        ] {
+            let response = Refusal::of_call(&error).into_response(false);
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["x-coracle-error"], code);
+            let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap());
+            assert_eq!(retry_after, retry);
+            let body = std::str::from_utf8(response.body()).unwrap();
+            assert_eq!(body.lines().count(), 1, "{body}");
+            assert!(code == "no_ready_target" || body.contains("why so"), "{body}");
+        }
+    }
+
+    #[test]
+    fn json_is_escaped() {
+        let response = Refusal::bad_host("a \"quote\"").into_response(true);
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["error"], "bad_host");
+        assert!(body["message"].as_str().unwrap().contains("a \"quote\""));
+    }
+
+    #[test]
+    fn reasons_are_bounded() {
+        let long = "é".repeat(2000);
+        let shown = printable(&long);
+        assert!(shown.len() <= MAX_REASON + '…'.len_utf8() && shown.ends_with('…'));
+    }
+}

@@ -1,0 +1,181 @@
+//! Bodies on their way through. They are streamed, never collected; what is added is accounting.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+
+use crate::connection::Connection;
+use crate::handler::InFlight;
+use crate::target::{BoxError, RequestBody, ResponseBody};
+
+/// A request's body as the target sees it. Requests without one, nearly all, cost no allocation: a box
+/// of a type without size allocates nothing.
+pub(crate) fn request_body(body: Incoming, connection: &Arc<Connection>) -> RequestBody {
+    if body.is_end_stream() {
+        RequestBody::new(Empty::new().map_err(|never| match never {}))
+    } else {
+        connection.body_opened();
+        RequestBody::new(FromClient { body, connection: Arc::clone(connection) })
+    }
+}
+
+/// Tells the connection when the target waits for the client, so that a client that sends nothing more
+/// can be found out.
+struct FromClient {
+    body: Incoming,
+    connection: Arc<Connection>,
+}
+
+impl Body for FromClient {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.body.is_end_stream() {
+            // All of the announced length is here. hyper does not say that the body has ended when its
+            // response had ended before, until the connection is used again.
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.connection.waits_for_body(polled.is_pending());
+        polled.map_err(BoxError::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for FromClient {
+    fn drop(&mut self) {
+        self.connection.body_closed();
+    }
+}
+
+/// A response's body as the client gets it. It keeps the request in flight until it has ended, failed or
+/// been dropped.
+pub(crate) struct Answer {
+    content: Content,
+    /// Bytes still to come, where the response's head has claimed a length.
+    left: Option<u64>,
+    in_flight: Option<InFlight>,
+}
+
+enum Content {
+    Target(ResponseBody),
+    /// The router's own words, or none.
+    Text(Option<Bytes>),
+    /// The body has failed, and the client has not been told yet.
+    Failed(Option<BoxError>),
+}
+
+/// A guest's body that is not as long as its response's head has claimed.
+#[derive(Debug, thiserror::Error)]
+#[error("the response's body is {0} than its Content-Length")]
+struct WrongLength(&'static str);
+
+impl Answer {
+    /// Streams a target's body; `claimed` is its length as the head tells it, if it does.
+    pub(crate) fn from_target(body: ResponseBody, claimed: Option<u64>, in_flight: InFlight) -> Self {
+        Self { content: Content::Target(body), left: claimed, in_flight: Some(in_flight) }
+    }
+
+    pub(crate) fn text(text: Bytes, in_flight: InFlight) -> Self {
+        Self { content: Content::Text(Some(text)), left: None, in_flight: Some(in_flight) }
+    }
+
+    pub(crate) fn empty(in_flight: InFlight) -> Self {
+        Self { content: Content::Text(None), left: None, in_flight: Some(in_flight) }
+    }
+
+    /// Ends the request: nothing more comes of its target.
+    fn end(&mut self) {
+        self.content = Content::Text(None);
+        self.in_flight = None;
+    }
+
+    /// Holds a frame, or the end, against the length the head has claimed.
+    fn check(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), WrongLength> {
+        let Some(left) = &mut self.left else { return Ok(()) };
+        match frame {
+            Some(frame) => {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                *left = left.checked_sub(len).ok_or(WrongLength("longer"))?;
+                Ok(())
+            }
+            None if *left > 0 => Err(WrongLength("shorter")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = match &mut self.content {
+            Content::Target(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Content::Text(text) => {
+                let text = text.take();
+                if text.is_none() {
+                    self.end();
+                }
+                return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
+            }
+            Content::Failed(error) => return Poll::Ready(error.take().map(Err)),
+        };
+        let failed = match polled {
+            Some(Ok(frame)) => match self.check(Some(&frame)) {
+                Ok(()) => return Poll::Ready(Some(Ok(frame))),
+                Err(error) => error.into(),
+            },
+            None => match self.check(None) {
+                Ok(()) => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Err(error) => error.into(),
+            },
+            Some(Err(error)) => error,
+        };
+        // hyper gives up a connection whose body fails with all that it has not written yet. It writes
+        // when a body has to be waited for, so the error comes at the next poll: the client then has the
+        // head, and what there was of the body.
+        self.end();
+        self.content = Content::Failed(Some(failed));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Target(body) => body.is_end_stream() && self.left.is_none_or(|left| left == 0),
+            Content::Text(text) => text.is_none(),
+            Content::Failed(error) => error.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Target(body) => body.size_hint(),
+            Content::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Content::Failed(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One request: where it goes, what happens when that fails, and what the client gets.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::address::{AddressError, SERVICE_HEADER, parse_header, parse_host};
+use crate::answer::Refusal;
+use crate::body::{Answer, request_body};
+use crate::connection::Connection;
+use crate::headers::{Scan, TASK_HEADER, clean_response};
+use crate::metrics::CLIENT_CLOSED;
+use crate::router::Shared;
+use crate::table::{Route, Routes, Service};
+use crate::target::{CallError, ResponseBody, Slot};
+
+/// Answers one request. An error is an answer too, so this has none.
+pub(crate) async fn handle(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let scan = Scan::request(request.headers());
+    let (service, routed) = route(&connection.router, &mut request, scan);
+    let mut in_flight = InFlight::new(Arc::clone(&connection), service);
+    let mut next = match routed {
+        Ok(target) => target,
+        Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
+    };
+
+    let is_head = request.method() == Method::HEAD;
+    connection.forwarded.apply(request.headers_mut(), scan);
+    let mut request = request.map(|body| request_body(body, &connection));
+    let router = &connection.router;
+    let mut tried = Vec::new();
+    let mut deadline = None;
+    loop {
+        let slot = match next {
+            Some(slot) => slot,
+            None => {
+                let deadline =
+                    *deadline.get_or_insert_with(|| tokio::time::Instant::now() + router.config.empty_wait);
+                // Boxed, as it is rare: its state would otherwise be part of every request's.
+                let name = &in_flight.service.name;
+                match Box::pin(router.wait_for_target(name, &tried, deadline)).await {
+                    Ok(slot) => slot,
+                    Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
+                }
+            }
+        };
+        match in_flight.enter(slot).call(request).await {
+            Ok(response) => return Ok(in_flight.respond(response, is_head, scan)),
+            Err(CallError::NotStarted(returned)) => {
+                request = returned;
+                tried.extend(in_flight.leave());
+                if tried.len() >= router.config.max_attempts {
+                    let refusal = router.no_ready_target(&in_flight.service.name);
+                    return Ok(in_flight.refuse(refusal, scan));
+                }
+                next = router.pick(&in_flight.service.name, &tried);
+            }
+            Err(error) => return Ok(in_flight.refuse(Refusal::of_call(&error), scan)),
+        }
+    }
+}
+
+/// Finds the service and, if it has one, a target. The service is the stand-in where there is none.
+fn route(
+    router: &Shared,
+    request: &mut Request<Incoming>,
+    scan: Scan,
+) -> (Arc<Service>, Result<Option<Arc<Slot>>, Refusal>) {
+    let routes = router.routes.load();
+    match check(router, request, scan).and_then(|()| find(&routes, request, scan)) {
+        Ok(route) => (Arc::clone(&route.service), Ok(route.pick(&[]).map(Arc::clone))),
+        Err(refusal) => (Arc::clone(&router.unknown), Err(refusal)),
+    }
+}
+
+/// Refuses what the router doesn't serve, and brings the URI into origin form.
+fn check(router: &Shared, request: &mut Request<Incoming>, scan: Scan) -> Result<(), Refusal> {
+    if request.method() == Method::CONNECT {
+        return Err(Refusal::connect());
+    }
+    if scan.upgrades {
+        return Err(Refusal::upgrade());
+    }
+    let uri = request.uri();
+    if uri.path_and_query().map_or(0, |path| path.as_str().len()) > router.config.max_uri_bytes {
+        return Err(Refusal::uri_too_long(router.config.max_uri_bytes));
+    }
+    if scan.hosts > 1 {
+        return Err(Refusal::many_hosts());
+    }
+    if let Some(authority) = uri.authority() {
+        // The absolute form: its authority stands above the header, and becomes it.
+        let host = HeaderValue::from_str(authority.as_str())
+            .map_err(|_| Refusal::bad_host("it has a character no host name has"))?;
+        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(())
+}
+
+fn find<'a>(routes: &'a Routes, request: &Request<Incoming>, scan: Scan) -> Result<&'a Route, Refusal> {
+    if scan.service_headers > 0 {
+        if scan.service_headers > 1 {
+            return Err(Refusal::bad_service_header("there is more than one"));
+        }
+        let value = request.headers().get(SERVICE_HEADER).and_then(|value| value.to_str().ok());
+        let address = value.map_or(Err(AddressError::Malformed("it is not ASCII")), parse_header);
+        let address = address.map_err(|error| match error {
+            AddressError::Malformed(why) => Refusal::bad_service_header(why),
+            AddressError::NoService => Refusal::bad_service_header("it names no service"),
+        })?;
+        return routes
+            .resolve(&address)
+            .map_err(|error| Refusal::of_route(error, address.cluster, address.service, routes));
+    }
+    let Some(host) = request.headers().get(header::HOST) else {
+        return routes.default_service().ok_or_else(Refusal::no_host);
+    };
+    let host = host.to_str().map_err(|_| Refusal::bad_host("it is not ASCII"))?;
+    match parse_host(host) {
+        Ok(address) => routes
+            .resolve(&address)
+            .map_err(|error| Refusal::of_route(error, address.cluster, address.service, routes)),
+        Err(error @ AddressError::NoService) => {
+            routes.default_service().ok_or_else(|| Refusal::of_host(error, host, routes))
+        }
+        Err(error) => Err(Refusal::of_host(error, host, routes)),
+    }
+}
+
+/// A request from its head to the end of its response. Whichever way it ends, dropping this counts it.
+pub(crate) struct InFlight {
+    connection: Arc<Connection>,
+    service: Arc<Service>,
+    slot: Option<Arc<Slot>>,
+    started: Instant,
+    is_answered: bool,
+}
+
+impl InFlight {
+    fn new(connection: Arc<Connection>, service: Arc<Service>) -> Self {
+        connection.request_started();
+        service.metrics.in_flight.inc();
+        Self { connection, service, slot: None, started: Instant::now(), is_answered: false }
+    }
+
+    /// Counts the request against a target.
+    fn enter(&mut self, slot: Arc<Slot>) -> &Slot {
+        slot.enter();
+        self.slot.insert(slot)
+    }
+
+    /// Takes the request off the target again.
+    fn leave(&mut self) -> Option<Arc<Slot>> {
+        self.slot.take().inspect(|slot| slot.leave())
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.is_answered = true;
+        self.service.metrics.answered(status.as_u16());
+    }
+
+    fn refuse(mut self, refusal: Refusal, scan: Scan) -> Response<Answer> {
+        let slot = self.leave();
+        let mut response = refusal.into_response(scan.accepts_json);
+        self.answered(response.status());
+        if let Some(slot) = slot {
+            response.headers_mut().insert(TASK_HEADER, slot.label());
+        }
+        response.map(|text| Answer::text(text, self))
+    }
+
+    /// Makes a target's response fit to be sent. It comes from a guest: anything may be in it.
+    fn respond(mut self, response: Response<ResponseBody>, is_head: bool, scan: Scan) -> Response<Answer> {
+        let (mut head, body) = response.into_parts();
+        if head.status.is_informational() {
+            let what = format!("{} is not a final status", head.status.as_u16());
+            return self.refuse(Refusal::bad_response(&what), scan);
+        }
+        let Ok(claimed) = clean_response(&mut head.headers) else {
+            let what = "its Content-Length is not one number";
+            return self.refuse(Refusal::bad_response(what), scan);
+        };
+        let has_no_body = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !has_no_body
+            && let (Some(claimed), Some(actual)) = (claimed, body.size_hint().exact())
+            && claimed != actual
+        {
+            let what = format!("its Content-Length is {claimed}, its body {actual} bytes long");
+            return self.refuse(Refusal::bad_response(&what), scan);
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        if let Some(slot) = &self.slot {
+            head.headers.insert(TASK_HEADER, slot.label());
+        }
+        head.version = Version::HTTP_11;
+        self.answered(head.status);
+        let answer = if has_no_body { Answer::empty(self) } else { Answer::from_target(body, claimed, self) };
+        Response::from_parts(head, answer)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.leave();
+        if !self.is_answered {
+            self.service.metrics.answered(CLIENT_CLOSED);
+        }
+        self.service.metrics.in_flight.dec();
+        self.service.metrics.ended(self.started.elapsed());
+        self.connection.request_ended();
+    }
+}

@@ -1,0 +1,47 @@
+//! The HTTP front door: request in, target out.
+//!
+//! A [`Router`] accepts HTTP/1.1 connections, finds the service a request is for, picks the target of
+//! that service with the fewest requests in flight, and calls it. A target is anything that implements
+//! [`Target`]: in the binary it is a task's container, called in process without a socket. Which targets
+//! a service has is told by whoever owns that knowledge, with [`Router::publish`].
+//!
+//! # The life of a request
+//!
+//! 1. `serve`: the connection is accepted, or waits in the kernel's backlog while the router is full.
+//! 2. `connection`: hyper reads the head, within a time limit and a size limit.
+//! 3. `headers`: one pass over the headers finds what matters; shapes that are refused end here.
+//! 4. `address`, `table`: the routing header, else the host, is looked up in the current [`RoutingTable`].
+//! 5. `balance`: the target with the fewest requests in flight is chosen.
+//! 6. `handler`: hop-by-hop headers are taken off, `X-Forwarded-*` put on, and the target is called. A
+//!    target that says it is draining hands the request back, and another is tried; when none is left,
+//!    the request waits a bounded time for a newer table.
+//! 7. `body`: the response streams to the client. The target's in-flight count is held until the body
+//!    has ended or was dropped, whichever way that happens.
+//!
+//! # What is deliberately absent
+//!
+//! The router knows no tasks, components or control plane; it has no health checks (only ready targets
+//! are published) and never retries a request of which a target has seen anything. Nothing here takes a
+//! lock while a request is served: the table is one immutable snapshot, swapped whole.
+
+mod address;
+mod answer;
+mod balance;
+mod body;
+mod config;
+mod connection;
+mod handler;
+mod headers;
+mod metrics;
+mod router;
+mod serve;
+mod table;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use config::RouterConfig;
+pub use router::{Router, RouterError};
+pub use serve::Drained;
+pub use table::{RoutingTable, ServiceName};
+pub use target::{BoxError, CallError, RequestBody, ResponseBody, Slot, Target};

@@ -1,0 +1,169 @@
+//! What the router counts. Labels are those of services in the table, so their number is bounded by what
+//! was deployed; all other requests count as `_unknown`. Handles are looked up when a table is published
+//! and kept with the service: serving a request touches atomics only.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Stands for cluster and service where a request reached no service of the table.
+pub(crate) const UNKNOWN: &str = "_unknown";
+
+/// What a request is counted as when the client left before there was a response to count: the status
+/// an Application Load Balancer logs for it.
+pub(crate) const CLIENT_CLOSED: u16 = 460;
+
+/// Upper bounds in seconds. A component answers in tens of microseconds, a slow one in seconds.
+const DURATION_BUCKETS: [f64; 17] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 60.0,
+];
+
+/// The router's metric families.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    pub(crate) connections: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        const SERVICE: [&str; 2] = ["cluster", "service"];
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "coracle_router_requests_total",
+                "Requests answered, by status code; 460 means that the client left before the answer.",
+            ),
+            &["cluster", "service", "code"],
+        )?;
+        let duration = HistogramVec::new(
+            HistogramOpts::new(
+                "coracle_router_request_duration_seconds",
+                "Time from a request's head to the end of its response.",
+            )
+            .buckets(DURATION_BUCKETS.to_vec()),
+            &SERVICE,
+        )?;
+        let in_flight = IntGaugeVec::new(
+            Opts::new("coracle_router_in_flight", "Requests whose responses have not ended."),
+            &SERVICE,
+        )?;
+        let connections = IntGauge::new("coracle_router_connections", "Client connections that are open.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(duration.clone()))?;
+        registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Self { requests, duration, in_flight, connections })
+    }
+
+    /// The series of one service. Services of one name in several regions share them.
+    pub(crate) fn service(&self, cluster: &str, service: &str) -> Arc<ServiceMetrics> {
+        let labels = [cluster, service];
+        Arc::new(ServiceMetrics {
+            families: self.clone(),
+            cluster: cluster.to_owned(),
+            service: service.to_owned(),
+            codes: Default::default(),
+            counted: Mutex::new(Some(Vec::new())),
+            duration: self.duration.with_label_values(&labels),
+            in_flight: self.in_flight.with_label_values(&labels),
+        })
+    }
+}
+
+/// The counters of a hundred status codes, each made when it is first needed.
+type CodeClass = Box<[OnceLock<IntCounter>; 100]>;
+
+/// Handles to the series of one service.
+pub(crate) struct ServiceMetrics {
+    families: Metrics,
+    cluster: String,
+    service: String,
+    /// Counters of 1xx to 5xx, by class and then by code: two loads to reach one.
+    codes: [OnceLock<CodeClass>; 5],
+    /// The codes that have a series, so that they can be dropped; `None` once they were.
+    counted: Mutex<Option<Vec<u16>>>,
+    duration: Histogram,
+    pub(crate) in_flight: IntGauge,
+}
+
+impl ServiceMetrics {
+    /// Counts one answer. Codes outside 100 to 599, which only a guest can make up, count as 599.
+    pub(crate) fn answered(&self, code: u16) {
+        let code = if (100..600).contains(&code) { code } else { 599 };
+        let class = self.codes[usize::from(code / 100) - 1]
+            .get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
+        let counter = &class[usize::from(code % 100)];
+        if let Some(counter) = counter.get().or_else(|| self.first(code, counter)) {
+            counter.inc();
+        }
+    }
+
+    pub(crate) fn ended(&self, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Makes the series of a code that is counted for the first time. A request that outlives its
+    /// service's series must not bring them back, hence the lock.
+    #[cold]
+    fn first<'a>(&self, code: u16, counter: &'a OnceLock<IntCounter>) -> Option<&'a IntCounter> {
+        let mut counted = self.counted.lock();
+        let counted = counted.as_mut()?;
+        Some(counter.get_or_init(|| {
+            counted.push(code);
+            let code = code.to_string();
+            self.families.requests.with_label_values(&[&self.cluster, &self.service, &code])
+        }))
+    }
+
+    /// Drops the series: the service has left the table.
+    pub(crate) fn retire(&self) {
+        let labels = [self.cluster.as_str(), self.service.as_str()];
+        for code in self.counted.lock().take().unwrap_or_default() {
+            let code = code.to_string();
+            // Failing means that there is no such series, which is what is wanted.
+            let _ = self.families.requests.remove_label_values(&[labels[0], labels[1], &code]);
+        }
+        let _ = self.families.duration.remove_label_values(&labels);
+        let _ = self.families.in_flight.remove_label_values(&labels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::harness::exposition;
+
+    #[test]
+    fn series_come_with_use_and_go_with_the_service() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let web = metrics.service("default", "web");
+        web.answered(200);
+        web.answered(200);
+        web.answered(503);
+        web.answered(999);
+        web.ended(Duration::from_millis(3));
+        let text = exposition(&registry);
+        for line in [
+            r#"coracle_router_requests_total{cluster="default",code="200",service="web"} 2"#,
+            r#"coracle_router_requests_total{cluster="default",code="503",service="web"} 1"#,
+            r#"coracle_router_requests_total{cluster="default",code="599",service="web"} 1"#,
+            r#"coracle_router_request_duration_seconds_count{cluster="default",service="web"} 1"#,
+            r#"coracle_router_request_duration_seconds_bucket{cluster="default",service="web",le="0.005"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+
+        web.retire();
+        web.answered(200);
+        web.answered(404);
+        assert!(!exposition(&registry).contains("web"), "{}", exposition(&registry));
+    }
+}

@@ -1,0 +1,153 @@
+//! The [`Router`] handle: holds the current table, publishes the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::Refusal;
+use crate::config::RouterConfig;
+use crate::metrics::{Metrics, ServiceMetrics, UNKNOWN};
+use crate::table::{Routes, RoutingTable, Service, ServiceName};
+use crate::target::Slot;
+
+/// Why a router could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// The registry holds metrics of these names already, perhaps of another router.
+    #[error("could not register the router's metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The front door. Clones are handles to the same router: one to serve, others to publish tables.
+#[derive(Clone)]
+pub struct Router {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Router {
+    /// A router with an empty table, whose metrics are in `registry`.
+    ///
+    /// # Errors
+    ///
+    /// [`RouterError::Metrics`] if `registry` has a router's metrics already.
+    pub fn new(config: RouterConfig, registry: &prometheus::Registry) -> Result<Router, RouterError> {
+        let metrics = Metrics::new(registry)?;
+        let unknown =
+            ServiceName { region: UNKNOWN.into(), cluster: UNKNOWN.into(), service: UNKNOWN.into() };
+        let unknown = Service::new(unknown, metrics.service(UNKNOWN, UNKNOWN));
+        let shared = Arc::new(Shared {
+            config,
+            metrics,
+            unknown,
+            routes: ArcSwap::default(),
+            version: watch::Sender::new(0),
+            publishing: Mutex::new(HashMap::new()),
+            waiting: AtomicUsize::new(0),
+        });
+        Ok(Router { shared })
+    }
+
+    /// Makes `table` the current one. Requests that picked a target before keep it; those that wait for
+    /// a target look again. Series of services that are no longer there are dropped.
+    pub fn publish(&self, table: RoutingTable) {
+        self.shared.publish(table);
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: RouterConfig,
+    pub(crate) metrics: Metrics,
+    /// Stands in where a request reaches no service.
+    pub(crate) unknown: Arc<Service>,
+    pub(crate) routes: ArcSwap<Routes>,
+    /// Moves on after each publish.
+    version: watch::Sender<u64>,
+    /// The series in use by cluster and service; held while a table is published, so that publishing is
+    /// one at a time.
+    publishing: Mutex<HashMap<(String, String), Arc<ServiceMetrics>>>,
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    fn publish(&self, table: RoutingTable) {
+        let mut series = self.publishing.lock();
+        let mut kept = HashMap::new();
+        let old = self.routes.load_full();
+        let new = Routes::new(table, |name| {
+            let labels = (name.cluster.clone(), name.service.clone());
+            let metrics = kept.entry(labels).or_insert_with_key(|labels| {
+                series.remove(labels).unwrap_or_else(|| self.metrics.service(&labels.0, &labels.1))
+            });
+            match old.find(&name) {
+                Some(route) => Arc::clone(&route.service),
+                None => Service::new(name, Arc::clone(metrics)),
+            }
+        });
+        self.routes.store(Arc::new(new));
+        // What is left in `series` was not asked for by the new table.
+        for gone in std::mem::replace(&mut *series, kept).into_values() {
+            gone.retire();
+        }
+        drop(series);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// A target of the service that was not tried, in the table as it is now.
+    pub(crate) fn pick(&self, name: &ServiceName, tried: &[Arc<Slot>]) -> Option<Arc<Slot>> {
+        self.routes.load().find(name)?.pick(tried).map(Arc::clone)
+    }
+
+    /// Waits until `deadline` for a table with a target that was not tried: a rolling update swaps
+    /// tables within milliseconds, a crashed task is replaced as fast as components start.
+    pub(crate) async fn wait_for_target(
+        &self,
+        name: &ServiceName,
+        tried: &[Arc<Slot>],
+        deadline: Instant,
+    ) -> Result<Arc<Slot>, Refusal> {
+        let Some(_place) = Waiting::enter(&self.waiting, self.config.max_waiting) else {
+            return Err(self.no_ready_target(name));
+        };
+        // Subscribed before the first look, so that no table is missed between look and wait.
+        let mut version = self.version.subscribe();
+        loop {
+            if let Some(slot) = self.pick(name, tried) {
+                return Ok(slot);
+            }
+            match timeout_at(deadline, version.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(self.no_ready_target(name)),
+            }
+        }
+    }
+
+    pub(crate) fn no_ready_target(&self, name: &ServiceName) -> Refusal {
+        let routes = self.routes.load();
+        match routes.find(name) {
+            Some(route) => Refusal::no_ready_target(name, &route.why_none()),
+            None => Refusal::no_ready_target(name, "the service was deleted"),
+        }
+    }
+}
+
+/// A place among the requests that wait.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let add = |count: usize| (count < max).then_some(count + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok().map(|_| Self(waiting))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,289 @@
+//! The listener: accepts connections, looks after them, and sees them out.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{self, Instant, MissedTickBehavior};
+
+use crate::config::RouterConfig;
+use crate::connection::{self, Connection};
+use crate::router::{Router, Shared};
+
+/// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
+/// thousands of connections.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Time the tasks of aborted connections get to be gone. They only have to be polled once.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Drained {
+    /// Connections that were closed with a request still in flight, as the drain time-out was over.
+    pub aborted: usize,
+}
+
+impl Router {
+    /// Serves `listener` until `shutdown` is done. Then no connection is accepted any more, idle ones
+    /// are closed, and requests in flight get [`RouterConfig::drain_timeout`] to finish.
+    ///
+    /// # Errors
+    ///
+    /// If the listener has no local address. Errors of single connections end those only.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<Drained> {
+        let port = listener.local_addr()?.port();
+        Ok(self.serve_from(listener, port, shutdown).await)
+    }
+
+    pub(crate) async fn serve_from<A: Accept>(
+        self,
+        mut accept: A,
+        port: u16,
+        shutdown: impl Future<Output = ()>,
+    ) -> Drained {
+        let shared = self.shared;
+        let listener = Arc::new(Listener::new(&shared.config, port));
+        let http = Arc::new(http_builder(&shared.config));
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shutdown = pin!(shutdown);
+        let mut may_accept = true;
+        loop {
+            let is_full = listener.open_count() >= shared.config.max_connections;
+            listener.is_full.store(is_full, Ordering::Relaxed);
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = ticks.tick() => {
+                    may_accept = true;
+                    listener.tick();
+                }
+                () = listener.closed.notified(), if is_full => {}
+                accepted = accept.accept(), if !is_full && may_accept => match accepted {
+                    Ok((io, client)) => spawn(io, client, &shared, &listener, &http),
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        // Most likely out of file descriptors: trying again at once would only spin.
+                        tracing::warn!(%error, "could not accept a connection");
+                        may_accept = false;
+                    }
+                },
+            }
+        }
+        drop(accept);
+        drain(&listener, shared.config.drain_timeout).await
+    }
+}
+
+fn spawn<T>(io: T, client: IpAddr, shared: &Arc<Shared>, listener: &Arc<Listener>, http: &Arc<http1::Builder>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client);
+    let registered = Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection));
+    let http = Arc::clone(http);
+    tokio::spawn(async move {
+        let _registered = registered;
+        connection::serve(io, connection, &http).await;
+    });
+}
+
+/// hyper's side of the bounds. Its own timers are off, see `connection`; pipelined responses are flushed
+/// one by one, since holding one back until the next is ready would hold back streams.
+fn http_builder(config: &RouterConfig) -> http1::Builder {
+    const HYPER_MINIMUM: usize = 8 * 1024;
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None)
+        .max_header_size(config.max_head_bytes)
+        .max_buf_size(config.max_buffer_bytes.max(config.max_head_bytes).max(HYPER_MINIMUM));
+    http
+}
+
+/// Lets requests in flight finish, within `timeout`.
+async fn drain(listener: &Listener, timeout: Duration) -> Drained {
+    listener.stop(CLOSING);
+    let deadline = Instant::now() + timeout;
+    if time::timeout_at(deadline, listener.all_closed()).await.is_ok() {
+        return Drained { aborted: 0 };
+    }
+    let aborted = listener.open_count();
+    tracing::warn!(aborted, ?timeout, "requests were still in flight when the drain time-out was over");
+    listener.stop(ABORTING);
+    let _ = time::timeout(ABORT_GRACE, listener.all_closed()).await;
+    Drained { aborted }
+}
+
+/// Errors of a connection that was gone before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Where connections come from; tests bring their own.
+pub(crate) trait Accept {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection and its client's address. Safe to cancel.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, IpAddr)>>;
+}
+
+impl Accept for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
+        let (stream, client) = TcpListener::accept(self).await?;
+        // Small responses must not wait for the acknowledgement of earlier ones. Failing means that the
+        // client is gone, which is found out soon enough.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, client.ip()))
+    }
+}
+
+const SERVING: u8 = 0;
+const CLOSING: u8 = 1;
+const ABORTING: u8 = 2;
+
+/// Time limits in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) idle: u32,
+    pub(crate) head: u32,
+    pub(crate) stall: u32,
+}
+
+/// What the connections of one listener share.
+pub(crate) struct Listener {
+    pub(crate) port: u16,
+    limits: Limits,
+    /// The clock connections read: a counter, moved on by the accept loop.
+    now: AtomicU32,
+    state: AtomicU8,
+    is_full: AtomicBool,
+    open: Mutex<Open>,
+    /// Notified when a connection has closed.
+    closed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    next_id: u64,
+    connections: HashMap<u64, Arc<Connection>>,
+}
+
+impl Listener {
+    fn new(config: &RouterConfig, port: u16) -> Self {
+        let ticks = |limit: Duration| {
+            u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
+        };
+        Self {
+            port,
+            limits: Limits {
+                idle: ticks(config.keep_alive_timeout),
+                head: ticks(config.header_read_timeout),
+                stall: ticks(config.client_stall_timeout),
+            },
+            now: AtomicU32::new(1),
+            state: AtomicU8::new(SERVING),
+            is_full: AtomicBool::new(false),
+            open: Mutex::default(),
+            closed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The time limits as they are now: idle connections are closed at once when others wait for a place.
+    pub(crate) fn limits(&self) -> Limits {
+        if self.is_full.load(Ordering::Relaxed) { Limits { idle: 1, ..self.limits } } else { self.limits }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.load(Ordering::SeqCst) >= CLOSING
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.state.load(Ordering::SeqCst) >= ABORTING
+    }
+
+    fn open_count(&self) -> usize {
+        self.open.lock().connections.len()
+    }
+
+    /// Moves the clock on and nudges the connections that are overdue.
+    fn tick(&self) {
+        // Zero is not a time; the counter wraps round after 68 years.
+        let now = self.now().wrapping_add(1).max(1);
+        self.now.store(now, Ordering::Relaxed);
+        let limits = self.limits();
+        let open = self.open.lock();
+        open.connections.values().filter(|one| one.is_overdue(now, &limits)).for_each(|one| one.nudge());
+    }
+
+    fn stop(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+        self.open.lock().connections.values().for_each(|connection| connection.nudge());
+    }
+
+    /// Waits until no connection is open. Looks after them meanwhile: a client that makes no progress
+    /// must not hold up a shutdown longer than it could hold a connection.
+    async fn all_closed(&self) {
+        let mut ticks = time::interval(TICK);
+        while self.open_count() > 0 {
+            tokio::select! {
+                () = self.closed.notified() => {}
+                _ = ticks.tick() => {
+                    self.tick();
+                    // Again, for a connection that was first polled while the state changed.
+                    self.open.lock().connections.values().for_each(|connection| connection.nudge());
+                }
+            }
+        }
+    }
+}
+
+/// A connection's place on the listener's list, given up however its task ends.
+struct Registered {
+    listener: Arc<Listener>,
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Registered {
+    fn new(listener: Arc<Listener>, shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
+        let id = {
+            let mut open = listener.open.lock();
+            open.next_id += 1;
+            let id = open.next_id;
+            open.connections.insert(id, connection);
+            id
+        };
+        shared.metrics.connections.inc();
+        Self { listener, shared, id }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // Bound first: dropping the last reference inside the statement would do so under the lock.
+        let gone = self.listener.open.lock().connections.remove(&self.id);
+        drop(gone);
+        self.shared.metrics.connections.dec();
+        self.listener.closed.notify_one();
+    }
+}

@@ -1,0 +1,276 @@
+//! Which services there are and where their targets run: [`RoutingTable`], as it is published, and
+//! [`Routes`], the immutable snapshot requests read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::address::{Address, Key};
+use crate::balance;
+use crate::metrics::ServiceMetrics;
+use crate::target::Slot;
+
+/// A service's full name. `Display` gives `region/cluster/service`, as the routing header takes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    /// The region, such as `us-east-1`.
+    pub region: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The service's name.
+    pub service: String,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.region, self.cluster, self.service)
+    }
+}
+
+/// Everything the router should know, built whole and handed to [`Router::publish`](crate::Router::publish).
+#[derive(Debug)]
+pub struct RoutingTable {
+    default_region: String,
+    services: BTreeMap<ServiceName, Backends>,
+    default_service: Option<ServiceName>,
+}
+
+#[derive(Debug)]
+struct Backends {
+    targets: Vec<Arc<Slot>>,
+    empty_reason: String,
+}
+
+impl RoutingTable {
+    /// An empty table. A request that names no region means `default_region`, if the service is there.
+    #[must_use]
+    pub fn new(default_region: &str) -> Self {
+        Self { default_region: default_region.to_owned(), services: BTreeMap::new(), default_service: None }
+    }
+
+    /// Adds a service with its ready targets, or replaces it. Clients are shown `empty_reason` when
+    /// there is no target: say why, such as `0 of 2 tasks are running`.
+    pub fn insert(&mut self, name: ServiceName, targets: Vec<Arc<Slot>>, empty_reason: String) {
+        self.services.insert(name, Backends { targets, empty_reason });
+    }
+
+    /// Sends requests whose host names no service of ours to `name`, as a listener's default rule does.
+    /// Without it, and when `name` is not in the table, they are answered 404.
+    pub fn set_default_service(&mut self, name: ServiceName) {
+        self.default_service = Some(name);
+    }
+}
+
+/// What outlives a table: a service's turn counter and its metrics.
+pub(crate) struct Service {
+    pub(crate) name: ServiceName,
+    pub(crate) metrics: Arc<ServiceMetrics>,
+    turn: AtomicUsize,
+}
+
+impl Service {
+    pub(crate) fn new(name: ServiceName, metrics: Arc<ServiceMetrics>) -> Arc<Self> {
+        Arc::new(Self { name, metrics, turn: AtomicUsize::new(0) })
+    }
+}
+
+/// One service in one table.
+pub(crate) struct Route {
+    pub(crate) service: Arc<Service>,
+    targets: Box<[Arc<Slot>]>,
+    empty_reason: String,
+}
+
+impl Route {
+    /// The target with the fewest requests in flight that was not tried yet.
+    pub(crate) fn pick(&self, tried: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
+        let turn = self.service.turn.fetch_add(1, Ordering::Relaxed);
+        balance::pick(&self.targets, turn, tried)
+    }
+
+    /// Why [`Self::pick`] found none, in words for the client.
+    pub(crate) fn why_none(&self) -> String {
+        match self.targets.len() {
+            0 if self.empty_reason.is_empty() => "it has no running task".to_owned(),
+            0 => self.empty_reason.clone(),
+            1 => "its only target is draining".to_owned(),
+            n => format!("its {n} targets are draining"),
+        }
+    }
+}
+
+/// Why no route was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RouteError {
+    Unknown,
+    /// Several services fit; these are their full names.
+    Ambiguous(Vec<String>),
+}
+
+/// The snapshot requests read. Never changed, only replaced.
+#[derive(Default)]
+pub(crate) struct Routes {
+    default_region: String,
+    /// By lower-case `service.cluster`; the routes of one key differ by region or by case.
+    by_key: HashMap<Box<[u8]>, Vec<Route>>,
+    default_service: Option<ServiceName>,
+}
+
+impl Routes {
+    /// Makes a snapshot of `table`; `service` supplies what is kept between snapshots.
+    pub(crate) fn new(table: RoutingTable, mut service: impl FnMut(ServiceName) -> Arc<Service>) -> Self {
+        let mut by_key: HashMap<Box<[u8]>, Vec<Route>> = HashMap::new();
+        for (name, backends) in table.services {
+            let key = Key::of(&address_of(&name)).as_bytes().into();
+            by_key.entry(key).or_default().push(Route {
+                service: service(name),
+                targets: backends.targets.into(),
+                empty_reason: backends.empty_reason,
+            });
+        }
+        Self { default_region: table.default_region, by_key, default_service: table.default_service }
+    }
+
+    /// Finds the service an address means: in its region; without one in the default region, else in
+    /// the only region that has it. Names that differ only by case are told apart by an exact match.
+    pub(crate) fn resolve(&self, address: &Address<'_>) -> Result<&Route, RouteError> {
+        let key = Key::of(address);
+        let routes = self.by_key.get(key.as_bytes()).map_or(&[][..], Vec::as_slice);
+        if let ([route], None) = (routes, address.region) {
+            return Ok(route);
+        }
+        let is_in = |route: &&Route, region: &str| route.service.name.region.eq_ignore_ascii_case(region);
+        let region = address.region.unwrap_or(&self.default_region);
+        let mut fitting: Vec<&Route> = routes.iter().filter(|route| is_in(route, region)).collect();
+        if fitting.is_empty() && address.region.is_none() {
+            fitting = routes.iter().collect();
+        }
+        match fitting[..] {
+            [] => return Err(RouteError::Unknown),
+            [route] => return Ok(route),
+            _ => {}
+        }
+        let is_exact = |route: &&&Route| {
+            let name = &route.service.name;
+            name.service == address.service && name.cluster == address.cluster
+        };
+        let mut exact = fitting.iter().filter(is_exact);
+        if let (Some(route), None) = (exact.next(), exact.next()) {
+            return Ok(route);
+        }
+        let mut choices: Vec<String> = fitting.iter().map(|route| route.service.name.to_string()).collect();
+        choices.sort_unstable();
+        Err(RouteError::Ambiguous(choices))
+    }
+
+    /// The route of exactly this service, if it is still there.
+    pub(crate) fn find(&self, name: &ServiceName) -> Option<&Route> {
+        let routes = self.by_key.get(Key::of(&address_of(name)).as_bytes())?;
+        routes.iter().find(|route| route.service.name == *name)
+    }
+
+    /// Where requests go whose host names no service of ours.
+    pub(crate) fn default_service(&self) -> Option<&Route> {
+        self.find(self.default_service.as_ref()?)
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_key.values().flatten().map(|route| &route.service)
+    }
+
+    /// Up to `max` services as the routing header takes them, in order, and how many there are beyond.
+    /// The region is left out where it is the default one.
+    pub(crate) fn list(&self, max: usize) -> (Vec<String>, usize) {
+        let mut names: Vec<&ServiceName> = self.services().map(|service| &service.name).collect();
+        names.sort_unstable_by_key(|name| {
+            (name.region != self.default_region, &name.region, &name.cluster, &name.service)
+        });
+        let beyond = names.len().saturating_sub(max);
+        names.truncate(max);
+        let short = |name: &ServiceName| match name.region == self.default_region {
+            true => format!("{}/{}", name.cluster, name.service),
+            false => name.to_string(),
+        };
+        (names.into_iter().map(short).collect(), beyond)
+    }
+}
+
+fn address_of(name: &ServiceName) -> Address<'_> {
+    Address { service: &name.service, cluster: &name.cluster, region: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{parse_header, parse_host};
+    use crate::metrics::Metrics;
+    use crate::tests::harness::{name, slot};
+
+    fn routes(names: &[&str]) -> Routes {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let mut table = RoutingTable::new("us-east-1");
+        for full in names {
+            table.insert(name(full), vec![slot(full)], String::new());
+        }
+        Routes::new(table, |name| {
+            let metrics = metrics.service(&name.cluster, &name.service);
+            Service::new(name, metrics)
+        })
+    }
+
+    fn found(routes: &Routes, header: &str) -> Result<String, RouteError> {
+        routes.resolve(&parse_header(header).unwrap()).map(|route| route.service.name.to_string())
+    }
+
+    #[test]
+    fn short_names_mean_the_default_region_then_the_only_one() {
+        let routes = routes(&[
+            "us-east-1/default/web",
+            "eu-west-1/default/web",
+            "eu-west-1/default/only",
+            "eu-west-1/default/both",
+            "eu-north-1/default/both",
+        ]);
+        assert_eq!(found(&routes, "web").unwrap(), "us-east-1/default/web");
+        assert_eq!(found(&routes, "eu-west-1/default/web").unwrap(), "eu-west-1/default/web");
+        assert_eq!(found(&routes, "only").unwrap(), "eu-west-1/default/only");
+        assert_eq!(found(&routes, "us-east-1/default/only"), Err(RouteError::Unknown));
+        assert_eq!(found(&routes, "nothing"), Err(RouteError::Unknown));
+        let choices = vec!["eu-north-1/default/both".to_owned(), "eu-west-1/default/both".to_owned()];
+        assert_eq!(found(&routes, "both"), Err(RouteError::Ambiguous(choices)));
+    }
+
+    #[test]
+    fn hosts_ignore_case_and_exact_spelling_decides_between_twins() {
+        let routes = routes(&["us-east-1/default/Web", "us-east-1/Prod/api", "us-east-1/Prod/Api"]);
+        let by_host = |host| routes.resolve(&parse_host(host).unwrap());
+        assert_eq!(
+            by_host("wEB.default.localhost").ok().unwrap().service.name,
+            name("us-east-1/default/Web")
+        );
+        assert_eq!(found(&routes, "Prod/Api").unwrap(), "us-east-1/Prod/Api");
+        assert!(
+            matches!(found(&routes, "prod/API"), Err(RouteError::Ambiguous(choices)) if choices.len() == 2)
+        );
+    }
+
+    #[test]
+    fn lists_are_bounded_and_lead_with_the_default_region() {
+        let routes = routes(&["eu-west-1/a/a", "us-east-1/z/z", "us-east-1/b/b"]);
+        assert_eq!(routes.list(2), (vec!["b/b".to_owned(), "z/z".to_owned()], 1));
+        assert_eq!(
+            routes.list(20),
+            (vec!["b/b".to_owned(), "z/z".to_owned(), "eu-west-1/a/a".to_owned()], 0)
+        );
+    }
+
+    #[test]
+    fn the_reason_for_no_target_is_the_tables_or_draining() {
+        let routes = routes(&["us-east-1/default/web"]);
+        let route = routes.find(&name("us-east-1/default/web")).unwrap();
+        let only = Arc::clone(route.pick(&[]).unwrap());
+        assert!(route.pick(&[only]).is_none());
+        assert_eq!(route.why_none(), "its only target is draining");
+    }
+}

@@ -1,0 +1,158 @@
+//! What a request is routed to: the [`Target`] trait, its errors, and the [`Slot`] a target is registered by.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::Notify;
+
+/// Any error, as bodies carry it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A request's body, streamed from the client.
+pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A response's body, streamed from the target. An error ends the client's connection, so that the
+/// client sees a truncated response as truncated.
+pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Something that answers requests.
+pub trait Target: Send + Sync + 'static {
+    /// Answers one request. The URI is in origin form (path and query), the host is in `Host`.
+    ///
+    /// Dropping the future, or the response's body, means that the client is gone.
+    fn call(
+        &self,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>>;
+}
+
+/// Why a target did not answer. The variants say whose fault it was and whether another target may be
+/// tried; the reasons are shown to the client.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The target takes no new requests and has seen nothing of this one: another is tried.
+    #[error("the target is draining")]
+    NotStarted(Request<RequestBody>),
+    /// The target has more to do than it can hold. Answered 503 with `Retry-After`.
+    #[error("{reason}")]
+    Unavailable {
+        /// What was full.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The target broke while it answered. Answered 502.
+    #[error("{reason}")]
+    Failed {
+        /// What broke.
+        reason: String,
+    },
+    /// The target took too long. Answered 504.
+    #[error("{reason}")]
+    TimedOut {
+        /// What took too long.
+        reason: String,
+    },
+    /// The request, or its body, was at fault. Answered 400.
+    #[error("{reason}")]
+    BadRequest {
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+/// A registered target. It survives table swaps, and with it the count of its requests in flight: put
+/// the same slot in every table for as long as the target serves.
+pub struct Slot {
+    id: String,
+    /// The id as a header value, made once.
+    label: HeaderValue,
+    target: Arc<dyn Target>,
+    in_flight: AtomicU32,
+    /// Whether anybody waits in [`Slot::idle`]; keeps the notification off the path of every request.
+    watched: AtomicBool,
+    became_idle: Notify,
+}
+
+impl Slot {
+    /// Registers `target` under `id`, which responses carry as `x-coracle-task`.
+    #[must_use]
+    pub fn new(id: String, target: Arc<dyn Target>) -> Arc<Slot> {
+        let label = HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unprintable"));
+        Arc::new(Slot {
+            id,
+            label,
+            target,
+            in_flight: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+            became_idle: Notify::new(),
+        })
+    }
+
+    /// The id the slot was registered by.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Requests given to the target whose responses have not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no request is in flight. To drain a target, publish a table without it, then wait
+    /// here. A request that had already picked the target may still reach it after that: answer it
+    /// [`CallError::NotStarted`].
+    pub async fn idle(&self) {
+        self.watched.store(true, Ordering::SeqCst);
+        loop {
+            let mut became_idle = pin!(self.became_idle.notified());
+            became_idle.as_mut().enable();
+            if self.in_flight.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            became_idle.await;
+        }
+    }
+
+    pub(crate) fn label(&self) -> HeaderValue {
+        self.label.clone()
+    }
+
+    pub(crate) fn call(
+        &self,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>> {
+        self.target.call(request)
+    }
+
+    pub(crate) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn leave(&self) {
+        // Sequentially consistent with the store and load in `idle`: either this sees that somebody
+        // watches, or the watcher sees the count at zero.
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.watched.load(Ordering::SeqCst) {
+            self.became_idle.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("id", &self.id)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

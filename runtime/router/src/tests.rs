@@ -1,0 +1,9 @@
+//! The router as a client sees it: served over in-memory connections, spoken to in raw HTTP, with a
+//! paused clock. Time passes only when everybody waits, so a time-out takes no time and a hang ends.
+
+pub(crate) mod harness;
+
+mod bodies;
+mod lifecycle;
+mod refusals;
+mod routing;

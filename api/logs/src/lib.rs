@@ -1,0 +1,47 @@
+//! Log groups, streams and events: the storage model of CloudWatch Logs in one directory.
+//!
+//! A [`LogStore`] keeps events in an LSM tree (fjall), in the order (timestamp, arrival). Containers write
+//! through a [`LogWriter`]: a bounded queue in front of one thread that commits whatever has gathered, so
+//! that a busy node pays for one commit per batch and an idle one waits for nothing. Reading offers the
+//! four questions the AWS clients ask: DescribeLogGroups, DescribeLogStreams, GetLogEvents and
+//! FilterLogEvents, with their limits, tokens and error cases.
+//!
+//! What it deliberately does not know: the wire (JSON shapes and ARNs are the API's), accounts, tasks and
+//! containers. A stream is a name to it. Retention, metric filters and PutLogEvents are absent.
+//!
+//! # What survives what
+//!
+//! A batch is written to the operating system before it becomes readable, and synced to the disk at most
+//! 100 ms later. A killed process therefore loses nothing that was readable; a power loss may take the last
+//! 100 ms of events, and never leaves half a batch. Groups and streams created explicitly are synced before
+//! the call returns.
+//!
+//! # Blocking
+//!
+//! Every method of [`LogStore`] may wait for the disk: callers on an async runtime use `spawn_blocking`.
+//! The methods of [`LogWriter`] don't block.
+
+mod describe;
+mod error;
+mod keys;
+mod model;
+mod pattern;
+mod read;
+mod store;
+mod token;
+mod writer;
+
+pub use describe::{DescribeGroups, DescribeStreams, OrderBy, Page};
+pub use error::LogsError;
+pub use model::{FilteredLogEvent, LogEvent, LogGroup, LogScope, LogStream, OutputLogEvent};
+pub use pattern::FilterPattern;
+pub use read::{EventsPage, FilterEvents, FilteredPage, GetEvents};
+pub use store::LogStore;
+pub use writer::{LogWriter, QueueFull};
+
+/// The largest message kept in one event, in bytes (256 KiB). A longer one becomes several events with the
+/// same timestamp, in order, cut between characters.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+
+/// What an event counts beside its message towards sizes, in bytes; CloudWatch Logs' figure.
+pub const EVENT_OVERHEAD_BYTES: usize = 26;

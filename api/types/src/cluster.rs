@@ -26,6 +26,9 @@ pub struct Cluster {
     pub status: ClusterStatus,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it was deleted.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
     /// Its tags.
     #[serde(default)]
     pub tags: Tags,

@@ -132,6 +132,12 @@ pub struct ServiceEvent {
 pub struct LaunchBackoff {
     /// Tasks in a row that stopped without ever having run.
     pub consecutive_failures: u32,
+    /// Waits in a row after such failures: tasks that were started together count once.
+    #[serde(default)]
+    pub failed_rounds: u32,
+    /// Waits in a row after tasks that ran, but stopped right after they had started.
+    #[serde(default)]
+    pub short_rounds: u32,
     /// No task is started before this.
     pub not_before: Timestamp,
 }
@@ -169,9 +175,10 @@ pub struct Service {
     /// Whether it waits before starting tasks.
     #[serde(default)]
     pub backoff: LaunchBackoff,
-    /// Stopped tasks up to this moment were counted as failures or not.
+    /// Tasks whose records were written up to this revision of the state were counted as failures or
+    /// not. A revision, because components end in microseconds and milliseconds would tie.
     #[serde(default)]
-    pub failures_counted_to: Timestamp,
+    pub failures_counted_to: u64,
     /// Where its tasks get tags from.
     pub propagate_tags: PropagateTags,
     /// When it was made.

@@ -181,7 +181,7 @@ pub struct ContainerDefinition {
     /// What it waits for.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
-    /// Seconds its dependencies get to reach their condition.
+    /// Seconds it gets to reach the condition others wait for; None is no limit.
     pub start_timeout_s: Option<u32>,
     /// Seconds it gets to stop.
     pub stop_timeout_s: Option<u32>,

@@ -1,0 +1,360 @@
+//! The front door, and the loop that owns the running tasks.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_sandbox::ArtifactCache;
+use coracle_types::{
+    Assigned, AssignedTask, ContainerObservation, ContainerStatus, HealthStatus, LastStatus, NodeId,
+    StopCode, TaskId, TaskObservation, TaskStop, Timestamp,
+};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+use crate::assignment::{Told, compute_actions, wanted_stop};
+use crate::driver::{Command, Driver, Environment, release_volumes};
+use crate::endpoints::{Endpoint, EndpointRegistry};
+use crate::images::ImageSource;
+use crate::logs::LogSink;
+use crate::usage::{Ledger, TaskRecord, TaskUsage, UsageGroup, UsageTotals};
+use crate::volumes;
+
+/// Tells the time of day. Timestamps of tasks and log lines come from it; waiting does not.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What an agent has to know about its node.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The node.
+    pub node: NodeId,
+    /// The AWS account the tasks belong to, 12 digits; part of their ARNs.
+    pub account: String,
+    /// The directory for the volumes of tasks. The agent makes it when needed, and removes from it what tasks of an
+    /// earlier process have left, so two agents must not share one.
+    pub volumes_dir: PathBuf,
+    /// Memory the node offers, in MiB: the cap of a container that has a reservation and no cap of its own.
+    pub memory_mib: u32,
+}
+
+/// Runs the tasks assigned to one node. Dropping it kills them all, unreported; see [`Agent::shutdown`].
+pub struct Agent {
+    endpoints: Arc<EndpointRegistry>,
+    records: Records,
+    stopping: watch::Sender<bool>,
+    done: watch::Receiver<bool>,
+    /// How many tasks have a driver.
+    busy: watch::Receiver<usize>,
+    loops: [AbortHandle; 2],
+}
+
+/// The tasks that run, and those that have ended and are still assigned.
+type Records = Arc<Mutex<Ledger>>;
+
+impl Agent {
+    /// Starts an agent on the current tokio runtime, which needs time and I/O.
+    ///
+    /// Whenever `assigned` changes, what runs is made what it says. When its sender is dropped, what runs goes on.
+    /// Everything that changes about a task is sent to `observed`; what is sent there is always the whole picture.
+    #[must_use]
+    pub fn spawn(
+        config: AgentConfig,
+        artifacts: ArtifactCache,
+        images: Arc<dyn ImageSource>,
+        logs: Arc<dyn LogSink>,
+        clock: Clock,
+        assigned: watch::Receiver<Arc<Assigned>>,
+        observed: mpsc::UnboundedSender<TaskObservation>,
+    ) -> Self {
+        let endpoints = EndpointRegistry::new();
+        let environment = Arc::new(Environment {
+            config,
+            artifacts,
+            images,
+            logs,
+            clock,
+            endpoints: Arc::clone(&endpoints),
+            observed,
+        });
+        let records = Records::default();
+        let stopping = watch::Sender::new(false);
+        let (send_done, done) = watch::channel(false);
+        let (send_busy, busy) = watch::channel(0);
+        let reconciler = Reconciler {
+            environment,
+            records: Arc::clone(&records),
+            running: HashMap::new(),
+            commands: HashMap::new(),
+            ended: HashSet::new(),
+            drivers: JoinSet::new(),
+            ids: HashMap::new(),
+            stopping: false,
+            busy: send_busy,
+        };
+        let publish = tokio::spawn(Arc::clone(&endpoints).publish());
+        let reconcile = {
+            let stopping = stopping.subscribe();
+            tokio::spawn(async move {
+                reconciler.run(assigned, stopping).await;
+                send_done.send_replace(true);
+            })
+        };
+        let loops = [reconcile.abort_handle(), publish.abort_handle()];
+        Self { endpoints, records, stopping, done, busy, loops }
+    }
+
+    /// The HTTP containers that take requests: a new list when a task becomes RUNNING, and before one drains.
+    #[must_use]
+    pub fn endpoints(&self) -> watch::Receiver<Arc<Vec<Endpoint>>> {
+        self.endpoints.subscribe()
+    }
+
+    /// Stops every task and takes up no more. Resolves when all of them are STOPPED and reported, which takes as
+    /// long as the longest `stopTimeout` of them at most, and writing the last log lines.
+    pub async fn shutdown(&self) {
+        self.stopping.send_replace(true);
+        // It fails when the loop is gone, and its tasks with it.
+        let _ = self.done.clone().wait_for(|&done| done).await;
+    }
+
+    /// What the tasks of this node use, in no particular order.
+    #[must_use]
+    pub fn usage(&self) -> Vec<TaskUsage> {
+        self.records.lock().usage()
+    }
+
+    /// What the tasks of this node have used since the agent started, those included that are long gone.
+    #[must_use]
+    pub fn usage_totals(&self) -> BTreeMap<UsageGroup, UsageTotals> {
+        self.records.lock().totals()
+    }
+
+    /// Resolves at a moment when no task runs on this node.
+    pub async fn idle(&self) {
+        // It fails when the loop is gone, and its tasks with it.
+        let _ = self.busy.clone().wait_for(|&busy| busy == 0).await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        for one in &self.loops {
+            one.abort();
+        }
+    }
+}
+
+/// The loop that owns the running tasks: wakes, reads everything, acts once, sleeps.
+struct Reconciler {
+    environment: Arc<Environment>,
+    records: Records,
+    running: HashMap<TaskId, Told>,
+    commands: HashMap<TaskId, mpsc::UnboundedSender<Command>>,
+    /// Tasks that have been reported STOPPED and are still assigned.
+    ended: HashSet<TaskId>,
+    drivers: JoinSet<()>,
+    /// Whose driver is which tokio task.
+    ids: HashMap<tokio::task::Id, TaskId>,
+    stopping: bool,
+    busy: watch::Sender<usize>,
+}
+
+impl Reconciler {
+    async fn run(
+        mut self,
+        mut assigned: watch::Receiver<Arc<Assigned>>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        self.clear_volumes().await;
+        let mut connected = true;
+        let mut current = Arc::clone(&assigned.borrow_and_update());
+        self.act(&current);
+        loop {
+            self.busy.send_if_modified(|busy| std::mem::replace(busy, self.drivers.len()) != self.drivers.len());
+            if self.stopping && self.drivers.is_empty() {
+                return;
+            }
+            tokio::select! {
+                changed = assigned.changed(), if connected => match changed {
+                    Ok(()) => {
+                        let newer = Arc::clone(&assigned.borrow_and_update());
+                        if newer.generation >= current.generation {
+                            current = newer;
+                            self.act(&current);
+                        } else {
+                            tracing::warn!(
+                                "an assigned set of generation {} is refused: {} has been seen",
+                                newer.generation,
+                                current.generation
+                            );
+                        }
+                    }
+                    // Whoever assigns is gone. What runs goes on.
+                    Err(_) => connected = false,
+                },
+                Some(joined) = self.drivers.join_next_with_id() => {
+                    // One that was to be forgotten may be assigned again by now.
+                    if self.joined(joined).await == Some(Told::Forget) {
+                        self.act(&current);
+                    }
+                }
+                () = told(&mut stopping), if !self.stopping => self.begin_shutdown(),
+            }
+        }
+    }
+
+    /// Makes what runs what is assigned.
+    fn act(&mut self, assigned: &Assigned) {
+        let actions = compute_actions(assigned, &self.running, &self.ended);
+        for (task, stop) in actions.stop {
+            self.tell(task, Told::Stop, Command::Stop(stop));
+        }
+        for task in actions.forget {
+            self.tell(task, Told::Forget, Command::Forget);
+        }
+        for task in actions.prune {
+            self.ended.remove(&task);
+            self.records.lock().remove(task);
+        }
+        if !self.stopping {
+            for task in actions.start {
+                self.start(task);
+            }
+        }
+    }
+
+    fn start(&mut self, assigned: &AssignedTask) {
+        let id = assigned.task.id;
+        let record = TaskRecord::new(Arc::clone(&assigned.task));
+        self.records.lock().insert(Arc::clone(&record));
+        let stop = wanted_stop(assigned);
+        let told = if stop.is_some() { Told::Stop } else { Told::Run };
+        let (send, commands) = mpsc::unbounded_channel();
+        let (environment, definition) = (Arc::clone(&self.environment), Arc::clone(&assigned.definition));
+        let driver = self.drivers.spawn(async move {
+            Driver::new(environment, record, &definition, stop).run(commands).await;
+        });
+        self.ids.insert(driver.id(), id);
+        self.running.insert(id, told);
+        self.commands.insert(id, send);
+    }
+
+    fn tell(&mut self, task: TaskId, told: Told, command: Command) {
+        self.running.insert(task, told);
+        if let Some(commands) = self.commands.get(&task) {
+            // A driver that does not listen any more is about to be joined.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// A driver has come to its end, or died. Answers what it had been told.
+    async fn joined(&mut self, joined: Result<(tokio::task::Id, ()), JoinError>) -> Option<Told> {
+        let driver = match &joined {
+            Ok((driver, ())) => *driver,
+            Err(error) => error.id(),
+        };
+        let task = self.ids.remove(&driver)?;
+        self.commands.remove(&task);
+        let told = self.running.remove(&task);
+        let record = self.records.lock().get(task);
+        if let (Err(error), Some(record)) = (joined, record) {
+            record.ended();
+            release_volumes(&self.environment, task).await;
+            let text = match error.try_into_panic() {
+                Ok(panic) => panic_text(&*panic),
+                Err(_) => "it was cancelled".to_owned(),
+            };
+            tracing::error!(%task, "the task's driver failed: {text}");
+            if told != Some(Told::Forget) {
+                let last = after_panic(&record, &text, (self.environment.clock)());
+                *record.reported.lock() = Some(last.clone());
+                let _ = self.environment.observed.send(last);
+            }
+        }
+        if told == Some(Told::Forget) {
+            self.records.lock().remove(task);
+        } else {
+            self.ended.insert(task);
+        }
+        told
+    }
+
+    fn begin_shutdown(&mut self) {
+        self.stopping = true;
+        let stop = TaskStop {
+            code: StopCode::TerminationNotice,
+            reason: format!("Host node ({}) stopped/terminated.", self.environment.config.node),
+        };
+        let running = self.running.iter().filter(|&(_, &told)| told == Told::Run).map(|(&id, _)| id);
+        for task in running.collect::<Vec<_>>() {
+            self.tell(task, Told::Stop, Command::Stop(stop.clone()));
+        }
+    }
+
+    /// Removes what tasks of an earlier process have left.
+    async fn clear_volumes(&self) {
+        let directory = self.environment.config.volumes_dir.clone();
+        let cleared = tokio::task::spawn_blocking(move || volumes::release_all(&directory)).await;
+        if let Ok(Err(error)) = cleared {
+            tracing::warn!("volumes of earlier tasks can't be removed: {error}");
+        }
+    }
+}
+
+/// Resolves when the agent is told to stop, or there is no agent any more.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|&stopping| stopping).await;
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").chars().take(200).collect()
+}
+
+/// The last report of a task whose driver has died: it has taken everything with it.
+fn after_panic(record: &TaskRecord, text: &str, now: Timestamp) -> TaskObservation {
+    let task = &record.task;
+    let mut last = record.reported.lock().clone().unwrap_or_else(|| TaskObservation {
+        task: task.id,
+        status: LastStatus::Pending,
+        stop: None,
+        pull_started_at: None,
+        pull_stopped_at: None,
+        started_at: None,
+        stopping_at: None,
+        execution_stopped_at: None,
+        stopped_at: None,
+        containers: task
+            .containers
+            .iter()
+            .map(|container| ContainerObservation {
+                name: container.name.clone(),
+                status: ContainerStatus::Pending,
+                exit_code: None,
+                reason: None,
+                health: HealthStatus::Unknown,
+                image_digest: None,
+                runtime_id: None,
+            })
+            .collect(),
+    });
+    last.status = LastStatus::Stopped;
+    last.stop.get_or_insert_with(|| TaskStop {
+        code: if last.started_at.is_some() {
+            StopCode::TerminationNotice
+        } else {
+            StopCode::TaskFailedToStart
+        },
+        reason: format!("The agent failed while it ran the task: {text}"),
+    });
+    last.stopping_at.get_or_insert(now);
+    last.execution_stopped_at.get_or_insert(now);
+    last.stopped_at.get_or_insert(now);
+    for container in &mut last.containers {
+        container.status = ContainerStatus::Stopped;
+    }
+    last
+}

@@ -1,0 +1,528 @@
+//! Drives one task: does what its [`Machine`] says, and brings it what happens.
+//!
+//! Everything that takes time is a piece of work in one [`JoinSet`] that ends in one event. When the driver is
+//! dropped or panics, the set stops its work and the containers die with their slots, so nothing of a task
+//! outlives its driver but its volumes, which whoever spawned the driver removes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_sandbox::{
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Exit, MemoryBudget, Mount, PrepareError, Prepared,
+};
+use coracle_types::{Task, TaskDefinition, TaskObservation, TaskStop};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::agent::{AgentConfig, Clock};
+use crate::endpoints::{Endpoint, EndpointRegistry, Published};
+use crate::handle::HttpHandle;
+use crate::health::Check;
+use crate::images::ImageSource;
+use crate::logs::{LogOutput, LogSink};
+use crate::machine::{Effect, Event, Kind, Machine};
+use crate::probe::Probe;
+use crate::resolve::{ContainerRules, CpuPlan, ResolvedContainer, ResolvedTask, cannot_start, resolve};
+use crate::usage::TaskRecord;
+use crate::volumes;
+
+/// How long a container's end waits for its last lines to be written. A log store that hangs must not keep
+/// tasks from ending; what it has not taken after this long is given up, and said so.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all tasks of a node share.
+pub(crate) struct Environment {
+    pub(crate) config: AgentConfig,
+    pub(crate) artifacts: ArtifactCache,
+    pub(crate) images: Arc<dyn ImageSource>,
+    pub(crate) logs: Arc<dyn LogSink>,
+    pub(crate) clock: Clock,
+    pub(crate) endpoints: Arc<EndpointRegistry>,
+    pub(crate) observed: mpsc::UnboundedSender<TaskObservation>,
+}
+
+/// What a driver is told from outside.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Stop(TaskStop),
+    /// Be gone, and report nothing more.
+    Forget,
+}
+
+/// How a piece of work ended.
+enum Done {
+    Event(Event),
+    Prepared { container: usize, digest: String, prepared: Prepared },
+}
+
+/// One task on its way.
+pub(crate) struct Driver {
+    environment: Arc<Environment>,
+    record: Arc<TaskRecord>,
+    task: Arc<Task>,
+    resolved: Option<Arc<ResolvedTask>>,
+    machine: Machine,
+    budgets: Option<(CpuBudget, MemoryBudget)>,
+    slots: Vec<Slot>,
+    work: JoinSet<Done>,
+    /// What happened while effects were carried out.
+    events: VecDeque<Event>,
+    forgotten: bool,
+}
+
+/// What the driver holds of one container.
+#[derive(Default)]
+struct Slot {
+    prepared: Option<Prepared>,
+    running: Option<Running>,
+}
+
+/// A container that runs.
+struct Running {
+    container: Container,
+    kill: Option<oneshot::Sender<()>>,
+    serving: Option<Arc<Serving>>,
+    probe: Option<(Probe, Duration)>,
+    check: Option<AbortHandle>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(check) = &self.check {
+            check.abort();
+        }
+        self.container.kill();
+    }
+}
+
+/// An HTTP container's connection to the router.
+struct Serving {
+    handle: HttpHandle,
+    published: Mutex<Option<Published>>,
+}
+
+impl Serving {
+    /// Leaves the router's list, and resolves once the list without it is out.
+    async fn withdraw(&self) {
+        let published = self.published.lock().take();
+        if let Some(published) = published {
+            published.withdraw().await;
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        environment: Arc<Environment>,
+        record: Arc<TaskRecord>,
+        definition: &TaskDefinition,
+        stop: Option<TaskStop>,
+    ) -> Self {
+        let task = Arc::clone(&record.task);
+        let mut events = VecDeque::new();
+        let resolved = resolve(&task, definition, &environment.config);
+        let rules: Vec<_> = match &resolved {
+            Ok(resolved) => resolved.containers.iter().map(|container| container.rules.clone()).collect(),
+            Err(_) => ContainerRules::unresolved(&task),
+        };
+        events.push_back(match (&resolved, stop) {
+            (_, Some(stop)) => Event::Stop(stop),
+            (Ok(_), None) => Event::Begin,
+            (Err(error), None) => {
+                Event::Unresolvable { container: error.container, reason: error.reason.clone() }
+            }
+        });
+        let resolved = resolved.ok().map(Arc::new);
+        let budgets = resolved.as_ref().map(|resolved| {
+            let cpu = match resolved.cpu {
+                CpuPlan::Capped(units) => CpuBudget::capped(units),
+                CpuPlan::Shares(units) => CpuBudget::shares(units),
+            };
+            (cpu, MemoryBudget::new(resolved.memory))
+        });
+        if let Some((cpu, memory)) = &budgets {
+            record.set_budgets(cpu.clone(), memory.clone());
+        }
+        Self {
+            slots: rules.iter().map(|_| Slot::default()).collect(),
+            machine: Machine::new(task.id, rules),
+            environment,
+            record,
+            task,
+            resolved,
+            budgets,
+            work: JoinSet::new(),
+            events,
+            forgotten: false,
+        }
+    }
+
+    /// Drives the task to its end.
+    ///
+    /// # Panics
+    /// When a piece of its work does: whoever spawned the driver reports it.
+    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                tracing::trace!(task = %self.task.id, ?event, "event");
+                for effect in self.machine.handle(event, (self.environment.clock)()) {
+                    self.carry_out(effect).await;
+                }
+            }
+            if self.machine.is_over() {
+                return;
+            }
+            let event = tokio::select! {
+                biased;
+                Some(command) = commands.recv() => match command {
+                    Command::Stop(stop) => Some(Event::Stop(stop)),
+                    Command::Forget => {
+                        self.forgotten = true;
+                        Some(Event::Forget)
+                    }
+                },
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => Some(self.take_in(done)),
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        // A check that was called off.
+                        Err(_) => None,
+                    },
+                },
+            };
+            self.events.extend(event);
+        }
+    }
+
+    /// Makes an event of a finished piece of work.
+    fn take_in(&mut self, done: Done) -> Event {
+        match done {
+            Done::Prepared { container, digest, prepared } => {
+                self.slots[container].prepared = Some(prepared);
+                Event::Pulled { container, digest }
+            }
+            Done::Event(event) => {
+                if let Event::Exited { container, .. } = &event {
+                    self.slots[*container].running = None;
+                }
+                event
+            }
+        }
+    }
+
+    /// Does what the machine wants, or begins to.
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Report(observation) => {
+                tracing::debug!(task = %self.task.id, status = ?observation.status, "task");
+                *self.record.reported.lock() = Some(observation.clone());
+                if !self.forgotten {
+                    // Nobody listens any more when the process is about to end.
+                    let _ = self.environment.observed.send(observation);
+                }
+            }
+            Effect::Release => {
+                self.record.ended();
+                let mine = self.resolved.as_ref().is_some_and(|resolved| !resolved.volumes.is_empty());
+                if !mine {
+                    self.events.push_back(Event::Released);
+                    return;
+                }
+                let (environment, task) = (Arc::clone(&self.environment), self.task.id);
+                self.work.spawn(async move {
+                    release_volumes(&environment, task).await;
+                    Done::Event(Event::Released)
+                });
+            }
+            effect => {
+                // Only a resolved task is ever begun.
+                if let Some(resolved) = self.resolved.clone() {
+                    self.carry_out_resolved(effect, &resolved).await;
+                }
+            }
+        }
+    }
+
+    async fn carry_out_resolved(&mut self, effect: Effect, resolved: &Arc<ResolvedTask>) {
+        match effect {
+            Effect::Pull(container) => {
+                let (environment, image) =
+                    (Arc::clone(&self.environment), resolved.containers[container].image.clone());
+                self.work.spawn(async move {
+                    match pull(&environment, &image).await {
+                        Ok((digest, prepared)) => Done::Prepared { container, digest, prepared },
+                        Err(reason) => Done::Event(Event::Failed { container: Some(container), reason }),
+                    }
+                });
+            }
+            Effect::Mount => {
+                if resolved.volumes.is_empty() {
+                    self.events.push_back(Event::Mounted);
+                    return;
+                }
+                let (environment, resolved) = (Arc::clone(&self.environment), Arc::clone(resolved));
+                self.work.spawn_blocking(move || {
+                    let prepared = resolved
+                        .volumes
+                        .iter()
+                        .try_for_each(|volume| volume.prepare(&environment.config.volumes_dir));
+                    Done::Event(match prepared {
+                        Ok(()) => Event::Mounted,
+                        Err(error) => Event::MountFailed { reason: cannot_start(&error.to_string()) },
+                    })
+                });
+            }
+            Effect::Start(container) => self.start(container, &resolved.containers[container]),
+            Effect::ArmStartTimeout { container, after } => {
+                self.work.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    Done::Event(Event::StartTimedOut { container })
+                });
+            }
+            Effect::Check { container, after } => {
+                let Some(running) = &mut self.slots[container].running else { return };
+                let Some((probe, timeout)) = running.probe.clone() else { return };
+                running.check = Some(self.work.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    Done::Event(Event::Checked { container, passed: probe.passes(timeout).await })
+                }));
+            }
+            Effect::Publish(container) => {
+                let Some(serving) = self.serving(container) else { return };
+                let endpoint = Endpoint {
+                    task: Arc::clone(&self.task),
+                    container: resolved.containers[container].rules.name.clone(),
+                    ports: resolved.containers[container].ports.clone(),
+                    handle: serving.handle.clone(),
+                };
+                let published = self.environment.endpoints.insert(container, endpoint);
+                published.visible().await;
+                *serving.published.lock() = Some(published);
+            }
+            Effect::Drain(container) => {
+                let serving = self.serving(container);
+                let stop_timeout = resolved.containers[container].stop_timeout;
+                self.work.spawn(async move {
+                    let forced = match serving {
+                        Some(serving) => !drain(&serving, stop_timeout).await,
+                        None => false,
+                    };
+                    Done::Event(Event::Drained { container, forced })
+                });
+            }
+            Effect::Kill(container) => {
+                let running = self.slots[container].running.as_mut();
+                if let Some(kill) = running.and_then(|running| running.kill.take()) {
+                    // Fails when the container has just ended by itself, which comes as an event too.
+                    let _ = kill.send(());
+                }
+            }
+            Effect::Report(_) | Effect::Release => {}
+        }
+    }
+
+    fn serving(&self, container: usize) -> Option<Arc<Serving>> {
+        self.slots[container].running.as_ref()?.serving.clone()
+    }
+
+    /// Starts a container; what comes of it is the next event.
+    fn start(&mut self, container: usize, plan: &ResolvedContainer) {
+        let event = match self.try_start(container, plan) {
+            Ok(kind) => Event::Started { container, kind },
+            Err(reason) => Event::Failed {
+                container: Some(container),
+                reason: cannot_start(&format!("container {}: {reason}", plan.rules.name)),
+            },
+        };
+        self.events.push_back(event);
+    }
+
+    fn try_start(&mut self, position: usize, plan: &ResolvedContainer) -> Result<Kind, String> {
+        let (Some(prepared), Some((cpu, memory))) = (self.slots[position].prepared.clone(), &self.budgets)
+        else {
+            return Err("its image is not prepared".to_owned());
+        };
+        let spec = container_spec(plan, cpu, memory);
+        let log = plan.log.clone().map(|target| {
+            LogOutput::new(self.environment.logs.open(target), Arc::clone(&self.environment.clock))
+        });
+        let mut own = spec.clone();
+        if let Some(log) = &log {
+            own.output = Arc::new(log.clone());
+        }
+        let container = Container::new(&prepared, own).map_err(|error| error.to_string())?;
+        self.record.started(container.clone());
+
+        // A component that offers both is here to answer requests; its command is for health checks.
+        let kind = if container.exports().http { Kind::Http } else { Kind::Command };
+        let probe = self.probe(position, plan, &container, prepared, spec);
+        let (kill, killed) = oneshot::channel();
+        let serving = (kind == Kind::Http).then(|| {
+            Arc::new(Serving { handle: HttpHandle::new(container.clone()), published: Mutex::default() })
+        });
+        match &serving {
+            Some(serving) => {
+                let (container, serving) = (container.clone(), Arc::clone(serving));
+                self.work.spawn(async move {
+                    let exit = serve(&container, &serving, killed).await;
+                    finish(log.as_ref()).await;
+                    Done::Event(Event::Exited { container: position, exit })
+                });
+            }
+            None => {
+                let container = container.clone();
+                self.work.spawn(async move {
+                    let exit = run(&container, killed).await;
+                    finish(log.as_ref()).await;
+                    Done::Event(Event::Exited { container: position, exit })
+                });
+            }
+        }
+        self.slots[position].running =
+            Some(Running { container, kill: Some(kill), serving, probe, check: None });
+        Ok(kind)
+    }
+
+    /// How a container is checked, if it is. A check that its component can't answer is told to the machine.
+    fn probe(
+        &mut self,
+        position: usize,
+        plan: &ResolvedContainer,
+        container: &Container,
+        prepared: Prepared,
+        spec: ContainerSpec,
+    ) -> Option<(Probe, Duration)> {
+        let health = plan.health.as_ref()?;
+        let exports = container.exports();
+        let note = match &health.check {
+            Check::Http(fetch) if exports.http => {
+                return Some((
+                    Probe::Http { container: container.clone(), fetch: fetch.clone() },
+                    health.timeout,
+                ));
+            }
+            Check::Command(arguments) if exports.command => {
+                let args = spec.args.iter().take(1).chain(arguments).cloned().collect();
+                let spec = Box::new(ContainerSpec { args, ..spec });
+                return Some((Probe::Command { prepared, spec }, health.timeout));
+            }
+            Check::Http(_) => {
+                "health check can't run, so the health stays UNKNOWN: the component answers no HTTP requests"
+                    .to_owned()
+            }
+            Check::Command(_) => {
+                "health check can't run, so the health stays UNKNOWN: the component exports no wasi:cli/run"
+                    .to_owned()
+            }
+            Check::Impossible(reason) => reason.clone(),
+        };
+        tracing::warn!(task = %self.task.id, container = %plan.rules.name, "{note}");
+        self.events.push_back(Event::Uncheckable { container: position, note });
+        None
+    }
+}
+
+/// Limits and grants of one container. Its output goes nowhere yet.
+fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudget) -> ContainerSpec {
+    let default = ContainerSpec::default();
+    ContainerSpec {
+        args: plan.args.clone(),
+        env: plan.env.clone(),
+        mounts: plan
+            .mounts
+            .iter()
+            .map(|mount| Mount {
+                host: mount.host.clone(),
+                guest: mount.guest.clone(),
+                read_only: mount.read_only,
+            })
+            .collect(),
+        cpu: cpu.clone(),
+        memory: memory.child(plan.memory),
+        fuel_per_run: plan.labels.fuel_per_run,
+        fuel_per_request: plan.labels.fuel_per_request,
+        request_timeout: plan.labels.request_timeout.unwrap_or(default.request_timeout),
+        max_concurrency: plan.labels.concurrency.unwrap_or(default.max_concurrency),
+        ..default
+    }
+}
+
+/// Fetches an image and makes it ready to run; answers its digest too.
+async fn pull(environment: &Environment, image: &str) -> Result<(String, Prepared), String> {
+    let fetched = environment
+        .images
+        .fetch(image)
+        .await
+        .map_err(|reason| format!("CannotPullContainerError: {reason}"))?;
+    match environment.artifacts.prepare(&fetched.digest, &fetched.path).await {
+        Ok(prepared) => Ok((fetched.digest, prepared)),
+        // The image is what it should be; it only needs what is not here.
+        Err(error @ (PrepareError::MissingImport { .. } | PrepareError::NoEntryPoint(_))) => {
+            Err(cannot_start(&format!("image {image}: {error}")))
+        }
+        Err(error) => Err(format!("CannotPullContainerError: image {image}: {error}")),
+    }
+}
+
+/// Runs a command to its end.
+async fn run(container: &Container, killed: oneshot::Receiver<()>) -> Exit {
+    let mut run = std::pin::pin!(container.run());
+    tokio::select! {
+        biased;
+        exit = &mut run => exit,
+        _ = killed => {
+            container.kill();
+            run.await
+        }
+    }
+}
+
+/// Lets an HTTP container serve until it is to end, or has to.
+async fn serve(container: &Container, serving: &Serving, killed: oneshot::Receiver<()>) -> Exit {
+    let exit = tokio::select! {
+        biased;
+        exit = container.fatal() => exit,
+        _ = killed => Exit::Killed,
+    };
+    // Before the log is waited for, so that no more requests come to a container that is over.
+    serving.withdraw().await;
+    serving.handle.close();
+    container.kill();
+    exit
+}
+
+/// Waits for a container's output to be written.
+async fn finish(log: Option<&LogOutput>) {
+    if let Some(log) = log
+        && tokio::time::timeout(FLUSH_TIMEOUT, log.finish()).await.is_err()
+    {
+        tracing::warn!("the log store has not taken a container's last lines within {FLUSH_TIMEOUT:?}");
+    }
+}
+
+/// Takes a container from the router and waits for its requests; answers whether all ended in time.
+///
+/// The order matters: only when the router's list is without it does the gate close. Calls that still come get
+/// their request back, and the router sends it to another.
+async fn drain(serving: &Serving, stop_timeout: Duration) -> bool {
+    let drained = async {
+        serving.withdraw().await;
+        serving.handle.drain().await;
+    };
+    let _ = tokio::time::timeout(stop_timeout, drained).await;
+    // Closed also when there was no time to wait.
+    serving.handle.close();
+    serving.handle.in_flight() == 0
+}
+
+/// Removes a task's own volumes.
+pub(crate) async fn release_volumes(environment: &Arc<Environment>, task: coracle_types::TaskId) {
+    let environment = Arc::clone(environment);
+    let released =
+        tokio::task::spawn_blocking(move || volumes::release(&environment.config.volumes_dir, task)).await;
+    if let Ok(Err(error)) = released {
+        tracing::warn!(%task, "the task's volumes can't be removed: {error}");
+    }
+}

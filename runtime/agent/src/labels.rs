@@ -1,0 +1,144 @@
+//! `dockerLabels` with the prefix `coracle.`: settings for which a task definition has no field.
+//!
+//! | label | value | default |
+//! |---|---|---|
+//! | `coracle.fuel` | fuel of one run of a command: a whole number, at least 1 | no limit |
+//! | `coracle.fuel-per-request` | fuel of one request: a whole number, at least 1 | no limit |
+//! | `coracle.request-timeout` | `30`, `30s` or `500ms`: 1 ms to 1 h | 60 s |
+//! | `coracle.concurrency` | requests at the same time: 1 to 100000; more of them queue | 1000 |
+//!
+//! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
+//! hold is worse than a task that does not start. Labels without the prefix mean nothing here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the labels of one container say. `None` is the sandbox's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Labels {
+    pub(crate) fuel_per_run: Option<u64>,
+    pub(crate) fuel_per_request: Option<u64>,
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) concurrency: Option<u32>,
+}
+
+/// Why a label was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LabelError {
+    /// The value is not one the label takes.
+    #[error("label {name} is {value:?}: {expected}")]
+    Value { name: String, value: String, expected: &'static str },
+    /// There is no such label.
+    #[error(
+        "unknown label {0:?}: there are coracle.concurrency, coracle.fuel, coracle.fuel-per-request and \
+         coracle.request-timeout"
+    )]
+    Unknown(String),
+}
+
+const FUEL: &str = "a whole number from 1 is expected";
+const TIMEOUT: &str = "seconds or milliseconds are expected, such as 30, 30s or 500ms, from 1ms to 3600s";
+const CONCURRENCY: &str = "a whole number from 1 to 100000 is expected";
+
+/// The longest a request may take to its response's head: an hour, so that a typing error in a unit shows.
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+impl Labels {
+    /// Reads the labels of one container.
+    pub(crate) fn parse(labels: &BTreeMap<String, String>) -> Result<Self, LabelError> {
+        let mut parsed = Self::default();
+        for (name, value) in labels {
+            let Some(setting) = name.strip_prefix("coracle.") else { continue };
+            let refused = |expected| LabelError::Value {
+                name: name.clone(),
+                value: value.chars().take(100).collect(),
+                expected,
+            };
+            let text = value.trim();
+            match setting {
+                "fuel" => parsed.fuel_per_run = Some(fuel(text).ok_or_else(|| refused(FUEL))?),
+                "fuel-per-request" => {
+                    parsed.fuel_per_request = Some(fuel(text).ok_or_else(|| refused(FUEL))?);
+                }
+                "request-timeout" => {
+                    parsed.request_timeout = Some(timeout(text).ok_or_else(|| refused(TIMEOUT))?);
+                }
+                "concurrency" => {
+                    let concurrency = text.parse().ok().filter(|count| (1..=100_000).contains(count));
+                    parsed.concurrency = Some(concurrency.ok_or_else(|| refused(CONCURRENCY))?);
+                }
+                _ => return Err(LabelError::Unknown(name.chars().take(100).collect())),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn fuel(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|&fuel| fuel > 0)
+}
+
+fn timeout(text: &str) -> Option<Duration> {
+    let duration = match text.strip_suffix("ms") {
+        Some(milliseconds) => Duration::from_millis(milliseconds.trim_end().parse().ok()?),
+        None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).trim_end().parse().ok()?),
+    };
+    (Duration::from_millis(1)..=MAX_REQUEST_TIMEOUT).contains(&duration).then_some(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(labels: &[(&str, &str)]) -> Result<Labels, LabelError> {
+        Labels::parse(&labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    #[test]
+    fn all_of_them() {
+        let labels = parse(&[
+            ("coracle.fuel", "1000"),
+            ("coracle.fuel-per-request", " 5 "),
+            ("coracle.request-timeout", "500ms"),
+            ("coracle.concurrency", "8"),
+            ("com.example.team", "shop"),
+        ]);
+        assert_eq!(
+            labels,
+            Ok(Labels {
+                fuel_per_run: Some(1000),
+                fuel_per_request: Some(5),
+                request_timeout: Some(Duration::from_millis(500)),
+                concurrency: Some(8),
+            })
+        );
+        assert_eq!(parse(&[]), Ok(Labels::default()));
+    }
+
+    #[test]
+    fn timeouts_have_units_and_bounds() {
+        assert_eq!(timeout("30"), Some(Duration::from_secs(30)));
+        assert_eq!(timeout("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(timeout("30 s"), Some(Duration::from_secs(30)));
+        for bad in ["", "0", "0ms", "-1", "3601", "1.5", "1m", "ms", "s", "99999999999999999999"] {
+            assert_eq!(timeout(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_label_value_and_what_was_expected() {
+        for (name, value) in [
+            ("coracle.fuel", "0"),
+            ("coracle.fuel", "lots"),
+            ("coracle.fuel-per-request", "-3"),
+            ("coracle.concurrency", "0"),
+            ("coracle.concurrency", "100001"),
+            ("coracle.request-timeout", "soon"),
+        ] {
+            let text = parse(&[(name, value)]).unwrap_err().to_string();
+            assert!(text.contains(name) && text.contains(value) && text.contains("expected"), "{text}");
+        }
+        let text = parse(&[("coracle.fule", "1")]).unwrap_err().to_string();
+        assert!(text.contains("coracle.fule") && text.contains("coracle.fuel-per-request"), "{text}");
+    }
+}

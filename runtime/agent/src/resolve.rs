@@ -1,0 +1,498 @@
+//! What a task and its definition mean on this node, worked out before anything is done. Pure.
+//!
+//! A container's arguments are `argv[0]`, then `entryPoint`, then `command` (or the override's). Images of
+//! components have no entry point of their own and no programs to choose from, so `entryPoint` can only be
+//! arguments, and `argv[0]` is the component's name: `web` for `acme/web:1.4` and for `file:///srv/web.wasm`.
+//!
+//! Its environment is the definition's, the override's on top, and before both what every task is told:
+//!
+//! | variable | value |
+//! |---|---|
+//! | `AWS_EXECUTION_ENV` | `AWS_ECS_FARGATE`, `AWS_ECS_EC2` or `AWS_ECS_EXTERNAL` |
+//! | `AWS_REGION`, `AWS_DEFAULT_REGION` | the task's region |
+//! | `CORACLE_TASK_ID`, `CORACLE_TASK_ARN` | which task this is, where ECS has a metadata server to ask |
+//!
+//! CPU units belong to the task as a whole: FARGATE caps it, EC2 and EXTERNAL weigh it. A container's own `cpu`
+//! only adds to what a task without units of its own gets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_types::task_definition::{DEFAULT_MEMORY_MIB, DEFAULT_STOP_TIMEOUT_S};
+use coracle_types::{
+    Arn, ContainerDefinition, ContainerName, DependencyCondition, LaunchType, Resource, Task, TaskDefinition,
+};
+
+use crate::agent::AgentConfig;
+use crate::health::{Check, HealthPlan, HealthRules};
+use crate::labels::Labels;
+use crate::logs::{LogNames, LogTarget, log_target};
+use crate::volumes::VolumePlan;
+
+/// A task, ready to be started.
+#[derive(Debug)]
+pub(crate) struct ResolvedTask {
+    /// In the definition's order; other modules name a container by its position here.
+    pub(crate) containers: Vec<ResolvedContainer>,
+    pub(crate) cpu: CpuPlan,
+    /// Bytes, over all containers.
+    pub(crate) memory: u64,
+    pub(crate) volumes: Vec<VolumePlan>,
+}
+
+/// What a task's CPU units are to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CpuPlan {
+    /// It never gets more.
+    Capped(u32),
+    /// Its weight when CPU is scarce.
+    Shares(u32),
+}
+
+/// One container, ready to be started.
+#[derive(Debug)]
+pub(crate) struct ResolvedContainer {
+    pub(crate) rules: ContainerRules,
+    pub(crate) image: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) mounts: Vec<MountPlan>,
+    /// Bytes; `None`: only the task's cap holds.
+    pub(crate) memory: Option<u64>,
+    pub(crate) labels: Labels,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) health: Option<HealthPlan>,
+    pub(crate) log: Option<LogTarget>,
+    pub(crate) ports: Vec<u16>,
+}
+
+/// Where a container sees a volume.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MountPlan {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) read_only: bool,
+}
+
+/// What decides when a container starts, and what its end means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContainerRules {
+    pub(crate) name: ContainerName,
+    pub(crate) essential: bool,
+    pub(crate) runtime_id: String,
+    /// Positions of other containers, and what is waited for in them.
+    pub(crate) depends_on: Vec<(usize, DependencyCondition)>,
+    /// How long after its start it may take to what others wait for in it: ECS's `startTimeout`. `None`: as
+    /// long as it takes.
+    pub(crate) start_timeout: Option<Duration>,
+    /// `None` if it can't be checked.
+    pub(crate) health: Option<HealthRules>,
+    /// What its `reason` says while it runs: why it can't be checked.
+    pub(crate) note: Option<String>,
+}
+
+/// Why a task can't be started as it stands. The text stands on its own in `stoppedReason`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct ResolveError {
+    /// The container it is about.
+    pub(crate) container: Option<usize>,
+    pub(crate) reason: String,
+}
+
+impl ContainerRules {
+    /// The rules of a container in a task that could not be resolved: it only has to be named in reports.
+    pub(crate) fn unresolved(task: &Task) -> Vec<Self> {
+        let rules = task.containers.iter().map(|container| Self {
+            name: container.name.clone(),
+            essential: container.essential,
+            runtime_id: String::new(),
+            depends_on: Vec::new(),
+            start_timeout: None,
+            health: None,
+            note: None,
+        });
+        rules.collect()
+    }
+}
+
+/// Works out everything a task needs.
+///
+/// # Errors
+/// The first thing in it that can't be done.
+pub(crate) fn resolve(
+    task: &Task,
+    definition: &TaskDefinition,
+    config: &AgentConfig,
+) -> Result<ResolvedTask, ResolveError> {
+    let mut volumes = Vec::new();
+    for volume in &definition.volumes {
+        volumes.push(
+            VolumePlan::new(volume, task.id).map_err(|error| ResolveError {
+                container: None,
+                reason: cannot_start(&error.to_string()),
+            })?,
+        );
+    }
+    let mut containers = Vec::new();
+    for (position, container) in definition.containers.iter().enumerate() {
+        let resolved =
+            resolve_container(task, definition, container, &volumes, config).map_err(|reason| {
+                ResolveError {
+                    container: Some(position),
+                    reason: cannot_start(&format!("container {}: {reason}", container.name)),
+                }
+            })?;
+        containers.push(resolved);
+    }
+    if let Some(position) = find_cycle(&containers) {
+        return Err(ResolveError {
+            container: Some(position),
+            reason: cannot_start(&format!(
+                "container {}: its dependsOn leads back to itself",
+                containers[position].rules.name
+            )),
+        });
+    }
+    Ok(ResolvedTask {
+        memory: u64::from(task_memory_mib(task, definition, config.memory_mib)) * MIB,
+        cpu: match task.launch_type {
+            LaunchType::Fargate if task.cpu > 0 => CpuPlan::Capped(task.cpu),
+            // Docker's least weight.
+            LaunchType::Fargate | LaunchType::Ec2 | LaunchType::External => CpuPlan::Shares(task.cpu.max(2)),
+        },
+        containers,
+        volumes,
+    })
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// Puts ECS's prefix before a reason.
+pub(crate) fn cannot_start(reason: &str) -> String {
+    format!("CannotStartContainerError: {reason}")
+}
+
+fn resolve_container(
+    task: &Task,
+    definition: &TaskDefinition,
+    container: &ContainerDefinition,
+    volumes: &[VolumePlan],
+    config: &AgentConfig,
+) -> Result<ResolvedContainer, String> {
+    let overridden =
+        task.overrides.containers.iter().find(|overridden| overridden.name.as_ref() == Some(&container.name));
+    let record = task
+        .containers
+        .iter()
+        .find(|record| record.name == container.name)
+        .ok_or_else(|| "the task has no such container".to_owned())?;
+    let labels = Labels::parse(&container.docker_labels).map_err(|error| error.to_string())?;
+
+    let mut mounts = Vec::new();
+    for mount in &container.mount_points {
+        let volume = volumes.iter().find(|volume| volume.name == mount.source_volume).ok_or_else(|| {
+            format!("mount point names the volume {:?}, which is not defined", mount.source_volume)
+        })?;
+        if !mount.container_path.starts_with('/') {
+            return Err(format!("container path {:?} is not absolute", mount.container_path));
+        }
+        mounts.push(MountPlan {
+            host: volume.path(&config.volumes_dir),
+            guest: mount.container_path.clone(),
+            read_only: mount.read_only,
+        });
+    }
+
+    let mut depends_on = Vec::new();
+    for dependency in &container.depends_on {
+        let position =
+            definition.containers.iter().position(|other| other.name == dependency.container).ok_or_else(
+                || format!("dependsOn names container {}, which is not defined", dependency.container),
+            )?;
+        depends_on.push((position, dependency.condition));
+    }
+
+    let command = overridden.and_then(|overridden| overridden.command.as_ref()).unwrap_or(&container.command);
+    let mut args = vec![component_name(&container.image).unwrap_or(container.name.as_str()).to_owned()];
+    args.extend(container.entry_point.iter().chain(command).cloned());
+
+    let mut env = surroundings(task, &config.account);
+    let more = overridden.map(|overridden| overridden.environment.as_slice()).unwrap_or_default();
+    for (name, value) in container.environment.iter().chain(more) {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => known.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+
+    let runtime_id = format!("{}-{:010}", task.id, record.id.0 % 10_000_000_000);
+    let log = log_target(
+        container.log_configuration.as_ref(),
+        &LogNames {
+            region: task.cluster.region.as_str(),
+            family: definition.id.family.as_str(),
+            container: container.name.as_str(),
+            task: &task.id.to_string(),
+            runtime_id: &runtime_id,
+        },
+    );
+    let health = container.health_check.as_ref().and_then(HealthPlan::new);
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    Ok(ResolvedContainer {
+        rules: ContainerRules {
+            name: container.name.clone(),
+            essential: container.essential,
+            runtime_id,
+            depends_on,
+            start_timeout: container.start_timeout_s.map(seconds),
+            health: health
+                .as_ref()
+                .filter(|health| !matches!(health.check, Check::Impossible(_)))
+                .map(|health| health.rules),
+            note: health.as_ref().and_then(|health| match &health.check {
+                Check::Impossible(reason) => Some(reason.clone()),
+                Check::Command(_) | Check::Http(_) => None,
+            }),
+        },
+        image: container.image.clone(),
+        args,
+        env,
+        mounts,
+        memory: record.memory.filter(|&mib| mib > 0).map(|mib| u64::from(mib) * MIB),
+        labels,
+        stop_timeout: seconds(container.stop_timeout_s.unwrap_or(DEFAULT_STOP_TIMEOUT_S)),
+        health,
+        log,
+        ports: container.port_mappings.iter().filter_map(|mapping| mapping.container_port).collect(),
+    })
+}
+
+/// What every container is told about where it is.
+fn surroundings(task: &Task, account: &str) -> Vec<(String, String)> {
+    let execution = match task.launch_type {
+        LaunchType::Fargate => "AWS_ECS_FARGATE",
+        LaunchType::Ec2 => "AWS_ECS_EC2",
+        LaunchType::External => "AWS_ECS_EXTERNAL",
+    };
+    let arn = Arn { account: account.to_owned(), resource: Resource::Task(task.cluster.clone(), task.id) };
+    let region = task.cluster.region.as_str();
+    let variables = [
+        ("AWS_EXECUTION_ENV", execution.to_owned()),
+        ("AWS_REGION", region.to_owned()),
+        ("AWS_DEFAULT_REGION", region.to_owned()),
+        ("CORACLE_TASK_ID", task.id.to_string()),
+        ("CORACLE_TASK_ARN", arn.to_string()),
+    ];
+    variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The component's name in an image reference: the repository's last part, or the file's without `.wasm`.
+fn component_name(image: &str) -> Option<&str> {
+    let name = match image.strip_prefix("file://") {
+        Some(path) => path.rsplit('/').next()?,
+        None => {
+            let without_digest = image.split('@').next()?;
+            without_digest.rsplit('/').next()?.split(':').next()?
+        }
+    };
+    let name = name.strip_suffix(".wasm").unwrap_or(name);
+    (!name.is_empty()).then_some(name)
+}
+
+/// The hard memory cap of a whole task, in MiB.
+///
+/// The task's own memory if it has one. Otherwise as much as its containers may have: their caps;
+/// [`DEFAULT_MEMORY_MIB`] for one that names no memory at all; and for one that names only a reservation,
+/// which is no cap in ECS either, all that the node offers.
+fn task_memory_mib(task: &Task, definition: &TaskDefinition, node_mib: u32) -> u32 {
+    let own = task.overrides.memory.or(definition.memory).filter(|&mib| mib > 0);
+    own.unwrap_or_else(|| {
+        task.containers.iter().fold(0u32, |sum, container| {
+            let cap = match (container.memory.filter(|&mib| mib > 0), container.memory_reservation) {
+                (Some(cap), _) => cap,
+                (None, Some(reserved)) => node_mib.max(reserved),
+                (None, None) => DEFAULT_MEMORY_MIB,
+            };
+            sum.saturating_add(cap)
+        })
+    })
+}
+
+/// A container that, directly or not, waits for itself.
+fn find_cycle(containers: &[ResolvedContainer]) -> Option<usize> {
+    // Takes away what waits for nothing that is left, until nothing changes.
+    let mut left: Vec<bool> = vec![true; containers.len()];
+    loop {
+        let free = (0..containers.len()).find(|&position| {
+            left[position] && !containers[position].rules.depends_on.iter().any(|&(on, _)| left[on])
+        });
+        match free {
+            Some(position) => left[position] = false,
+            None => return left.iter().position(|&left| left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_types::{ContainerOverride, Dependency, MountPoint, Volume};
+
+    use super::*;
+    use crate::testing::{config, container, definition, task};
+
+    fn resolved(
+        definition: &TaskDefinition,
+        change: impl FnOnce(&mut Task),
+    ) -> Result<ResolvedTask, ResolveError> {
+        let mut task = task(definition, 1);
+        change(&mut task);
+        resolve(&task, definition, &config("/v".into()))
+    }
+
+    fn name(text: &str) -> ContainerName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_components_name() {
+        for (image, expected) in [
+            ("acme/web:1.4", Some("web")),
+            ("web", Some("web")),
+            ("localhost:5000/acme/web", Some("web")),
+            ("acme/web@sha256:00ff", Some("web")),
+            ("file:///srv/app.wasm", Some("app")),
+            ("file:///srv/v1:2.wasm", Some("v1:2")),
+            ("file:///", None),
+            ("", None),
+        ] {
+            assert_eq!(component_name(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn arguments_and_environment_with_overrides() {
+        let mut web = container("web", "acme/web:1");
+        web.entry_point = vec!["serve".into()];
+        web.command = vec!["--port".into(), "80".into()];
+        web.environment = vec![("A".into(), "1".into()), ("AWS_REGION".into(), "mine".into())];
+        let definition = definition(vec![web]);
+        let plain = resolved(&definition, |_| {}).unwrap();
+        assert_eq!(plain.containers[0].args, ["web", "serve", "--port", "80"]);
+        let value = |resolved: &ResolvedTask, name: &str| {
+            let env = &resolved.containers[0].env;
+            env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
+        assert_eq!(value(&plain, "AWS_REGION").as_deref(), Some("mine"));
+        assert_eq!(value(&plain, "AWS_EXECUTION_ENV").as_deref(), Some("AWS_ECS_FARGATE"));
+        assert_eq!(value(&plain, "CORACLE_TASK_ID"), Some(format!("{:032x}", 1)));
+        assert!(
+            value(&plain, "CORACLE_TASK_ARN")
+                .unwrap()
+                .starts_with("arn:aws:ecs:us-east-1:123456789012:task/")
+        );
+
+        let overridden = resolved(&definition, |task| {
+            task.overrides.containers = vec![ContainerOverride {
+                name: Some(name("web")),
+                command: Some(vec!["up".into()]),
+                environment: vec![("A".into(), "2".into()), ("B".into(), "3".into())],
+                ..ContainerOverride::default()
+            }];
+        })
+        .unwrap();
+        assert_eq!(overridden.containers[0].args, ["web", "serve", "up"]);
+        assert_eq!(value(&overridden, "A").as_deref(), Some("2"));
+        assert_eq!(value(&overridden, "B").as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn cpu_is_a_cap_on_fargate_and_a_weight_elsewhere() {
+        let definition = definition(vec![container("web", "web")]);
+        let cpu = |launch_type, cpu| {
+            resolved(&definition, |task| {
+                task.launch_type = launch_type;
+                task.cpu = cpu;
+            })
+            .unwrap()
+            .cpu
+        };
+        assert_eq!(cpu(LaunchType::Fargate, 256), CpuPlan::Capped(256));
+        assert_eq!(cpu(LaunchType::Fargate, 0), CpuPlan::Shares(2));
+        assert_eq!(cpu(LaunchType::Ec2, 256), CpuPlan::Shares(256));
+        assert_eq!(cpu(LaunchType::External, 0), CpuPlan::Shares(2));
+    }
+
+    #[test]
+    fn memory_caps() {
+        let mut definition = definition(vec![container("a", "a"), container("b", "b")]);
+        let memory = |definition: &TaskDefinition, caps: [(Option<u32>, Option<u32>); 2]| {
+            let resolved = resolved(definition, |task| {
+                for (container, (memory, reservation)) in task.containers.iter_mut().zip(caps) {
+                    container.memory = memory;
+                    container.memory_reservation = reservation;
+                }
+            })
+            .unwrap();
+            (resolved.memory / MIB, resolved.containers[0].memory.map(|bytes| bytes / MIB))
+        };
+        definition.memory = Some(1024);
+        assert_eq!(memory(&definition, [(Some(512), Some(256)), (None, None)]), (1024, Some(512)));
+        definition.memory = None;
+        assert_eq!(memory(&definition, [(Some(512), Some(256)), (Some(64), None)]), (576, Some(512)));
+        assert_eq!(memory(&definition, [(None, None), (None, None)]), (1024, None));
+        assert_eq!(memory(&definition, [(None, Some(100)), (Some(1), None)]), (4097, None));
+    }
+
+    #[test]
+    fn what_can_not_be_done_says_which_container_and_why() {
+        let refused = |change: &dyn Fn(&mut ContainerDefinition)| {
+            let mut web = container("web", "web");
+            change(&mut web);
+            resolved(&definition(vec![web, container("other", "other")]), |_| {}).unwrap_err()
+        };
+        let error = refused(&|web| {
+            web.docker_labels.insert("coracle.fuel".into(), "much".into());
+        });
+        assert_eq!(error.container, Some(0));
+        assert!(
+            error.reason.starts_with("CannotStartContainerError: container web: label coracle.fuel"),
+            "{error}"
+        );
+
+        let mount = |volume: &str, path: &str| MountPoint {
+            source_volume: volume.into(),
+            container_path: path.into(),
+            read_only: false,
+        };
+        let error = refused(&|web| web.mount_points = vec![mount("data", "/data")]);
+        assert!(error.reason.contains("\"data\""), "{error}");
+
+        let wait = |container: &str| Dependency {
+            container: name(container),
+            condition: DependencyCondition::Start,
+        };
+        let error = refused(&|web| web.depends_on = vec![wait("ghost")]);
+        assert!(error.reason.contains("ghost"), "{error}");
+        let error = refused(&|web| web.depends_on = vec![wait("other"), wait("web")]);
+        assert!(error.reason.contains("leads back"), "{error}");
+    }
+
+    #[test]
+    fn mounts_are_where_their_volumes_are() {
+        let mut web = container("web", "web");
+        web.mount_points = vec![MountPoint {
+            source_volume: "data".into(),
+            container_path: "/data".into(),
+            read_only: true,
+        }];
+        let mut definition = definition(vec![web]);
+        definition.volumes =
+            vec![Volume { name: "data".into(), host_path: Some("/srv".into()), rest: Default::default() }];
+        let resolved = resolved(&definition, |_| {}).unwrap();
+        assert_eq!(
+            resolved.containers[0].mounts,
+            [MountPlan { host: "/srv".into(), guest: "/data".into(), read_only: true }]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Volumes: which directory of the node each one is, making it, and removing what was a task's own.
+//!
+//! | volume | directory | life |
+//! |---|---|---|
+//! | `host.sourcePath` | that one; it must exist | the node's |
+//! | `efsVolumeConfiguration` | `VOLUMES/shared/FILE_SYSTEM/ROOT_DIRECTORY` | stays; every task that names it sees it |
+//! | `dockerVolumeConfiguration` with `"scope": "shared"` | `VOLUMES/named/NAME` | stays |
+//! | any other | `VOLUMES/TASK/NAME` | the task's |
+//!
+//! Names from task definitions never lead out of the volumes directory: a name with a slash or made of dots
+//! is refused, and below it no symbolic link is followed, because guests can make some there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coracle_types::{TaskId, Volume};
+
+/// A volume of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VolumePlan {
+    pub(crate) name: String,
+    pub(crate) source: VolumeSource,
+}
+
+/// What a volume is on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VolumeSource {
+    /// A directory somebody else made.
+    Host(PathBuf),
+    /// Directories below the volumes directory, made if they are not there.
+    Managed(Vec<String>),
+}
+
+/// Why a volume can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    /// A name that could lead somewhere else.
+    #[error("volume {volume:?}: {what} {given:?} must be a plain name")]
+    Name { volume: String, what: &'static str, given: String },
+    /// A source path that is not absolute.
+    #[error("volume {volume:?}: the source path {} is not absolute", path.display())]
+    Relative { volume: String, path: PathBuf },
+    /// The directory is not there or can't be made.
+    #[error("volume {volume:?}: {}: {error}", path.display())]
+    Io { volume: String, path: PathBuf, error: io::Error },
+    /// There is something else than a directory.
+    #[error("volume {volume:?}: {} is not a directory", path.display())]
+    NotADirectory { volume: String, path: PathBuf },
+}
+
+impl VolumePlan {
+    /// Decides what a volume is. Touches no disk.
+    pub(crate) fn new(volume: &Volume, task: TaskId) -> Result<Self, VolumeError> {
+        let name = &volume.name;
+        let plain = |what, given: &str| {
+            if is_plain(given) {
+                Ok(given.to_owned())
+            } else {
+                Err(VolumeError::Name {
+                    volume: name.clone(),
+                    what,
+                    given: given.chars().take(300).collect(),
+                })
+            }
+        };
+        let source = if let Some(path) = volume.host_path.as_deref().filter(|path| !path.is_empty()) {
+            let path = PathBuf::from(path);
+            if !path.is_absolute() {
+                return Err(VolumeError::Relative { volume: name.clone(), path });
+            }
+            VolumeSource::Host(path)
+        } else if let Some(efs) = volume.rest.get("efsVolumeConfiguration") {
+            let text = |member: &str| efs.get(member).and_then(|value| value.as_str()).unwrap_or_default();
+            let mut parts = vec!["shared".to_owned(), plain("the file system", text("fileSystemId"))?];
+            for part in text("rootDirectory").split('/').filter(|part| !part.is_empty()) {
+                parts.push(plain("the root directory's part", part)?);
+            }
+            VolumeSource::Managed(parts)
+        } else if volume
+            .rest
+            .get("dockerVolumeConfiguration")
+            .and_then(|docker| docker.get("scope"))
+            .is_some_and(|scope| scope == "shared")
+        {
+            VolumeSource::Managed(vec!["named".to_owned(), plain("its name", name)?])
+        } else {
+            VolumeSource::Managed(vec![task.to_string(), plain("its name", name)?])
+        };
+        Ok(Self { name: name.clone(), source })
+    }
+
+    /// The directory, with `volumes` as the volumes directory.
+    pub(crate) fn path(&self, volumes: &Path) -> PathBuf {
+        match &self.source {
+            VolumeSource::Host(path) => path.clone(),
+            VolumeSource::Managed(parts) => volumes.join(parts.iter().collect::<PathBuf>()),
+        }
+    }
+
+    /// Makes the directory if it is ours to make, and checks that it is one. Blocks.
+    pub(crate) fn prepare(&self, volumes: &Path) -> Result<(), VolumeError> {
+        let io =
+            |path: &Path, error| VolumeError::Io { volume: self.name.clone(), path: path.to_owned(), error };
+        let not_a_directory =
+            |path: &Path| VolumeError::NotADirectory { volume: self.name.clone(), path: path.to_owned() };
+        match &self.source {
+            VolumeSource::Host(path) => {
+                let found = std::fs::metadata(path).map_err(|error| io(path, error))?;
+                if found.is_dir() { Ok(()) } else { Err(not_a_directory(path)) }
+            }
+            VolumeSource::Managed(parts) => {
+                std::fs::create_dir_all(volumes).map_err(|error| io(volumes, error))?;
+                let mut path = volumes.to_owned();
+                for part in parts {
+                    path.push(part);
+                    match std::fs::create_dir(&path) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(io(&path, error));
+                        }
+                        _ => {}
+                    }
+                    // Of the link itself, not of what it points to.
+                    let found = std::fs::symlink_metadata(&path).map_err(|error| io(&path, error))?;
+                    if !found.is_dir() {
+                        return Err(not_a_directory(&path));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=255).contains(&name.len()) && name.bytes().all(plain) && !name.bytes().all(|byte| byte == b'.')
+}
+
+/// Removes what was this task's own. It need not be there. Blocks.
+pub(crate) fn release(volumes: &Path, task: TaskId) -> io::Result<()> {
+    match std::fs::remove_dir_all(volumes.join(task.to_string())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what tasks of an earlier process have left behind: none of them runs any more. Blocks.
+pub(crate) fn release_all(volumes: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(volumes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if let Some(task) = name.to_str().and_then(|name| name.parse::<TaskId>().ok()) {
+            release(volumes, task)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: TaskId = TaskId(0xabc);
+
+    fn volume(name: &str, host_path: Option<&str>, rest: serde_json::Value) -> Volume {
+        let rest = rest.as_object().cloned().unwrap_or_default();
+        Volume { name: name.to_owned(), host_path: host_path.map(str::to_owned), rest }
+    }
+
+    #[track_caller]
+    fn check(volume: &Volume, expected: &str) {
+        let plan = VolumePlan::new(volume, TASK).unwrap();
+        assert_eq!(plan.path(Path::new("/v")), Path::new(expected));
+    }
+
+    #[test]
+    fn every_kind_has_its_place() {
+        let null = serde_json::Value::Null;
+        check(&volume("data", Some("/srv/data"), null.clone()), "/srv/data");
+        check(&volume("scratch", None, null.clone()), "/v/00000000000000000000000000000abc/scratch");
+        check(&volume("scratch", Some(""), null), "/v/00000000000000000000000000000abc/scratch");
+        let efs = serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1"}});
+        check(&volume("data", None, efs), "/v/shared/fs-1");
+        let efs = serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/a//b/"}});
+        check(&volume("data", None, efs), "/v/shared/fs-1/a/b");
+        let docker = serde_json::json!({"dockerVolumeConfiguration": {"scope": "shared"}});
+        check(&volume("cache", None, docker), "/v/named/cache");
+    }
+
+    #[test]
+    fn names_do_not_lead_out() {
+        let null = serde_json::Value::Null;
+        for (name, host, rest) in [
+            ("..", None, null.clone()),
+            ("a/b", None, null.clone()),
+            ("", None, null.clone()),
+            ("a", Some("srv/data"), null),
+            ("a", None, serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "../x"}})),
+            ("a", None, serde_json::json!({"efsVolumeConfiguration": {}})),
+            (
+                "a",
+                None,
+                serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "f", "rootDirectory": "/a/../../b"}}),
+            ),
+        ] {
+            assert!(VolumePlan::new(&volume(name, host, rest), TASK).is_err(), "{name:?} {host:?}");
+        }
+    }
+
+    #[test]
+    fn directories_come_and_go() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = root.path().join("volumes");
+        release_all(&volumes).unwrap();
+        release(&volumes, TASK).unwrap();
+        let plan = VolumePlan::new(&volume("scratch", None, serde_json::Value::Null), TASK).unwrap();
+        plan.prepare(&volumes).unwrap();
+        plan.prepare(&volumes).unwrap();
+        let efs = serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1"}});
+        let shared = VolumePlan::new(&volume("data", None, efs), TASK).unwrap();
+        shared.prepare(&volumes).unwrap();
+        std::fs::write(plan.path(&volumes).join("file"), "x").unwrap();
+        release_all(&volumes).unwrap();
+        assert!(!volumes.join(TASK.to_string()).exists());
+        assert!(shared.path(&volumes).exists());
+    }
+
+    #[test]
+    fn a_link_a_guest_made_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = root.path().join("volumes");
+        std::fs::create_dir_all(volumes.join("shared/fs-1")).unwrap();
+        std::os::unix::fs::symlink("/", volumes.join("shared/fs-1/out")).unwrap();
+        let efs =
+            serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/out"}});
+        let plan = VolumePlan::new(&volume("data", None, efs), TASK).unwrap();
+        assert!(matches!(plan.prepare(&volumes), Err(VolumeError::NotADirectory { .. })));
+    }
+
+    #[test]
+    fn a_host_directory_must_be_there() {
+        let missing =
+            VolumePlan::new(&volume("data", Some("/does/not/exist"), serde_json::Value::Null), TASK).unwrap();
+        let text = missing.prepare(Path::new("/v")).unwrap_err().to_string();
+        assert!(text.contains("data") && text.contains("/does/not/exist"), "{text}");
+    }
+}

@@ -1,0 +1,191 @@
+//! What goes between the store and a node: its registration, its assigned set, what it saw.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_store::{CommitError, Store, TransactError, transact};
+use coracle_types::{
+    Assigned, AssignedTask, Changes, ClusterId, DesiredStatus, LastStatus, Node, NodeId, State, Task, TaskId,
+    TaskKey, TaskObservation, Timestamp,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::stop::stopped;
+
+/// How long to wait before observations that could not be written are written again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Registers a node with what it offers, as one incarnation more than before. Tasks of earlier
+/// incarnations are lost with that.
+///
+/// # Errors
+/// What the store refuses.
+pub async fn register(
+    store: &dyn Store,
+    id: NodeId,
+    cpu_units: u32,
+    memory_mib: u32,
+    now: Timestamp,
+) -> Result<Node, CommitError> {
+    let registered = transact(store, |state: &State| {
+        let incarnation = state.nodes.get(&id).map_or(1, |found| found.value.incarnation + 1);
+        let node = Node { id, cpu_units, memory_mib, registered_at: now, incarnation };
+        let mut changes = Changes::new();
+        changes.put(node.clone());
+        Ok::<_, Infallible>((changes, node))
+    })
+    .await;
+    match registered {
+        Ok((_, node)) => Ok(node),
+        Err(TransactError::Store(error)) => Err(error),
+        Err(TransactError::Refused(never)) => match never {},
+    }
+}
+
+/// What `node` should be running or stopping: the tasks of its incarnation that are not STOPPED.
+#[must_use]
+pub fn assigned(state: &State, node: &Node) -> Assigned {
+    let here = Some((node.id, node.incarnation));
+    let tasks = state
+        .tasks
+        .values()
+        .map(|found| &found.value)
+        .filter(|task| task.node == here && task.last_status != LastStatus::Stopped)
+        .filter_map(|task| {
+            // Definitions outlive their tasks; without one there is nothing to run.
+            let definition = state.task_definitions.get(&task.task_definition)?;
+            Some(AssignedTask { task: Arc::clone(task), definition: Arc::clone(&definition.value) })
+        })
+        .collect();
+    Assigned { generation: state.revision, tasks }
+}
+
+/// Keeps `tx` at what `node` should be running, until `shutdown` is true or nobody receives any more.
+/// Sends only when there is something for the node to do: what it reported itself is no news to it.
+pub async fn feed(
+    store: Arc<dyn Store>,
+    node: Node,
+    tx: watch::Sender<Arc<Assigned>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut changed = store.watch();
+    let mut sent: Option<Vec<(TaskId, DesiredStatus)>> = None;
+    while !*shutdown.borrow() {
+        changed.borrow_and_update();
+        let next = assigned(&store.snapshot(), &node);
+        let work = work(&next);
+        if sent.as_ref() != Some(&work) {
+            tx.send_replace(Arc::new(next));
+            sent = Some(work);
+        }
+        tokio::select! {
+            () = stopped(&mut shutdown) => return,
+            () = tx.closed() => return,
+            alive = changed.changed() => if alive.is_err() { return },
+        }
+    }
+}
+
+/// The part of an assigned set that makes a node act; in the order of the store's table.
+fn work(assigned: &Assigned) -> Vec<(TaskId, DesiredStatus)> {
+    assigned.tasks.iter().map(|one| (one.task.id, one.task.desired_status)).collect()
+}
+
+/// Writes what a node saw into its tasks' records, until `rx` ends, or `shutdown` is true and everything
+/// sent until then is written.
+///
+/// Observations that wait together are one commit, the latest of each task: each is the whole picture.
+/// What could not be written is tried again, with what came in meanwhile.
+pub async fn report(
+    store: Arc<dyn Store>,
+    mut rx: mpsc::UnboundedReceiver<TaskObservation>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut pending: BTreeMap<TaskId, TaskObservation> = BTreeMap::new();
+    let mut ending = false;
+    loop {
+        if pending.is_empty() && !ending {
+            tokio::select! {
+                biased;
+                seen = rx.recv() => match seen {
+                    Some(seen) => { pending.insert(seen.task, seen); }
+                    None => return,
+                },
+                () = stopped(&mut shutdown) => ending = true,
+            }
+        }
+        while let Ok(seen) = rx.try_recv() {
+            pending.insert(seen.task, seen);
+        }
+        if pending.is_empty() {
+            // Only an ending loop gets here.
+            return;
+        }
+        match write(&*store, &pending).await {
+            Ok(()) => pending.clear(),
+            // Many others write the same tasks; they can't go on for ever.
+            Err(CommitError::Conflict(_)) => {}
+            Err(error) => {
+                tracing::error!(%error, tasks = pending.len(), "what a node saw could not be written");
+                if error == CommitError::Closed || ending {
+                    return;
+                }
+                tokio::select! {
+                    () = stopped(&mut shutdown) => ending = true,
+                    () = tokio::time::sleep(RETRY_AFTER) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Takes observations into the tasks they are of, in one commit. One that is older than what is known,
+/// or whose task is forgotten, changes nothing.
+async fn write(store: &dyn Store, seen: &BTreeMap<TaskId, TaskObservation>) -> Result<(), CommitError> {
+    let written = transact(store, |state: &State| {
+        let clusters = clusters_with_tasks(state);
+        let mut changes = Changes::new();
+        for seen in seen.values() {
+            let Some(task) = find_task(state, &clusters, seen.task) else {
+                tracing::debug!(task = %seen.task, "a node reported a task nobody knows");
+                continue;
+            };
+            let mut task = Task::clone(task);
+            if task.observe(seen) {
+                changes.put(task);
+            }
+        }
+        Ok::<_, Infallible>((changes, ()))
+    })
+    .await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(TransactError::Store(error)) => Err(error),
+        Err(TransactError::Refused(never)) => match never {},
+    }
+}
+
+/// The clusters that have tasks, found in leaps: a node reports tasks by id alone, and tasks are stored
+/// by cluster first.
+fn clusters_with_tasks(state: &State) -> Vec<ClusterId> {
+    let mut clusters: Vec<ClusterId> = Vec::new();
+    loop {
+        let after = clusters.last().map(|last| TaskKey { cluster: last.clone(), id: TaskId(u128::MAX) });
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = state.tasks.range((from, Bound::Unbounded)).next().map(|(key, _)| key.cluster.clone());
+        match next {
+            Some(cluster) => clusters.push(cluster),
+            None => return clusters,
+        }
+    }
+}
+
+fn find_task<'a>(state: &'a State, clusters: &[ClusterId], id: TaskId) -> Option<&'a Task> {
+    clusters.iter().find_map(|cluster| {
+        let key = TaskKey { cluster: cluster.clone(), id };
+        state.tasks.get(&key).map(|found| &*found.value)
+    })
+}

@@ -1,0 +1,284 @@
+//! The safety properties of a plan, stated once and apart from how plans are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_types::{
+    Change, DesiredStatus, Key, LastStatus, NodeId, Record, SchedulingStrategy, Service, ServiceId,
+    ServiceStatus, State, Task, TaskId, Timestamp,
+};
+
+use crate::bounds::Bounds;
+use crate::capacity::occupied;
+use crate::classify::{Context, Phase};
+use crate::plan::Plan;
+
+/// A safety property a plan would break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// It changes the same record twice.
+    ChangedTwice(Key),
+    /// A new task, or a new event, has an id that is taken.
+    DuplicateId(String),
+    /// A STOPPED task is changed other than by being deleted.
+    StoppedTaskChanged(TaskId),
+    /// A task that is not STOPPED is deleted.
+    LiveTaskDeleted(TaskId),
+    /// A task that was to stop is to run again.
+    Revived(TaskId),
+    /// A task's state goes back.
+    WentBack(TaskId),
+    /// A task that has a node gets another one.
+    Moved(TaskId),
+    /// A task is placed on a node, or an incarnation of one, that is not there.
+    NoSuchNode(TaskId),
+    /// A placement takes more than its node has.
+    OverCapacity(NodeId),
+    /// A task is started for a service that is not ACTIVE.
+    StartedForInactive(TaskId),
+    /// A start takes a service above its upper bound.
+    AboveUpperBound {
+        /// Whose.
+        service: ServiceId,
+        /// RUNNING tasks and those on the way there, with the plan's.
+        active: usize,
+        /// What is allowed.
+        upper: u32,
+    },
+    /// A stop takes a service below its lower bound.
+    BelowLowerBound {
+        /// Whose.
+        service: ServiceId,
+        /// RUNNING tasks that are left.
+        ready: usize,
+        /// What is needed.
+        lower: u32,
+    },
+    /// A DAEMON service gets a second task of one deployment on one node.
+    SecondDaemon(TaskId),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Which safety properties `plan` breaks, if it is committed on `state`. None, or there is a bug in the
+/// scheduler and the plan must not be committed. Takes no longer than planning.
+#[must_use]
+pub fn check_plan(state: &State, plan: &Plan) -> Vec<Violation> {
+    let mut after = state.clone();
+    for change in &plan.changes.changes {
+        after.apply(change, state.revision + 1);
+    }
+    let mut check = Check { state, after: &after, now: plan.now, violations: Vec::new() };
+    check.ids(plan);
+    let mut touched = Touched::default();
+    for change in &plan.changes.changes {
+        check.task(change, &mut touched);
+    }
+    check.nodes(&touched.nodes);
+    check.services(&touched);
+    check.violations
+}
+
+/// What the changed tasks touch.
+#[derive(Default)]
+struct Touched {
+    /// Nodes that got a task.
+    nodes: BTreeSet<NodeId>,
+    /// Services that got a task.
+    grown: BTreeSet<ServiceId>,
+    /// Services of which a RUNNING and healthy task is told to stop.
+    shrunk: BTreeSet<ServiceId>,
+}
+
+struct Check<'a> {
+    state: &'a State,
+    after: &'a State,
+    now: Timestamp,
+    violations: Vec<Violation>,
+}
+
+fn service_id(task: &Task) -> Option<ServiceId> {
+    Some(ServiceId { cluster: task.cluster.clone(), name: task.service()?.clone() })
+}
+
+impl Check<'_> {
+    fn ids(&mut self, plan: &Plan) {
+        let mut keys = BTreeSet::new();
+        let mut events = BTreeSet::new();
+        let mut tasks = BTreeSet::new();
+        for change in &plan.changes.changes {
+            let key = change.key();
+            match change {
+                Change::Put(Record::Service(service)) => {
+                    for event in &service.events {
+                        if !events.insert(event.id) {
+                            self.violations.push(Violation::DuplicateId(event.id.to_string()));
+                        }
+                    }
+                }
+                Change::Put(Record::Task(task)) => {
+                    if !tasks.insert(task.id) {
+                        self.violations.push(Violation::DuplicateId(task.id.to_string()));
+                    }
+                    let mut containers = BTreeSet::new();
+                    if !task.containers.iter().all(|container| containers.insert(container.id)) {
+                        self.violations.push(Violation::DuplicateId(task.id.to_string()));
+                    }
+                }
+                _ => {}
+            }
+            if !keys.insert(key.clone()) {
+                self.violations.push(Violation::ChangedTwice(key));
+            }
+        }
+    }
+
+    fn task(&mut self, change: &Change, touched: &mut Touched) {
+        let (before, task) = match change {
+            Change::Put(Record::Task(task)) => (self.state.tasks.get(&task.key()), task),
+            Change::Delete(Key::Task(key)) => {
+                let live = self.state.tasks.get(key).filter(|found| found.value.holds_resources());
+                if live.is_some() {
+                    self.violations.push(Violation::LiveTaskDeleted(key.id));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if task.node.is_some() && before.is_none_or(|before| before.value.node.is_none()) {
+            touched.nodes.extend(occupied(self.after, task));
+            if occupied(self.after, task).is_none() {
+                self.violations.push(Violation::NoSuchNode(task.id));
+            }
+        }
+        let Some(before) = before.map(|found| &*found.value) else {
+            self.new_task(task, touched);
+            return;
+        };
+        if before.last_status == LastStatus::Stopped {
+            self.violations.push(Violation::StoppedTaskChanged(task.id));
+        }
+        if before.desired_status == DesiredStatus::Stopped && task.desired_status == DesiredStatus::Running {
+            self.violations.push(Violation::Revived(task.id));
+        }
+        if task.last_status < before.last_status {
+            self.violations.push(Violation::WentBack(task.id));
+        }
+        if before.node.is_some() && before.node != task.node {
+            self.violations.push(Violation::Moved(task.id));
+        }
+        let stopped = before.desired_status == DesiredStatus::Running
+            && task.desired_status == DesiredStatus::Stopped
+            && task.last_status != LastStatus::Stopped;
+        if stopped
+            && self.is_ready(before)
+            && let Some(service) = service_id(task)
+        {
+            touched.shrunk.insert(service);
+        }
+    }
+
+    fn new_task(&mut self, task: &Task, touched: &mut Touched) {
+        let Some(id) = service_id(task) else { return };
+        match self.after.services.get(&id).map(|found| &found.value) {
+            Some(service) if service.status == ServiceStatus::Active => {
+                touched.grown.insert(id);
+            }
+            _ => self.violations.push(Violation::StartedForInactive(task.id)),
+        }
+    }
+
+    fn is_ready(&self, task: &Task) -> bool {
+        let grace = Duration::ZERO;
+        Context { state: self.state, now: self.now, grace }.classify(task) == Phase::Ready
+    }
+
+    fn nodes(&mut self, nodes: &BTreeSet<NodeId>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let (before, after) = (used(self.state), used(self.after));
+        for node in nodes {
+            let before = before.get(node).copied().unwrap_or_default();
+            let after = after.get(node).copied().unwrap_or_default();
+            let fits = self.after.nodes.get(node).is_some_and(|found| {
+                // A node that offers less than it did, or that others placed on meanwhile, may be over
+                // already; that is no violation as long as the plan does not add to it.
+                let fits = |before: u64, after: u64, offered: u32| after <= before.max(u64::from(offered));
+                fits(before.0, after.0, found.value.cpu_units)
+                    && fits(before.1, after.1, found.value.memory_mib)
+            });
+            if !fits {
+                self.violations.push(Violation::OverCapacity(*node));
+            }
+        }
+    }
+
+    fn services(&mut self, touched: &Touched) {
+        if touched.grown.is_empty() && touched.shrunk.is_empty() {
+            return;
+        }
+        let mut tasks: BTreeMap<ServiceId, Vec<&Task>> = BTreeMap::new();
+        for found in self.after.tasks.values() {
+            if let Some(id) = service_id(&found.value)
+                && (touched.grown.contains(&id) || touched.shrunk.contains(&id))
+            {
+                tasks.entry(id).or_default().push(&found.value);
+            }
+        }
+        for (id, tasks) in &tasks {
+            let Some(service) = self.after.services.get(id).map(|found| Arc::clone(&found.value)) else {
+                continue;
+            };
+            if service.status == ServiceStatus::Active {
+                self.bounds(&service, tasks, touched);
+            }
+        }
+    }
+
+    fn bounds(&mut self, service: &Service, tasks: &[&Task], touched: &Touched) {
+        let bounds = Bounds::of(service.desired_count, &service.deployment_configuration);
+        let active = tasks.iter().filter(|task| task.last_status <= LastStatus::Running).count();
+        if touched.grown.contains(&service.id) {
+            if active > usize::try_from(bounds.upper).unwrap_or(usize::MAX) {
+                let service = service.id.clone();
+                self.violations.push(Violation::AboveUpperBound { service, active, upper: bounds.upper });
+            }
+            if service.scheduling_strategy == SchedulingStrategy::Daemon {
+                let mut taken = BTreeSet::new();
+                for task in tasks.iter().filter(|task| task.desired_status == DesiredStatus::Running) {
+                    if task.last_status <= LastStatus::Running && !taken.insert((task.deployment, task.node))
+                    {
+                        self.violations.push(Violation::SecondDaemon(task.id));
+                    }
+                }
+            }
+        }
+        if touched.shrunk.contains(&service.id) {
+            let ready = tasks.iter().filter(|task| self.is_ready(task)).count();
+            if ready < usize::try_from(bounds.lower).unwrap_or(usize::MAX) {
+                let service = service.id.clone();
+                self.violations.push(Violation::BelowLowerBound { service, ready, lower: bounds.lower });
+            }
+        }
+    }
+}
+
+/// CPU units and MiB that are reserved on each node.
+fn used(state: &State) -> BTreeMap<NodeId, (u64, u64)> {
+    let mut used: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+    for found in state.tasks.values() {
+        if let Some(node) = occupied(state, &found.value) {
+            let used = used.entry(node).or_default();
+            used.0 += u64::from(found.value.cpu);
+            used.1 += u64::from(found.value.memory);
+        }
+    }
+    used
+}

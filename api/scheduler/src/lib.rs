@@ -1,0 +1,39 @@
+//! Decides what should run where; pure.
+//!
+//! [`plan`] reads one snapshot of the state and answers with everything that should change, each
+//! decision with its [`Reason`]; [`check_plan`] says which safety properties a plan would break. The
+//! room has no clock, no randomness and no I/O of its own: the time and the ids come in, so that the
+//! same snapshot, moment and seed always give the same plan. It does not know how changes are committed
+//! nor how nodes run tasks.
+//!
+//! ```text
+//! snapshot ─▶ lost tasks ─▶ unplaced tasks ─▶ each service: classify, count failures, diff ─▶ retention ─▶ plan
+//! ```
+//!
+//! Start reading at `plan.rs`, then `service.rs`.
+
+mod backoff;
+mod bounds;
+mod capacity;
+mod check;
+mod classify;
+mod deployment;
+mod plan;
+mod reason;
+mod retention;
+mod rng;
+mod service;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use backoff::BackoffPolicy;
+pub use bounds::{Bounds, failure_threshold};
+pub use capacity::{Capacity, Unplaceable};
+pub use check::{Violation, check_plan};
+pub use deployment::{NewDeployment, completed_reason, in_progress_reason, new_deployment};
+pub use plan::{Plan, plan};
+pub use reason::Reason;
+pub use retention::RetentionPolicy;
+pub use rng::PlanRng;
+pub use task::{NewTask, assign, new_task};

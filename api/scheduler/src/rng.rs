@@ -1,0 +1,62 @@
+//! Where new ids come from.
+
+use coracle_types::{ContainerId, DeploymentId, EventId, TaskId};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// Makes ids, each kind from a stream of its own, so that one more event does not change the id of
+/// every task after it.
+///
+/// The same seed gives the same ids again: outside tests, give each process another one.
+#[derive(Clone, Debug)]
+pub struct PlanRng {
+    tasks: StdRng,
+    containers: StdRng,
+    events: StdRng,
+    deployments: StdRng,
+}
+
+impl PlanRng {
+    /// The streams of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        // A new kind of id goes last here, or it changes the others'.
+        let mut root = StdRng::seed_from_u64(seed);
+        let mut stream = || StdRng::from_rng(&mut root);
+        Self { tasks: stream(), containers: stream(), events: stream(), deployments: stream() }
+    }
+
+    /// A task id.
+    pub fn task_id(&mut self) -> TaskId {
+        TaskId(self.tasks.random())
+    }
+
+    /// A container id.
+    pub fn container_id(&mut self) -> ContainerId {
+        ContainerId(self.containers.random())
+    }
+
+    /// The id of a service event.
+    pub fn event_id(&mut self) -> EventId {
+        EventId(self.events.random())
+    }
+
+    /// A deployment id.
+    pub fn deployment_id(&mut self) -> DeploymentId {
+        DeploymentId::from_random(self.deployments.random())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_do_not_disturb_each_other() {
+        let (mut a, mut b) = (PlanRng::new(7), PlanRng::new(7));
+        a.event_id();
+        a.container_id();
+        assert_eq!(a.task_id(), b.task_id());
+        assert_ne!(a.task_id(), PlanRng::new(8).task_id());
+    }
+}

@@ -172,7 +172,8 @@ impl Reconciler {
         let mut current = Arc::clone(&assigned.borrow_and_update());
         self.act(&current);
         loop {
-            self.busy.send_if_modified(|busy| std::mem::replace(busy, self.drivers.len()) != self.drivers.len());
+            self.busy
+                .send_if_modified(|busy| std::mem::replace(busy, self.drivers.len()) != self.drivers.len());
             if self.stopping && self.drivers.is_empty() {
                 return;
             }

@@ -163,7 +163,8 @@ struct Groups(BTreeMap<UsageGroup, UsageTotals>);
 
 impl Groups {
     fn add(&mut self, task: &TaskUsage) {
-        let mut group = UsageGroup { cluster: task.task.cluster.name.clone(), group: task.task.group.to_string() };
+        let mut group =
+            UsageGroup { cluster: task.task.cluster.name.clone(), group: task.task.group.to_string() };
         if self.0.len() >= GROUPS_MAX && !self.0.contains_key(&group) {
             OTHER_GROUPS.clone_into(&mut group.group);
         }

@@ -1,0 +1,272 @@
+//! The one table from what went wrong to what AWS calls it: error name, HTTP status and text.
+//!
+//! JSON services answer with the long name (`ClusterNotFoundException`), Query services with a short
+//! one that is not always the long one cut (`InvalidClientTokenId`). Statuses are 400 for what the
+//! client can mend, 403 for who it is, 413 for how much it sent, and 500 for what only we can mend:
+//! SDKs send a request again after a 500 and never after a 400.
+
+use serde_json::Value;
+
+use crate::object::Object;
+
+/// Which of AWS's protocols a request came in by, and so how an error has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// JSON 1.1 (`X-Amz-Target`).
+    Json,
+    /// Query: a form in, XML out.
+    Query,
+}
+
+/// Everything an action can be refused for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The action or a resource is used in a way that can't work; the text says which.
+    #[error("{0}")]
+    Client(String),
+    /// A parameter is missing, of no allowed value, or names something that can't be meant.
+    #[error("{0}")]
+    InvalidParameter(String),
+    /// No ACTIVE cluster of this name.
+    #[error("Cluster not found.")]
+    ClusterNotFound,
+    /// The cluster still has services.
+    #[error("The Cluster cannot be deleted while Services are active.")]
+    ClusterContainsServices,
+    /// The cluster still has tasks.
+    #[error("The Cluster cannot be deleted while Tasks are active.")]
+    ClusterContainsTasks,
+    /// No service of this name was ever there, or it is long gone.
+    #[error("Service not found.")]
+    ServiceNotFound,
+    /// The service is being, or was, deleted.
+    #[error("Service was not ACTIVE.")]
+    ServiceNotActive,
+    /// The resource an ARN names does not exist.
+    #[error("{0}")]
+    ResourceNotFound(String),
+    /// The client token was used before, with other parameters.
+    #[error("{message}")]
+    Conflict {
+        /// What is in conflict.
+        message: String,
+        /// The ids of what the first request made.
+        resource_ids: Vec<String>,
+    },
+    /// A quota is reached.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// ECS has it, Coracle does not.
+    #[error("{0}")]
+    UnsupportedFeature(String),
+    /// A log group or stream is there already.
+    #[error("{0}")]
+    ResourceAlreadyExists(String),
+    /// The service has no such action.
+    #[error("{service} has no operation {operation:?} here")]
+    UnknownOperation {
+        /// The service, in words.
+        service: &'static str,
+        /// What was asked for, shortened.
+        operation: String,
+    },
+    /// The request is for no service Coracle speaks.
+    #[error("{0}")]
+    UnknownService(String),
+    /// The body is not what the protocol says it should be.
+    #[error("{0}")]
+    Serialization(String),
+    /// The body is larger than is accepted.
+    #[error("the request is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// How large it may be.
+        bytes_max: usize,
+    },
+    /// Credentials are required and none came.
+    #[error("Missing Authentication Token")]
+    MissingAuthenticationToken,
+    /// The signature's parts can't be read.
+    #[error("{0}")]
+    IncompleteSignature(String),
+    /// The access key is not known.
+    #[error("The security token included in the request is invalid.")]
+    UnknownAccessKey,
+    /// The signature is not the one this request and this key give, or it is too old.
+    #[error("{0}")]
+    InvalidSignature(String),
+    /// Something of ours failed; the text says what, without internals.
+    #[error("{0}")]
+    Server(String),
+}
+
+/// One row of the table: names and statuses of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The name in JSON services.
+    pub json: &'static str,
+    /// The code in Query services.
+    pub query: &'static str,
+    /// The HTTP status in JSON services.
+    pub json_status: u16,
+    /// The HTTP status in Query services.
+    pub query_status: u16,
+}
+
+impl ApiError {
+    /// What this error is called.
+    #[must_use]
+    pub fn row(&self) -> Row {
+        let row = |json, query, json_status, query_status| Row { json, query, json_status, query_status };
+        match self {
+            Self::Client(_) => row("ClientException", "ValidationError", 400, 400),
+            Self::InvalidParameter(_) => row("InvalidParameterException", "InvalidParameterValue", 400, 400),
+            Self::ClusterNotFound => row("ClusterNotFoundException", "ClusterNotFound", 400, 400),
+            Self::ClusterContainsServices => {
+                row("ClusterContainsServicesException", "ClusterContainsServices", 400, 400)
+            }
+            Self::ClusterContainsTasks => {
+                row("ClusterContainsTasksException", "ClusterContainsTasks", 400, 400)
+            }
+            Self::ServiceNotFound => row("ServiceNotFoundException", "ServiceNotFound", 400, 400),
+            Self::ServiceNotActive => row("ServiceNotActiveException", "ServiceNotActive", 400, 400),
+            Self::ResourceNotFound(_) => row("ResourceNotFoundException", "ResourceNotFound", 400, 400),
+            Self::Conflict { .. } => row("ConflictException", "Conflict", 400, 400),
+            Self::LimitExceeded(_) => row("LimitExceededException", "LimitExceeded", 400, 400),
+            Self::UnsupportedFeature(_) => row("UnsupportedFeatureException", "UnsupportedFeature", 400, 400),
+            Self::ResourceAlreadyExists(_) => {
+                row("ResourceAlreadyExistsException", "ResourceAlreadyExists", 400, 400)
+            }
+            Self::UnknownOperation { .. } => row("UnknownOperationException", "InvalidAction", 400, 400),
+            Self::UnknownService(_) => row("UnknownOperationException", "InvalidAction", 400, 400),
+            Self::Serialization(_) => row("SerializationException", "MalformedQueryString", 400, 400),
+            Self::TooLarge { .. } => row("RequestEntityTooLargeException", "RequestEntityTooLarge", 413, 413),
+            Self::MissingAuthenticationToken => {
+                row("MissingAuthenticationTokenException", "MissingAuthenticationToken", 400, 403)
+            }
+            Self::IncompleteSignature(_) => {
+                row("IncompleteSignatureException", "IncompleteSignature", 400, 400)
+            }
+            Self::UnknownAccessKey => row("UnrecognizedClientException", "InvalidClientTokenId", 400, 403),
+            Self::InvalidSignature(_) => row("InvalidSignatureException", "SignatureDoesNotMatch", 400, 403),
+            Self::Server(_) => row("ServerException", "InternalFailure", 500, 500),
+        }
+    }
+
+    /// The HTTP status of this error in `wire`.
+    #[must_use]
+    pub fn status(&self, wire: Wire) -> u16 {
+        match wire {
+            Wire::Json => self.row().json_status,
+            Wire::Query => self.row().query_status,
+        }
+    }
+
+    /// The body of this error in a JSON service.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let object = Object::new().with("__type", self.row().json).with("message", self.to_string());
+        match self {
+            Self::Conflict { resource_ids, .. } => object.with("resourceIds", resource_ids.clone()),
+            _ => object,
+        }
+        .into()
+    }
+
+    /// The body of this error in a Query service.
+    #[must_use]
+    pub fn to_xml(&self, request_id: &str) -> String {
+        let kind = if self.row().query_status < 500 { "Sender" } else { "Receiver" };
+        format!(
+            "<ErrorResponse><Error><Type>{kind}</Type><Code>{}</Code><Message>{}</Message></Error>\
+             <RequestId>{}</RequestId></ErrorResponse>",
+            self.row().query,
+            crate::sts::escape(&self.to_string()),
+            crate::sts::escape(request_id),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each. The match makes the compiler ask for a row here when a variant is added.
+    fn every_variant() -> Vec<ApiError> {
+        let text = || "text".to_owned();
+        let all = vec![
+            ApiError::Client(text()),
+            ApiError::InvalidParameter(text()),
+            ApiError::ClusterNotFound,
+            ApiError::ClusterContainsServices,
+            ApiError::ClusterContainsTasks,
+            ApiError::ServiceNotFound,
+            ApiError::ServiceNotActive,
+            ApiError::ResourceNotFound(text()),
+            ApiError::Conflict { message: text(), resource_ids: vec![text()] },
+            ApiError::LimitExceeded(text()),
+            ApiError::UnsupportedFeature(text()),
+            ApiError::ResourceAlreadyExists(text()),
+            ApiError::UnknownOperation { service: "ECS", operation: text() },
+            ApiError::UnknownService(text()),
+            ApiError::Serialization(text()),
+            ApiError::TooLarge { bytes_max: 1 },
+            ApiError::MissingAuthenticationToken,
+            ApiError::IncompleteSignature(text()),
+            ApiError::UnknownAccessKey,
+            ApiError::InvalidSignature(text()),
+            ApiError::Server(text()),
+        ];
+        let place = |error: &ApiError| match error {
+            ApiError::Client(_) => 0,
+            ApiError::InvalidParameter(_) => 1,
+            ApiError::ClusterNotFound => 2,
+            ApiError::ClusterContainsServices => 3,
+            ApiError::ClusterContainsTasks => 4,
+            ApiError::ServiceNotFound => 5,
+            ApiError::ServiceNotActive => 6,
+            ApiError::ResourceNotFound(_) => 7,
+            ApiError::Conflict { .. } => 8,
+            ApiError::LimitExceeded(_) => 9,
+            ApiError::UnsupportedFeature(_) => 10,
+            ApiError::ResourceAlreadyExists(_) => 11,
+            ApiError::UnknownOperation { .. } => 12,
+            ApiError::UnknownService(_) => 13,
+            ApiError::Serialization(_) => 14,
+            ApiError::TooLarge { .. } => 15,
+            ApiError::MissingAuthenticationToken => 16,
+            ApiError::IncompleteSignature(_) => 17,
+            ApiError::UnknownAccessKey => 18,
+            ApiError::InvalidSignature(_) => 19,
+            ApiError::Server(_) => 20,
+        };
+        assert!(all.iter().enumerate().all(|(index, error)| place(error) == index));
+        all
+    }
+
+    #[test]
+    fn every_error_has_a_name_a_status_and_a_text() {
+        for error in every_variant() {
+            let row = error.row();
+            assert!(row.json.ends_with("Exception"), "{error:?}");
+            assert!(!row.query.ends_with("Exception"), "{error:?}: Query codes are short names");
+            let ours = matches!(error, ApiError::Server(_));
+            for status in [row.json_status, row.query_status] {
+                assert_eq!(status >= 500, ours, "{error:?}: only our own failures may be tried again");
+                assert!((400..=500).contains(&status), "{error:?}");
+            }
+            let json = error.to_json();
+            assert_eq!(json["__type"], row.json);
+            assert_eq!(json["message"], error.to_string());
+            assert!(!error.to_string().is_empty());
+            let xml = error.to_xml("id-1");
+            assert!(xml.contains(&format!("<Code>{}</Code>", row.query)), "{xml}");
+            assert!(xml.contains("<RequestId>id-1</RequestId>"), "{xml}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_names_what_the_first_request_made() {
+        let error = ApiError::Conflict { message: "used".into(), resource_ids: vec!["arn".into()] };
+        assert_eq!(error.to_json()["resourceIds"][0], "arn");
+    }
+}

@@ -1,0 +1,134 @@
+//! What the actions share: the stores they work on, the clock, ids, and transactions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use coracle_logs::LogStore;
+use coracle_protocol::ApiError;
+use coracle_registry::Registry;
+use coracle_scheduler::PlanRng;
+use coracle_store::{BoxFuture, Store, TransactError, transact};
+use coracle_types::{AccountId, Changes, Region, State, Timestamp};
+use rand::Rng as _;
+
+use crate::ecs::InFlight;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How long RunTask and StopTask wait for what they began to get somewhere.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// What an [`Api`] is told at start.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The account everything belongs to.
+    pub account: AccountId,
+    /// The region of requests that name none.
+    pub default_region: Region,
+    /// Access key ids and their secrets. When there are any, every request has to be signed with one.
+    pub access_keys: Vec<(String, String)>,
+    /// Whether `POST /_coracle/reset` exists.
+    pub allow_reset: bool,
+}
+
+/// Every action of every service.
+pub struct Api {
+    pub(crate) config: ApiConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) logs: LogStore,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    pub(crate) clock: Clock,
+    pub(crate) settle: Duration,
+    pub(crate) in_flight: InFlight,
+    rng: Mutex<PlanRng>,
+}
+
+/// Who asks, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The region of the request's signature.
+    pub(crate) region: Region,
+}
+
+impl Api {
+    /// An API on these stores. Metrics are empty and a reset waits for nothing until
+    /// [`Api::with_metrics`] and [`Api::with_reset`] say otherwise.
+    #[must_use]
+    pub fn new(config: ApiConfig, store: Arc<dyn Store>, logs: LogStore, registry: Arc<Registry>) -> Self {
+        Self {
+            config,
+            store,
+            logs,
+            registry,
+            metrics: Arc::new(String::new),
+            reset: Arc::new(|| Box::pin(std::future::ready(()))),
+            clock: Arc::new(system_time),
+            settle: SETTLE,
+            in_flight: InFlight::default(),
+            rng: Mutex::new(PlanRng::new(rand::rng().random())),
+        }
+    }
+
+    /// Answers `GET /metrics` with this text, in Prometheus' format.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// What a reset waits for after the records are gone: that nothing runs any more.
+    #[must_use]
+    pub fn with_reset(mut self, reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>) -> Self {
+        self.reset = reset;
+        self
+    }
+
+    /// Takes the time from `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long RunTask and StopTask wait for what they began to get somewhere; 50 ms unless set.
+    #[must_use]
+    pub fn with_settle(mut self, settle: Duration) -> Self {
+        self.settle = settle;
+        self
+    }
+
+    pub(crate) fn account(&self) -> AccountId {
+        self.config.account
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Ids for something new.
+    pub(crate) fn ids<T>(&self, make: impl FnOnce(&mut PlanRng) -> T) -> T {
+        make(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Computes changes and commits them, again if somebody was faster.
+    pub(crate) async fn transact<T>(
+        &self,
+        compute: impl FnMut(&State) -> Result<(Changes, T), ApiError>,
+    ) -> Result<(Arc<State>, T), ApiError> {
+        transact(&*self.store, compute).await.map_err(|error| match error {
+            TransactError::Refused(refused) => refused,
+            TransactError::Store(error) => {
+                tracing::error!(%error, "a transaction was not made");
+                ApiError::Server("The state could not be written. Try again later.".to_owned())
+            }
+        })
+    }
+}
+
+fn system_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

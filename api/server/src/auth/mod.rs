@@ -1,0 +1,129 @@
+//! Who sent a request: Signature Version 4, in the header and in the presigned form.
+//!
+//! The region a request is for is the one its signature is for, whether the signature is checked or
+//! not. Without access keys nothing is checked. With access keys, [`check`] computes the signature
+//! anew from the request as it came and compares in constant time.
+
+mod canonical;
+mod credential;
+mod date;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use coracle_protocol::ApiError;
+use coracle_types::Timestamp;
+use http::request::Parts;
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use self::credential::Signature;
+
+/// How far a request's date may be from ours.
+const SKEW: Duration = Duration::from_secs(15 * 60);
+/// The longest a presigned request may say it is good for: 7 days.
+const EXPIRES_MAX_S: u64 = 7 * 24 * 3600;
+
+/// The secret of a known access key; a reason to refuse before the body is read.
+///
+/// # Errors
+/// When the request has no signature, or one by an unknown key.
+pub(crate) fn secret<'a>(
+    keys: &'a [(String, String)],
+    signature: Option<&Signature>,
+) -> Result<&'a str, ApiError> {
+    let signature = signature.ok_or(ApiError::MissingAuthenticationToken)?;
+    keys.iter()
+        .find(|(id, _)| *id == signature.access_key)
+        .map(|(_, secret)| secret.as_str())
+        .ok_or(ApiError::UnknownAccessKey)
+}
+
+/// Checks that the request was signed with `secret`, lately, and is still as it was signed.
+///
+/// # Errors
+/// What is wrong with the signature, with the name AWS has for it.
+pub(crate) fn check(
+    secret: &str,
+    signature: &Signature,
+    parts: &Parts,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let signed_at = signature.signed_at()?;
+    check_time(signature, signed_at, now)?;
+    if !signature.signed_headers.iter().any(|name| name == "host") {
+        return Err(ApiError::InvalidSignature("the host header must be signed".to_owned()));
+    }
+    let payload = payload_hash(signature, parts, body)?;
+    let canonical = canonical::request(signature, parts, &payload)?;
+    let scope = format!("{}/{}/{}/aws4_request", signature.date, signature.region, signature.service);
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
+        signature.time,
+        hex::encode(Sha256::digest(canonical.as_bytes()))
+    );
+    let seconds = u64::try_from(signed_at.as_millis() / 1000).unwrap_or(0);
+    let key = generate_signing_key(
+        secret,
+        UNIX_EPOCH + Duration::from_secs(seconds),
+        &signature.region,
+        &signature.service,
+    );
+    let expected = calculate_signature(key, to_sign.as_bytes());
+    if same(expected.as_bytes(), signature.signature.as_bytes()) {
+        return Ok(());
+    }
+    Err(ApiError::InvalidSignature(
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+         Access Key and signing method. Consult the service documentation for details."
+            .to_owned(),
+    ))
+}
+
+fn check_time(signature: &Signature, signed_at: Timestamp, now: Timestamp) -> Result<(), ApiError> {
+    let shown = &signature.time;
+    if signed_at.since(now) > SKEW {
+        return Err(ApiError::InvalidSignature(format!(
+            "Signature not yet current: {shown} is more than 15 minutes later than this machine's clock"
+        )));
+    }
+    let good_for = match signature.expires_s {
+        None => SKEW,
+        Some(seconds) if (1..=EXPIRES_MAX_S).contains(&seconds) => Duration::from_secs(seconds),
+        Some(_) => {
+            return Err(ApiError::InvalidSignature(
+                "X-Amz-Expires must be between 1 and 604800 seconds".to_owned(),
+            ));
+        }
+    };
+    if now.since(signed_at) > good_for {
+        return Err(ApiError::InvalidSignature(format!(
+            "Signature expired: {shown} is more than {} seconds earlier than this machine's clock",
+            good_for.as_secs()
+        )));
+    }
+    Ok(())
+}
+
+/// The digest of the body that was signed: the body's own, unless the client says, in a header that
+/// is itself signed, that it left the body out.
+fn payload_hash(signature: &Signature, parts: &Parts, body: &[u8]) -> Result<String, ApiError> {
+    let said = parts.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+    let is_signed = signature.signed_headers.iter().any(|name| name == "x-amz-content-sha256");
+    let actual = hex::encode(Sha256::digest(body));
+    match said {
+        Some("UNSIGNED-PAYLOAD") if is_signed => Ok("UNSIGNED-PAYLOAD".to_owned()),
+        Some(said) if is_signed && said != actual => Err(ApiError::InvalidSignature(
+            "The provided x-amz-content-sha256 header does not match what was computed.".to_owned(),
+        )),
+        _ => Ok(actual),
+    }
+}
+
+/// Whether two texts are the same, in a time that depends on their lengths alone.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    let differences = left.iter().zip(right).fold(0, |sum, (left, right)| sum | (left ^ right));
+    left.len() == right.len() && std::hint::black_box(differences) == 0
+}

@@ -1,0 +1,121 @@
+//! Requests signed by AWS's own signer, checked here.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use coracle_protocol::ApiError;
+use coracle_types::Timestamp;
+use http::request::Parts;
+
+use super::{Signature, check, secret};
+
+const NOW_S: u64 = 1_795_254_385;
+const NOW: Timestamp = Timestamp(1_795_254_385_000);
+const URL: &str = "http://127.0.0.1:4566/some/pre%20fix?b=2&a=x%2Fy&reference=acme%2Fweb:1";
+
+fn signed(location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
+    let identity = Credentials::new("AKID", "secret", Some("token".to_owned()), None, "test").into();
+    let mut settings = SigningSettings::default();
+    settings.signature_location = location;
+    settings.expires_in = (location == SignatureLocation::QueryParams).then(|| Duration::from_secs(60));
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("eu-west-1")
+        .name("ecs")
+        .time(UNIX_EPOCH + Duration::from_secs(at_s))
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let mut request = http::Request::builder()
+        .method("POST")
+        .uri(URL)
+        .header("host", "127.0.0.1:4566")
+        .header("x-amz-target", "AmazonEC2ContainerServiceV20141113.ListClusters")
+        .header("content-type", "application/x-amz-json-1.1")
+        .body(())
+        .unwrap();
+    let headers: Vec<(String, String)> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let signable = SignableRequest::new("POST", URL, headers, SignableBody::Bytes(body)).unwrap();
+    let (instructions, _) = sign(signable, &params).unwrap().into_parts();
+    instructions.apply_to_request_http1x(&mut request);
+    request.into_parts().0
+}
+
+fn verdict(parts: &Parts, body: &[u8], now: Timestamp) -> Result<(), ApiError> {
+    let signature = Signature::of(parts)?;
+    let keys = [("AKID".to_owned(), "secret".to_owned())];
+    let secret = secret(&keys, signature.as_ref())?;
+    check(secret, &signature.unwrap(), parts, body, now)
+}
+
+#[test]
+fn what_aws_signs_is_accepted_in_both_forms() {
+    for location in [SignatureLocation::Headers, SignatureLocation::QueryParams] {
+        let parts = signed(location, b"{}", NOW_S);
+        assert_eq!(Signature::of(&parts).unwrap().unwrap().region, "eu-west-1");
+        assert_eq!(verdict(&parts, b"{}", NOW), Ok(()), "{location:?}");
+    }
+}
+
+#[test]
+fn what_was_changed_is_refused() {
+    for location in [SignatureLocation::Headers, SignatureLocation::QueryParams] {
+        let parts = signed(location, b"{}", NOW_S);
+        assert!(matches!(verdict(&parts, b"{ }", NOW), Err(ApiError::InvalidSignature(_))));
+        let mut other = parts.clone();
+        other
+            .headers
+            .insert("x-amz-target", "AmazonEC2ContainerServiceV20141113.DeleteCluster".parse().unwrap());
+        assert!(matches!(verdict(&other, b"{}", NOW), Err(ApiError::InvalidSignature(_))));
+        let mut other = parts.clone();
+        other.uri = parts.uri.to_string().replace("a=x", "a=z").parse().unwrap();
+        assert!(matches!(verdict(&other, b"{}", NOW), Err(ApiError::InvalidSignature(_))));
+        let mut other = parts;
+        other.method = http::Method::GET;
+        assert!(matches!(verdict(&other, b"{}", NOW), Err(ApiError::InvalidSignature(_))));
+    }
+}
+
+#[test]
+fn signatures_age() {
+    let parts = signed(SignatureLocation::Headers, b"", NOW_S);
+    let minutes = |minutes: i64| Timestamp(NOW.0 + minutes * 60_000);
+    assert_eq!(verdict(&parts, b"", minutes(15)), Ok(()));
+    assert_eq!(verdict(&parts, b"", minutes(-15)), Ok(()));
+    for late in [minutes(16), minutes(-16)] {
+        assert!(matches!(verdict(&parts, b"", late), Err(ApiError::InvalidSignature(_))));
+    }
+    let presigned = signed(SignatureLocation::QueryParams, b"", NOW_S);
+    assert_eq!(verdict(&presigned, b"", minutes(1)), Ok(()));
+    assert!(matches!(verdict(&presigned, b"", minutes(2)), Err(ApiError::InvalidSignature(_))));
+}
+
+#[test]
+fn strangers_are_refused() {
+    let keys = [("OTHER".to_owned(), "secret".to_owned())];
+    let signature = Signature::of(&signed(SignatureLocation::Headers, b"", NOW_S)).unwrap();
+    assert_eq!(secret(&keys, signature.as_ref()), Err(ApiError::UnknownAccessKey));
+    assert_eq!(secret(&keys, None), Err(ApiError::MissingAuthenticationToken));
+    let mut parts = signed(SignatureLocation::Headers, b"", NOW_S);
+    for broken in [
+        "Basic abc",
+        "AWS4-HMAC-SHA256 Credential=AKID",
+        "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=x",
+    ] {
+        parts.headers.insert("authorization", broken.parse().unwrap());
+        assert!(matches!(Signature::of(&parts), Err(ApiError::IncompleteSignature(_))), "{broken}");
+    }
+    let wrong_secret = [("AKID".to_owned(), "wrong".to_owned())];
+    let parts = signed(SignatureLocation::Headers, b"", NOW_S);
+    let signature = Signature::of(&parts).unwrap().unwrap();
+    let wrong = secret(&wrong_secret, Some(&signature)).unwrap();
+    assert!(matches!(check(wrong, &signature, &parts, b"", NOW), Err(ApiError::InvalidSignature(_))));
+}

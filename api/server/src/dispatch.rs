@@ -1,0 +1,134 @@
+//! Which action of which service a request means.
+//!
+//! In the order the SDKs make possible: the prefix of `X-Amz-Target` (JSON services), else `Action` and
+//! `Version` in the form or the query (Query services). A request that means nothing here is refused in
+//! the protocol it seems to speak, so that the client shows the reason and not a parse error.
+
+use coracle_protocol::{ApiError, Wire, ecs, logs, sts};
+
+/// A service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Amazon ECS.
+    Ecs,
+    /// CloudWatch Logs.
+    Logs,
+    /// The Security Token Service.
+    Sts,
+}
+
+/// An action of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) service: Service,
+    pub(crate) name: String,
+}
+
+impl Service {
+    /// The name people know it by.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Ecs => "Amazon ECS",
+            Self::Logs => "CloudWatch Logs",
+            Self::Sts => "AWS STS",
+        }
+    }
+}
+
+/// The refusal of an action a service does not have here.
+pub(crate) fn unknown_operation(service: Service, operation: &str) -> ApiError {
+    ApiError::UnknownOperation { service: service.title(), operation: operation.chars().take(100).collect() }
+}
+
+/// The protocol a request seems to speak.
+pub(crate) fn wire(target: Option<&str>, content_type: Option<&str>, query: Option<&str>) -> Wire {
+    let form = content_type.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let presigned = query.is_some_and(|query| form_value(query, "Action").is_some());
+    if target.is_none() && (form || presigned) { Wire::Query } else { Wire::Json }
+}
+
+/// The action of a request whose target is `target`, or whose form is `form`.
+pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Operation, ApiError> {
+    if let Some(target) = target {
+        let (prefix, name) = target.split_once('.').unwrap_or((target, ""));
+        let service = match prefix {
+            ecs::TARGET_PREFIX => Service::Ecs,
+            logs::TARGET_PREFIX => Service::Logs,
+            _ => {
+                let shown: String = target.chars().take(100).collect();
+                return Err(ApiError::UnknownService(format!(
+                    "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS; X-Amz-Target {shown:?} is none of them"
+                )));
+            }
+        };
+        return Ok(Operation { service, name: name.to_owned() });
+    }
+    let Some(name) = form_value(form, "Action") else {
+        return Err(ApiError::UnknownService(
+            "the request names no action: neither an X-Amz-Target header nor an Action parameter".to_owned(),
+        ));
+    };
+    let version = form_value(form, "Version").unwrap_or_default();
+    if version == sts::VERSION {
+        return Ok(Operation { service: Service::Sts, name });
+    }
+    let (name, version): (String, String) =
+        (name.chars().take(100).collect(), version.chars().take(40).collect());
+    Err(ApiError::UnknownService(format!(
+        "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS; the action {name:?} of version {version:?} is none \
+         of theirs"
+    )))
+}
+
+/// The first value of a member of a form, decoded.
+pub(crate) fn form_value(form: &str, name: &str) -> Option<String> {
+    form.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| {
+        let value = value.replace('+', " ");
+        String::from_utf8_lossy(&percent_decoded(&value)).into_owned()
+    })
+}
+
+/// The bytes a percent-encoded text stands for; a `%` without two digits stands for itself.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let pair = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        let value = pair
+            .filter(|pair| pair.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        decoded.push(value.unwrap_or(bytes[at]));
+        at += if value.is_some() { 3 } else { 1 };
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_as_the_clients_send_them() {
+        let found = operation(Some("AmazonEC2ContainerServiceV20141113.ListClusters"), "").unwrap();
+        assert_eq!(found, Operation { service: Service::Ecs, name: "ListClusters".into() });
+        let found = operation(Some("Logs_20140328.GetLogEvents"), "").unwrap();
+        assert_eq!(found.service, Service::Logs);
+        let found = operation(None, "Action=GetCallerIdentity&Version=2011-06-15").unwrap();
+        assert_eq!(found, Operation { service: Service::Sts, name: "GetCallerIdentity".into() });
+        for (target, form) in [
+            (Some("AmazonSSM.GetParameter"), ""),
+            (Some("x"), ""),
+            (None, "Action=DescribeLoadBalancers&Version=2015-12-01"),
+            (None, "nothing"),
+        ] {
+            assert!(matches!(operation(target, form), Err(ApiError::UnknownService(_))), "{target:?} {form}");
+        }
+    }
+
+    #[test]
+    fn forms_are_decoded() {
+        assert_eq!(form_value("a=1&b=x%20y+z%2", "b").unwrap(), "x y z%2");
+        assert_eq!(form_value("a=1", "b"), None);
+    }
+}

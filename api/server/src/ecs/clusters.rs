@@ -1,0 +1,173 @@
+//! Clusters.
+
+use coracle_protocol::ecs::Failure;
+use coracle_protocol::ecs::cluster::{
+    ClusterCounts, CreateCluster, DescribeClusters, UpdateCluster, cluster, describe_clusters, everything,
+    one,
+};
+use coracle_protocol::{ApiError, Members, Object, PageRequest};
+use coracle_types::{
+    Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, DesiredStatus, JsonMap, Key, LastStatus,
+    LaunchType, Resource, ServiceStatus, State, Tags,
+};
+use serde_json::Value;
+
+use super::reference;
+use crate::api::{Api, Caller};
+
+/// Makes sure that the cluster `default` of the caller's region was there once: everybody counts on it.
+/// Somebody who deletes it has it deleted.
+pub(super) async fn ensure_default(api: &Api, caller: &Caller) -> Result<(), ApiError> {
+    let id = ClusterId { region: caller.region.clone(), name: ClusterName::default_cluster() };
+    if api.store.snapshot().clusters.contains_key(&id) {
+        return Ok(());
+    }
+    api.transact(|state| {
+        let mut changes = Changes::new();
+        if !state.clusters.contains_key(&id) {
+            changes.put(new_cluster(api, id.clone(), Tags::default(), JsonMap::new()));
+        }
+        Ok((changes, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+fn new_cluster(api: &Api, id: ClusterId, tags: Tags, rest: JsonMap) -> Cluster {
+    Cluster { id, status: ClusterStatus::Active, created_at: api.now(), deleted_at: None, tags, rest }
+}
+
+/// CreateCluster: one that is there already is answered as it is.
+pub(super) async fn create(api: &Api, caller: &Caller, request: CreateCluster) -> Result<Value, ApiError> {
+    let name = request.name.as_deref();
+    if name.is_some_and(|name| name.starts_with("arn:")) {
+        return Err(ApiError::InvalidParameter("clusterName must be a name, not an ARN.".to_owned()));
+    }
+    let id = reference::cluster_id(caller, name)?;
+    let (state, ()) = api
+        .transact(|state| {
+            let mut changes = Changes::new();
+            if reference::active_cluster(state, &id).is_err() {
+                changes.put(new_cluster(api, id.clone(), request.tags.clone(), request.rest.clone()));
+            }
+            Ok((changes, ()))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+/// UpdateCluster, UpdateClusterSettings and PutClusterCapacityProviders.
+pub(super) async fn update(api: &Api, caller: &Caller, request: UpdateCluster) -> Result<Value, ApiError> {
+    let id = reference::cluster_id(caller, Some(&request.cluster))?;
+    let (state, ()) = api
+        .transact(|state| {
+            let mut cluster = Cluster::clone(&*reference::active_cluster(state, &id)?);
+            cluster.rest.extend(request.rest.clone());
+            let mut changes = Changes::new();
+            changes.put(cluster);
+            Ok((changes, ()))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+/// DeleteCluster.
+pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
+    let id = reference::cluster_id(caller, Some(&members.required_text("cluster")?))?;
+    let (state, ()) = api
+        .transact(|state| {
+            let mut cluster = Cluster::clone(&*reference::active_cluster(state, &id)?);
+            if state.services_in(&id).any(|service| service.status != ServiceStatus::Inactive) {
+                return Err(ApiError::ClusterContainsServices);
+            }
+            if state.tasks_in(&id).any(|task| task.last_status != LastStatus::Stopped) {
+                return Err(ApiError::ClusterContainsTasks);
+            }
+            cluster.status = ClusterStatus::Inactive;
+            cluster.deleted_at = Some(api.now());
+            let mut changes = Changes::new();
+            changes.put(cluster);
+            Ok((changes, ()))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+fn shown(api: &Api, state: &State, id: &ClusterId) -> Result<Value, ApiError> {
+    let found = state.clusters.get(id).ok_or(ApiError::ClusterNotFound)?;
+    Ok(one(cluster(api.account(), &found.value, counts(state, &found.value), &everything())))
+}
+
+/// DescribeClusters: names nobody knows are failures, not errors.
+pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeClusters) -> Result<Value, ApiError> {
+    let state = api.store.snapshot();
+    let default = [ClusterName::default_cluster().to_string()];
+    let asked = if request.clusters.is_empty() { default.as_slice() } else { request.clusters.as_slice() };
+    let (mut clusters, mut failures) = (Vec::new(), Vec::new());
+    for given in asked {
+        let id = reference::cluster_id(caller, Some(given));
+        match id.ok().and_then(|id| state.clusters.get(&id)) {
+            Some(found) => {
+                let counts = counts(&state, &found.value);
+                clusters.push(cluster(api.account(), &found.value, counts, &request.include));
+            }
+            None => failures.push(Failure::missing(missing_arn(api, caller, given))),
+        }
+    }
+    Ok(describe_clusters(clusters, failures))
+}
+
+fn missing_arn(api: &Api, caller: &Caller, given: &str) -> String {
+    if given.starts_with("arn:") {
+        return given.to_owned();
+    }
+    format!("arn:aws:ecs:{}:{}:cluster/{given}", caller.region, api.account())
+}
+
+/// ListClusters.
+pub(super) fn list(api: &Api, caller: &Caller, page: &PageRequest) -> Result<Value, ApiError> {
+    let state = api.store.snapshot();
+    let clusters = state.clusters.values().map(|found| &found.value);
+    let names = clusters
+        .filter(|cluster| cluster.id.region == caller.region && cluster.status == ClusterStatus::Active)
+        .map(|cluster| cluster.id.clone());
+    let parse = |text: &str| Some(ClusterId { region: caller.region.clone(), name: text.parse().ok()? });
+    let page = page.of("clusters", names, ClusterId::clone, |id| id.name.to_string(), parse)?;
+    let arns = page.items.into_iter().map(|id| Arn::new(api.account(), Resource::Cluster(id)).to_string());
+    Ok(Object::new().with("clusterArns", arns.collect::<Vec<_>>()).maybe("nextToken", page.next).into())
+}
+
+fn counts(state: &State, cluster: &Cluster) -> ClusterCounts {
+    let mut counts = ClusterCounts { nodes: state.nodes.size(), ..ClusterCounts::default() };
+    for task in state.tasks_in(&cluster.id) {
+        let fargate = task.launch_type == LaunchType::Fargate;
+        let count = match (task.last_status, task.desired_status) {
+            (LastStatus::Running, _) if fargate => &mut counts.running_fargate,
+            (LastStatus::Running, _) => &mut counts.running_ec2,
+            (status, DesiredStatus::Running) if status < LastStatus::Running && fargate => {
+                &mut counts.pending_fargate
+            }
+            (status, DesiredStatus::Running) if status < LastStatus::Running => &mut counts.pending_ec2,
+            _ => continue,
+        };
+        *count += 1;
+    }
+    for service in state.services_in(&cluster.id) {
+        let fargate = service.launch_type == LaunchType::Fargate;
+        let count = match service.status {
+            ServiceStatus::Active if fargate => &mut counts.active_fargate_services,
+            ServiceStatus::Active => &mut counts.active_ec2_services,
+            ServiceStatus::Draining if fargate => &mut counts.draining_fargate_services,
+            ServiceStatus::Draining => &mut counts.draining_ec2_services,
+            ServiceStatus::Inactive => continue,
+        };
+        *count += 1;
+    }
+    counts
+}
+
+/// The guard of an action that puts something into a cluster: the cluster must not be deleted in
+/// between.
+pub(super) fn guard(changes: &mut Changes, cluster: &ClusterId) {
+    changes.guard(Key::Cluster(cluster.clone()));
+}

@@ -1,0 +1,64 @@
+//! What decides how the CPU units of new tasks are meant: launch type, capacity providers, and the
+//! cluster's default.
+
+use coracle_protocol::ApiError;
+use coracle_protocol::ecs::task_definition::fits_fargate;
+use coracle_types::{Cluster, LaunchType, TaskDefinition};
+use serde_json::Value;
+
+/// How new tasks are launched.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Launch {
+    pub(super) launch_type: LaunchType,
+    /// The capacity provider they come from, if they come from one.
+    pub(super) provider: Option<String>,
+    /// The strategy it was chosen by, if that was the cluster's.
+    pub(super) default_strategy: Option<Value>,
+}
+
+/// The launch type that a request for tasks of `definition` means.
+///
+/// # Errors
+/// `InvalidParameterException` when both are given, or the definition does not fit.
+pub(super) fn launch(
+    cluster: &Cluster,
+    definition: &TaskDefinition,
+    launch_type: Option<LaunchType>,
+    provider: Option<&String>,
+) -> Result<Launch, ApiError> {
+    let launch = match (launch_type, provider) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::InvalidParameter(
+                "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
+                    .to_owned(),
+            ));
+        }
+        (Some(launch_type), None) => Launch { launch_type, provider: None, default_strategy: None },
+        (None, Some(provider)) => of_provider(provider, None),
+        (None, None) => of_default(cluster),
+    };
+    if launch.launch_type == LaunchType::Fargate && !fits_fargate(definition) {
+        return Err(ApiError::InvalidParameter(
+            "Task definition does not support launch_type FARGATE.".to_owned(),
+        ));
+    }
+    Ok(launch)
+}
+
+/// FARGATE and FARGATE_SPOT cap CPU; every other provider is made of nodes, which share it.
+fn of_provider(provider: &str, default_strategy: Option<Value>) -> Launch {
+    let launch_type = match provider {
+        "FARGATE" | "FARGATE_SPOT" => LaunchType::Fargate,
+        _ => LaunchType::Ec2,
+    };
+    Launch { launch_type, provider: Some(provider.to_owned()), default_strategy }
+}
+
+fn of_default(cluster: &Cluster) -> Launch {
+    let strategy = cluster.rest.get("defaultCapacityProviderStrategy");
+    let first = strategy.and_then(|strategy| strategy.get(0)?.get("capacityProvider")?.as_str());
+    match first {
+        Some(provider) => of_provider(provider, strategy.cloned()),
+        None => Launch { launch_type: LaunchType::Ec2, provider: None, default_strategy: None },
+    }
+}

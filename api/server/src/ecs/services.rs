@@ -1,0 +1,366 @@
+//! Services: what people ask for. What happens then is the scheduler's.
+
+use std::collections::{HashMap, VecDeque};
+
+use coracle_protocol::ApiError;
+use coracle_protocol::ecs::Failure;
+use coracle_protocol::ecs::service::{
+    self as wire, CreateService, DeleteService, DescribeServices, ListServices, TaskCounts, UpdateService,
+};
+use coracle_scheduler::{NewDeployment, new_deployment};
+use coracle_types::{
+    Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentId, DesiredStatus, JsonMap, Key, LastStatus,
+    LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceName, ServiceStatus, State,
+    TaskDefinition,
+};
+use serde_json::Value;
+
+use super::deploy::launch;
+use super::token::{Fingerprint, Token};
+use super::{clusters, reference};
+use crate::api::{Api, Caller};
+
+/// Members kept on the service that make a new deployment necessary when they change: its tasks are
+/// registered by them.
+const REDEPLOYED_BY: [&str; 2] = ["loadBalancers", "serviceRegistries"];
+
+/// CreateService. Answers at once, with its tasks still to be started.
+pub(super) async fn create(
+    api: &Api,
+    caller: &Caller,
+    request: CreateService,
+    fingerprint: &Fingerprint,
+) -> Result<Value, ApiError> {
+    let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
+    let id = ServiceId { cluster, name: request.name.clone() };
+    let token = Token::of(&caller.region, "CreateService", request.client_token.as_ref(), fingerprint);
+    let (state, ()) = api
+        .transact(|state| {
+            let existing = state.services.get(&id).map(|found| found.value.status);
+            let made = token.as_ref().map(|token| token.made(state)).transpose()?.flatten();
+            if made.is_some() && existing == Some(ServiceStatus::Active) {
+                return Ok((Changes::new(), ()));
+            }
+            match existing {
+                Some(ServiceStatus::Active) => {
+                    return Err(ApiError::InvalidParameter(
+                        "Creation of service was not idempotent.".to_owned(),
+                    ));
+                }
+                Some(ServiceStatus::Draining) => {
+                    return Err(ApiError::InvalidParameter(
+                        "Unable to Start a service that is still Draining.".to_owned(),
+                    ));
+                }
+                Some(ServiceStatus::Inactive) | None => {}
+            }
+            let service = new_service(api, state, caller, &id, &request)?;
+            let mut changes = Changes::new();
+            clusters::guard(&mut changes, &id.cluster);
+            changes.guard(Key::TaskDefinition(service.task_definition.clone()));
+            if let Some(token) = &token {
+                token.record(&mut changes, vec![id.name.to_string()], api.now());
+            }
+            changes.put(service);
+            Ok((changes, ()))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+fn new_service(
+    api: &Api,
+    state: &State,
+    caller: &Caller,
+    id: &ServiceId,
+    request: &CreateService,
+) -> Result<Service, ApiError> {
+    let cluster = reference::active_cluster(state, &id.cluster)?;
+    let given = request.task_definition.as_deref();
+    let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
+    let definition = reference::active_definition(state, &caller.region, given)?;
+    let launch = launch(&cluster, &definition, request.launch_type, request.capacity_provider.as_ref())?;
+    check_load_balancers(&request.rest, &definition)?;
+    let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
+    let desired_count = match request.desired_count {
+        Some(_) if daemon => {
+            return Err(ApiError::InvalidParameter(
+                "The daemon scheduling strategy does not support a desired count for services. Remove the desired count \
+                 value and try again."
+                    .to_owned(),
+            ));
+        }
+        Some(desired_count) => desired_count,
+        None if daemon => u32::try_from(state.nodes.size()).unwrap_or(u32::MAX),
+        None => 1,
+    };
+    let mut deployment_rest = request.deployment_rest.clone();
+    if let Some(strategy) = launch.default_strategy {
+        deployment_rest.insert("capacityProviderStrategy".to_owned(), strategy);
+    }
+    let defaults = DeploymentConfiguration {
+        // One task per node: an old one has to go before the new one can come.
+        minimum_healthy_percent: if daemon { 0 } else { 100 },
+        maximum_percent: if daemon { 100 } else { 200 },
+        ..DeploymentConfiguration::default()
+    };
+    let now = api.now();
+    let mut service = Service {
+        id: id.clone(),
+        status: ServiceStatus::Active,
+        desired_count,
+        scheduling_strategy: request.scheduling_strategy,
+        task_definition: definition.id.clone(),
+        launch_type: launch.launch_type,
+        launch_type_hidden: launch.provider.is_some(),
+        deployment_configuration: request.deployment_configuration.over(&defaults),
+        deployments: Vec::new(),
+        last_completed: None,
+        events: VecDeque::new(),
+        steady: false,
+        backoff: coracle_types::LaunchBackoff::default(),
+        failures_counted_to: state.revision,
+        propagate_tags: request.propagate_tags,
+        created_at: now,
+        deleted_at: None,
+        tags: request.tags.clone(),
+        rest: request.rest.clone(),
+    };
+    let new = NewDeployment {
+        task_definition: definition.id.clone(),
+        launch_type: launch.launch_type,
+        desired_count,
+        rest: deployment_rest,
+    };
+    service.deploy(api.ids(|rng| new_deployment(new, now, rng)));
+    Ok(service)
+}
+
+/// Whether what the load balancers should reach is in the task definition.
+fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) -> Result<(), ApiError> {
+    let balancers = rest.get("loadBalancers").and_then(Value::as_array);
+    for balancer in balancers.into_iter().flatten() {
+        let Some(name) = balancer.get("containerName").and_then(Value::as_str) else { continue };
+        let container = definition.containers.iter().find(|container| container.name.as_str() == name);
+        let container = container.ok_or_else(|| {
+            ApiError::InvalidParameter(format!("The container {name} does not exist in the task definition."))
+        })?;
+        let Some(port) = balancer.get("containerPort").and_then(Value::as_u64) else { continue };
+        if !container.port_mappings.iter().any(|mapping| mapping.container_port.map(u64::from) == Some(port))
+        {
+            return Err(ApiError::InvalidParameter(format!(
+                "The container {name} did not have a container port {port} defined."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// UpdateService. A new deployment begins only when its tasks would not be like those that run.
+pub(super) async fn update(api: &Api, caller: &Caller, request: UpdateService) -> Result<Value, ApiError> {
+    let (state, id) = api
+        .transact(|state| {
+            let cluster_id = reference::cluster(state, caller, request.cluster.as_deref())?;
+            let cluster = reference::active_cluster(state, &cluster_id)?;
+            let mut service = Service::clone(&*reference::service(state, &cluster_id, &request.service)?);
+            if service.status != ServiceStatus::Active {
+                return Err(ApiError::ServiceNotActive);
+            }
+            let definition = match request.task_definition.as_deref() {
+                Some(given) => reference::active_definition(state, &caller.region, given)?,
+                None => {
+                    let found = state.task_definitions.get(&service.task_definition);
+                    let found =
+                        found.ok_or_else(|| ApiError::Client("TaskDefinition not found.".to_owned()))?;
+                    found.value.clone()
+                }
+            };
+            edit(api, &mut service, &request, &cluster, &definition)?;
+            let mut changes = Changes::new();
+            if request.task_definition.is_some() {
+                changes.guard(Key::TaskDefinition(definition.id.clone()));
+            }
+            let id = service.id.clone();
+            changes.put(service);
+            Ok((changes, id))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+fn edit(
+    api: &Api,
+    service: &mut Service,
+    request: &UpdateService,
+    cluster: &coracle_types::Cluster,
+    definition: &TaskDefinition,
+) -> Result<(), ApiError> {
+    if let Some(desired_count) = request.desired_count {
+        if service.scheduling_strategy == SchedulingStrategy::Daemon {
+            return Err(ApiError::InvalidParameter(
+                "The daemon scheduling strategy does not support a desired count for services. Remove the desired count \
+                 value and try again."
+                    .to_owned(),
+            ));
+        }
+        service.desired_count = desired_count;
+    }
+    service.deployment_configuration =
+        request.deployment_configuration.over(&service.deployment_configuration);
+    service.propagate_tags = request.propagate_tags.unwrap_or(service.propagate_tags);
+    let rest = merged(&service.rest, &request.rest);
+    let reregister = REDEPLOYED_BY.iter().any(|member| rest.get(*member) != service.rest.get(*member));
+    if reregister {
+        check_load_balancers(&rest, definition)?;
+    }
+    service.rest = rest;
+
+    let now = api.now();
+    let before = service.primary().map(|primary| primary.rest.clone()).unwrap_or_default();
+    let mut after = merged(&before, &request.deployment_rest);
+    if request.deployment_rest.contains_key("capacityProviderStrategy") {
+        let launch_type = match &request.capacity_provider {
+            // An empty strategy goes back to the launch type.
+            None => {
+                after.remove("capacityProviderStrategy");
+                service.launch_type_hidden = false;
+                Some(service.launch_type)
+            }
+            Some(_) => {
+                service.launch_type_hidden = true;
+                None
+            }
+        };
+        service.launch_type =
+            launch(cluster, definition, launch_type, request.capacity_provider.as_ref())?.launch_type;
+    } else if service.launch_type == LaunchType::Fargate {
+        launch(cluster, definition, Some(LaunchType::Fargate), None)?;
+    }
+    let primary = service.deployments.first_mut();
+    let redeploy = request.force_new_deployment
+        || reregister
+        || after != before
+        || service.task_definition != definition.id
+        || primary.as_ref().is_none_or(|primary| primary.launch_type != service.launch_type);
+    match primary {
+        Some(primary) if !redeploy => {
+            if primary.desired_count != service.desired_count {
+                primary.desired_count = service.desired_count;
+                primary.updated_at = now;
+                service.steady = false;
+            }
+        }
+        _ => {
+            let new = NewDeployment {
+                task_definition: definition.id.clone(),
+                launch_type: service.launch_type,
+                desired_count: service.desired_count,
+                rest: after,
+            };
+            service.deploy(api.ids(|rng| new_deployment(new, now, rng)));
+        }
+    }
+    Ok(())
+}
+
+fn merged(before: &JsonMap, request: &JsonMap) -> JsonMap {
+    let mut after = before.clone();
+    after.extend(request.clone());
+    after
+}
+
+/// DeleteService: it drains; the scheduler ends it when its tasks have stopped.
+pub(super) async fn delete(api: &Api, caller: &Caller, request: DeleteService) -> Result<Value, ApiError> {
+    let (state, id) = api
+        .transact(|state| {
+            let cluster = reference::cluster(state, caller, request.cluster.as_deref())?;
+            let mut service = Service::clone(&*reference::service(state, &cluster, &request.service)?);
+            let id = service.id.clone();
+            let mut changes = Changes::new();
+            match service.status {
+                ServiceStatus::Inactive => return Err(ApiError::ServiceNotFound),
+                ServiceStatus::Draining => return Ok((changes, id)),
+                ServiceStatus::Active => {}
+            }
+            let replica = service.scheduling_strategy == SchedulingStrategy::Replica;
+            if replica && service.desired_count > 0 && !request.force {
+                return Err(ApiError::InvalidParameter(
+                    "The service cannot be stopped while it is scaled above 0.".to_owned(),
+                ));
+            }
+            let now = api.now();
+            service.status = ServiceStatus::Draining;
+            service.desired_count = 0;
+            service.deleted_at = Some(now);
+            for deployment in &mut service.deployments {
+                deployment.desired_count = 0;
+                deployment.updated_at = now;
+            }
+            changes.put(service);
+            Ok((changes, id))
+        })
+        .await?;
+    shown(api, &state, &id)
+}
+
+/// DescribeServices.
+pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeServices) -> Result<Value, ApiError> {
+    let state = api.store.snapshot();
+    let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
+    let with_tags = request.include.iter().any(|include| include == "TAGS");
+    let counts = counts(&state, &cluster);
+    let (mut services, mut failures) = (Vec::new(), Vec::new());
+    for given in &request.services {
+        let id = reference::service_id(&cluster, given)?;
+        match state.services.get(&id) {
+            Some(found) => {
+                let none = HashMap::new();
+                let counts = counts.get(&id.name).unwrap_or(&none);
+                services.push(wire::service(api.account(), &found.value, counts, with_tags));
+            }
+            None => {
+                failures.push(Failure::missing(Arn::new(api.account(), Resource::Service(id)).to_string()));
+            }
+        }
+    }
+    Ok(wire::describe_services(services, failures))
+}
+
+/// ListServices: those being deleted are not shown.
+pub(super) fn list(api: &Api, caller: &Caller, request: &ListServices) -> Result<Value, ApiError> {
+    let state = api.store.snapshot();
+    let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
+    let ids = state.services_in(&cluster).filter(|service| {
+        let launch_type = (!service.launch_type_hidden).then_some(service.launch_type);
+        service.status == ServiceStatus::Active
+            && request.launch_type.is_none_or(|wanted| launch_type == Some(wanted))
+            && request.scheduling_strategy.is_none_or(|wanted| service.scheduling_strategy == wanted)
+    });
+    let ids = ids.map(|service| service.id.clone());
+    let parse = |text: &str| Some(ServiceId { cluster: cluster.clone(), name: text.parse().ok()? });
+    let page = request.page.of("services", ids, ServiceId::clone, |id| id.name.to_string(), parse)?;
+    let arns = page.items.into_iter().map(|id| Arn::new(api.account(), Resource::Service(id)).to_string());
+    Ok(wire::list_services(arns.collect(), page.next))
+}
+
+fn shown(api: &Api, state: &State, id: &ServiceId) -> Result<Value, ApiError> {
+    let found = state.services.get(id).ok_or(ApiError::ServiceNotFound)?;
+    let counts = counts(state, &id.cluster).remove(&id.name).unwrap_or_default();
+    Ok(wire::one(wire::service(api.account(), &found.value, &counts, true)))
+}
+
+/// The tasks of a cluster's services by deployment, in one pass.
+fn counts(state: &State, cluster: &ClusterId) -> HashMap<ServiceName, HashMap<DeploymentId, TaskCounts>> {
+    let mut counts: HashMap<ServiceName, HashMap<DeploymentId, TaskCounts>> = HashMap::new();
+    for task in state.tasks_in(cluster) {
+        let (Some(service), Some(deployment)) = (task.service(), task.deployment) else { continue };
+        let running = task.last_status == LastStatus::Running;
+        let pending = task.last_status < LastStatus::Running && task.desired_status == DesiredStatus::Running;
+        if running || pending {
+            let one = counts.entry(service.clone()).or_default().entry(deployment).or_default();
+            one.running += u32::from(running);
+            one.pending += u32::from(pending);
+        }
+    }
+    counts
+}

@@ -1,0 +1,201 @@
+//! The axum application: from bytes to an action and back.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use bytes::Bytes;
+use coracle_protocol::{ApiError, Wire, sts};
+use coracle_types::Region;
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::api::{Api, Caller};
+use crate::auth::{self, Signature};
+use crate::dispatch::{self, Service, form_value};
+use crate::{admin, ecs, logs};
+
+/// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
+const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests in flight may go on once the server is to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+const JSON: &str = "application/x-amz-json-1.1";
+const XML: &str = "text/xml";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// The application: every service on one port, and Coracle's own endpoints below `/_coracle/`.
+pub fn app(api: Api) -> Router {
+    let allow_reset = api.config.allow_reset;
+    let router = Router::new()
+        .route("/metrics", get(admin::metrics))
+        .route("/_coracle/health", get(admin::health))
+        .route("/_coracle/images", get(admin::images).post(admin::push));
+    let router = if allow_reset { router.route("/_coracle/reset", post(admin::reset)) } else { router };
+    router.fallback(front).with_state(Arc::new(api))
+}
+
+/// Serves `app` until `shutdown`; then takes no more connections and gives requests in flight five
+/// seconds to end.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    // Answers are small and clients wait for each: Nagle's algorithm would only delay them.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+    });
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let graceful = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let overdue = async {
+        shutdown.await;
+        stop.send_replace(true);
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, app).with_graceful_shutdown(graceful).into_future() => served,
+        () = overdue => Ok(()),
+    }
+}
+
+/// Everything that is not one of our own endpoints.
+async fn front(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let presigned = parts.uri.query().is_some_and(|query| form_value(query, "Action").is_some());
+    if path.starts_with("/_coracle/") {
+        return admin::not_found(path);
+    }
+    match parts.method {
+        Method::POST => action(&api, parts, body).await,
+        Method::GET if presigned => action(&api, parts, body).await,
+        Method::GET | Method::HEAD if path == "/" => admin::welcome(&parts),
+        _ => admin::not_found(path),
+    }
+}
+
+async fn action(api: &Api, parts: Parts, body: Body) -> Response {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let wire = dispatch::wire(text("x-amz-target"), text("content-type"), parts.uri.query());
+    let request_id = uuid::Uuid::new_v4().to_string();
+    // A panic is a bug of ours; it must not look like a network failure, nor take others with it.
+    let answer = AssertUnwindSafe(perform(api, &parts, body, &request_id)).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| {
+        tracing::error!(request_id, "an action panicked");
+        Err(ApiError::Server(
+            "The service could not process the request because of an internal error.".to_owned(),
+        ))
+    });
+    match (answer, wire) {
+        (Ok(Answer::Json(value)), _) => respond(200, JSON, value.to_string(), &request_id),
+        (Ok(Answer::Xml(text)), _) => respond(200, XML, text, &request_id),
+        (Err(error), Wire::Json) => {
+            let mut response = respond(error.status(wire), JSON, error.to_json().to_string(), &request_id);
+            let name = HeaderValue::from_static(error.row().json);
+            response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
+            response
+        }
+        (Err(error), Wire::Query) => respond(error.status(wire), XML, error.to_xml(&request_id), &request_id),
+    }
+}
+
+enum Answer {
+    Json(Value),
+    Xml(String),
+}
+
+async fn perform(api: &Api, parts: &Parts, body: Body, request_id: &str) -> Result<Answer, ApiError> {
+    let (caller, body) = admit(api, parts, body, REQUEST_BYTES_MAX).await?;
+    let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let form = String::from_utf8_lossy(&body);
+    let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
+    let operation = dispatch::operation(target, form)?;
+    match operation.service {
+        Service::Ecs => ecs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
+        Service::Logs => logs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
+        Service::Sts if operation.name == "GetCallerIdentity" => {
+            Ok(Answer::Xml(sts::get_caller_identity(api.account(), request_id)))
+        }
+        Service::Sts => Err(dispatch::unknown_operation(Service::Sts, &operation.name)),
+    }
+}
+
+/// Reads a request's body, of at most `bytes_max`, and checks its signature if that is required.
+///
+/// # Errors
+/// When the signature is missing or wrong, or the body too large or too slow.
+pub(crate) async fn admit(
+    api: &Api,
+    parts: &Parts,
+    body: Body,
+    bytes_max: usize,
+) -> Result<(Caller, Bytes), ApiError> {
+    let keys = &api.config.access_keys;
+    if keys.is_empty() {
+        // Whatever it was signed with, if it was: only the region counts.
+        let signature = Signature::of(parts).ok().flatten();
+        return Ok((caller(api, signature.as_ref()), read(body, bytes_max).await?));
+    }
+    let signature = Signature::of(parts)?;
+    let secret = auth::secret(keys, signature.as_ref())?;
+    let body = read(body, bytes_max).await?;
+    let signature = signature.ok_or(ApiError::MissingAuthenticationToken)?;
+    auth::check(secret, &signature, parts, &body, api.now())?;
+    Ok((caller(api, Some(&signature)), body))
+}
+
+fn caller(api: &Api, signature: Option<&Signature>) -> Caller {
+    let region = signature.and_then(|signature| signature.region.parse::<Region>().ok());
+    Caller { region: region.unwrap_or_else(|| api.config.default_region.clone()) }
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { bytes_max }),
+        Ok(Err(error)) => {
+            Err(ApiError::Serialization(format!("the request body could not be read: {error}")))
+        }
+        Err(_) => Err(ApiError::Serialization("the request body did not arrive in time".to_owned())),
+    }
+}
+
+fn json_body(body: &[u8]) -> Result<Value, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(json!({}));
+    }
+    // serde_json refuses nesting deeper than 128, so that no body can use up the stack.
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::Serialization(format!("the request body is not JSON: {error}")))
+}
+
+fn respond(status: u16, content_type: &'static str, body: String, request_id: &str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

@@ -1,0 +1,53 @@
+//! Every number the README promises, printed by one command:
+//!
+//! ```sh
+//! cargo run --release -p coracle-bench
+//! ```
+//!
+//! Each figure stands beside a peer or a bound measured in the same run, because absolute figures say
+//! more about the machine than about the program. A peer that is not installed is left out, and the
+//! output says how to get it (`benches/setup.sh`).
+
+mod instantiate;
+mod load;
+mod peers;
+mod startup;
+mod throughput;
+
+use anyhow::Context as _;
+
+const HELP: &str = "\
+cargo run --release -p coracle-bench [-- NAME…]
+
+  instantiate   creating an instance of hello, with Coracle's limits and without
+  throughput    requests per second through the router, beside `wasmtime serve`
+  startup       from `coracle up` on a warm data directory to the first answer
+
+Without a name, all of them.";
+
+fn main() -> anyhow::Result<()> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    if names.iter().any(|name| name == "--help" || name == "-h") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let known = ["instantiate", "throughput", "startup"];
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        anyhow::bail!("no bench is called {unknown:?}\n\n{HELP}");
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build; its figures mean nothing. Use --release.");
+    }
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|given| given == name);
+    let runtime = tokio::runtime::Runtime::new()?;
+    if wanted("instantiate") {
+        instantiate::run().context("instantiate")?;
+    }
+    if wanted("throughput") {
+        runtime.block_on(throughput::run()).context("throughput")?;
+    }
+    if wanted("startup") {
+        runtime.block_on(startup::run()).context("startup")?;
+    }
+    Ok(())
+}

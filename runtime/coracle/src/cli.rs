@@ -1,0 +1,234 @@
+//! The command line: what may be said, in one place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Amazon ECS for WebAssembly components, in one binary.
+#[derive(Parser)]
+#[command(name = "coracle", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Say more on standard error. CORACLE_LOG takes a filter, such as `info,coracle_agent=debug`.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start the API, the scheduler, a node and the router in this process.
+    Up(UpArgs),
+    /// Start Coracle with an example service of three tasks, and show it at work.
+    Demo(DemoArgs),
+    /// Run one component under limits, without a server.
+    Run(RunArgs),
+    /// List tasks.
+    Ps(PsArgs),
+    /// Print what a service's tasks, or one task, wrote.
+    Logs(LogsArgs),
+    /// Put a component into the built-in registry.
+    Push(PushArgs),
+    /// List the images in the built-in registry.
+    Images(ImagesArgs),
+}
+
+/// Every setting may also stand in the file named by `--config`, under the same name with
+/// underscores; the command line wins over the environment, and that over the file.
+#[derive(Args, Default)]
+pub(crate) struct UpArgs {
+    /// A TOML file with any of these settings.
+    #[arg(long, env = "CORACLE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where state, images, artifacts, logs and volumes are kept [default: ~/.local/share/coracle]
+    #[arg(long, env = "CORACLE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the AWS API listens; port 0 picks a free one [default: 127.0.0.1:4566]
+    #[arg(long, env = "CORACLE_API", value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Where the router listens; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "CORACLE_ROUTER", value_name = "ADDR")]
+    pub(crate) router: Option<SocketAddr>,
+    /// CPU units this node offers, 1024 for each vCPU; may be more than it has [default: the machine's]
+    #[arg(long, env = "CORACLE_CPU", value_name = "UNITS")]
+    pub(crate) cpu: Option<u32>,
+    /// Memory this node offers, in MiB; may be more than it has [default: the machine's]
+    #[arg(long, env = "CORACLE_MEMORY", value_name = "MIB")]
+    pub(crate) memory: Option<u32>,
+    /// Write {"api", "router", "pid"} as JSON to this file once everything serves.
+    #[arg(long, env = "CORACLE_READY_FILE", value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// The account that resources belong to [default: 123456789012]
+    #[arg(long, env = "CORACLE_ACCOUNT_ID", value_name = "12 DIGITS")]
+    pub(crate) account_id: Option<String>,
+    /// The region of requests that do not name one [default: us-east-1]
+    #[arg(long, env = "CORACLE_REGION", value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Require requests to be signed with this access key; may be repeated.
+    #[arg(
+        long,
+        env = "CORACLE_ACCESS_KEY",
+        value_name = "ID:SECRET",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) access_key: Vec<String>,
+    /// Serve POST /_coracle/reset, which empties everything. For test suites.
+    #[arg(long, env = "CORACLE_ALLOW_RESET", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) allow_reset: Option<bool>,
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Where to keep state [default: a temporary directory, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the AWS API listens [default: 127.0.0.1:4566, or a free port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Where the router listens [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) router: Option<SocketAddr>,
+    /// Stop after the demonstration instead of leaving it running.
+    #[arg(long)]
+    pub(crate) exit: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// The component: a .wasm file.
+    pub(crate) component: PathBuf,
+    /// Its arguments, after `--`.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+    /// CPU units it may use at most; 1024 are one vCPU [default: no cap]
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) cpu: Option<u32>,
+    /// Memory it may hold at most, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) memory: u32,
+    /// Fuel it may burn at most: per run, or per request of an HTTP component [default: no limit]
+    #[arg(long, value_name = "UNITS")]
+    pub(crate) fuel: Option<u64>,
+    /// How long a run, or one request, may take: `500ms`, `30s`, `5m` [default: no limit; 60s a request]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// An environment variable: NAME=VALUE, or NAME to pass on this process's own. Repeatable.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// A directory it may use: HOST::GUEST, or HOST::GUEST:ro to only read. Repeatable.
+    #[arg(long, value_name = "HOST::GUEST[:ro]")]
+    pub(crate) dir: Vec<String>,
+    /// An address it may connect to: HOST:PORT. Repeatable.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) allow_net: Vec<String>,
+    /// Where an HTTP component is served; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// How a client command finds the API.
+#[derive(Args)]
+pub(crate) struct ApiArgs {
+    /// The API's address [default: AWS_ENDPOINT_URL, else http://127.0.0.1:4566]
+    #[arg(
+        long,
+        env = "AWS_ENDPOINT_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4566",
+        hide_default_value = true,
+        hide_env = true
+    )]
+    pub(crate) api: String,
+    /// The region to ask [default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct PsArgs {
+    /// Only this cluster [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Also the tasks that have stopped.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    /// A service's name, or a task's id or the beginning of one.
+    #[arg(value_name = "SERVICE|TASK")]
+    pub(crate) subject: String,
+    /// Go on printing what comes.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The cluster it is in.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) cluster: String,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct PushArgs {
+    /// The component: a .wasm file.
+    pub(crate) file: PathBuf,
+    /// What task definitions call it, such as `shop/web:1.4`.
+    #[arg(value_name = "NAME:TAG")]
+    pub(crate) reference: String,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ImagesArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+/// Reads `500ms`, `30s`, `5m`, or a bare number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}; write 500ms, 30s, 5m or 1h")),
+    };
+    let number: f64 = number.parse().map_err(|_| "write a number and a unit, such as 30s".to_owned())?;
+    Duration::try_from_secs_f64(number * scale)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be more than zero and less than the age of the universe".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "0", "s", "5 s", "-1s", "5d"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What `coracle up` was told: the command line over the environment over the file over the defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use coracle_types::{AccountId, Region};
+use serde::Deserialize;
+
+use crate::cli::UpArgs;
+
+/// The settings of one `coracle up`, complete and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct UpConfig {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) api: SocketAddr,
+    pub(crate) router: SocketAddr,
+    /// CPU units the node offers.
+    pub(crate) cpu: u32,
+    /// MiB the node offers.
+    pub(crate) memory: u32,
+    pub(crate) ready_file: Option<PathBuf>,
+    pub(crate) account: AccountId,
+    pub(crate) region: Region,
+    /// Access key ids and their secrets; empty takes any signature.
+    pub(crate) access_keys: Vec<(String, String)>,
+    pub(crate) allow_reset: bool,
+}
+
+/// The same as a file may give it: any part.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    api: Option<SocketAddr>,
+    router: Option<SocketAddr>,
+    cpu: Option<u32>,
+    memory: Option<u32>,
+    ready_file: Option<PathBuf>,
+    account_id: Option<String>,
+    region: Option<String>,
+    #[serde(default)]
+    access_key: Vec<String>,
+    allow_reset: Option<bool>,
+}
+
+impl UpConfig {
+    /// Puts the sources together.
+    pub(crate) fn resolve(args: &UpArgs) -> anyhow::Result<Self> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let access_keys = if args.access_key.is_empty() { &file.access_key } else { &args.access_key };
+        let account = args.account_id.as_ref().or(file.account_id.as_ref());
+        let region = args.region.as_ref().or(file.region.as_ref());
+        let cpu = args.cpu.or(file.cpu).unwrap_or_else(machine_cpu);
+        let memory = args.memory.or(file.memory).unwrap_or_else(machine_memory);
+        if cpu == 0 || memory == 0 {
+            bail!("a node must offer some CPU and memory: --cpu is {cpu} units, --memory is {memory} MiB");
+        }
+        Ok(Self {
+            data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
+            api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),
+            router: args.router.or(file.router).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
+            cpu,
+            memory,
+            ready_file: args.ready_file.clone().or(file.ready_file),
+            account: account.map_or_else(|| Ok(AccountId::default()), |text| text.parse())?,
+            region: region.map_or("us-east-1", String::as_str).parse()?,
+            access_keys: access_keys.iter().map(|text| parse_access_key(text)).collect::<Result<_, _>>()?,
+            allow_reset: args.allow_reset.or(file.allow_reset).unwrap_or(false),
+        })
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+}
+
+fn parse_access_key(text: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once(':') {
+        Some((id, secret)) if !id.is_empty() && !secret.is_empty() => Ok((id.to_owned(), secret.to_owned())),
+        _ => bail!("an access key is written ID:SECRET"),
+    }
+}
+
+/// The directory used when none is named, by the XDG convention.
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()) {
+        return Ok(PathBuf::from(dir).join("coracle"));
+    }
+    let home = std::env::var_os("HOME").context("HOME is not set; name a directory with --data-dir")?;
+    Ok(PathBuf::from(home).join(".local/share/coracle"))
+}
+
+/// 1024 units for each processor this process may use.
+fn machine_cpu() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(processors).unwrap_or(u32::MAX).saturating_mul(1024)
+}
+
+/// The machine's memory in MiB.
+fn machine_memory() -> u32 {
+    let info = rustix::system::sysinfo();
+    let bytes = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)));
+    u32::try_from(bytes >> 20).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coracle.toml");
+        std::fs::write(
+            &path,
+            "cpu = 512\nmemory = 100\naccount_id = \"000000000001\"\ndata_dir = \"/data\"\n",
+        )
+        .unwrap();
+        let args = UpArgs { config: Some(path.clone()), cpu: Some(2048), ..UpArgs::default() };
+        let config = UpConfig::resolve(&args).unwrap();
+        assert_eq!((config.cpu, config.memory), (2048, 100));
+        assert_eq!(config.account.to_string(), "000000000001");
+        assert_eq!(config.api.to_string(), "127.0.0.1:4566");
+
+        std::fs::write(&path, "cpuu = 1").unwrap();
+        let error = format!("{:#}", UpConfig::resolve(&args).unwrap_err());
+        assert!(error.contains("unknown field `cpuu`"), "{error}");
+    }
+
+    #[test]
+    fn bad_values_are_refused_in_words() {
+        let refuse = |args: UpArgs| format!("{:#}", UpConfig::resolve(&args).unwrap_err());
+        let data_dir = Some(PathBuf::from("/data"));
+        let keys =
+            UpArgs { access_key: vec!["AKIA".into()], data_dir: data_dir.clone(), ..UpArgs::default() };
+        assert!(refuse(keys).contains("ID:SECRET"));
+        let account =
+            UpArgs { account_id: Some("12".into()), data_dir: data_dir.clone(), ..UpArgs::default() };
+        assert!(refuse(account).contains("12 digits"));
+        let cpu = UpArgs { cpu: Some(0), data_dir, ..UpArgs::default() };
+        assert!(refuse(cpu).contains("must offer some CPU"));
+    }
+}

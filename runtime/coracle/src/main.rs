@@ -1,0 +1,72 @@
+//! `coracle`: Amazon ECS for WebAssembly components, in one binary.
+//!
+//! The only crate that sees both halves: the control plane (`api/`) and the data plane (`runtime/`).
+//! It parses, wires, and waits for shutdown; what it wires knows nothing of the other side.
+//! Start reading at [`up`].
+
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod images;
+mod log_sink;
+mod logs;
+mod metrics;
+mod ps;
+mod routes;
+mod run;
+mod table;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    init_tracing(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("coracle: cannot start the async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(dispatch(cli.command));
+    // A blocking read of standard input or a guest that ignores its end must not hold the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("coracle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Command::Up(args) => up::up(config::UpConfig::resolve(&args)?).await,
+        cli::Command::Demo(args) => demo::demo(&args).await,
+        cli::Command::Run(args) => run::run(args).await,
+        cli::Command::Ps(args) => ps::ps(&args).await,
+        cli::Command::Logs(args) => logs::logs(&args).await,
+        cli::Command::Push(args) => images::push(&args).await,
+        cli::Command::Images(args) => images::list(&args).await,
+    }
+}
+
+/// Logs go to standard error; `CORACLE_LOG` chooses what, in `tracing`'s filter syntax.
+fn init_tracing(cli: &cli::Cli) {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+
+    let default = if cli.verbose { "info,coracle=debug" } else { "warn" };
+    let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,201 @@
+//! `/metrics`: what every room counts, in Prometheus' text format.
+//!
+//! The router counts requests as they pass. Everything else is read off the store, the agent and the
+//! sandbox when somebody asks. Labels are clusters, services and families there are, at most
+//! [`MAX_SERIES`] of them; what is past that is summed under `_other`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coracle_agent::Agent;
+use coracle_sandbox::{ArtifactCache, Engine};
+use coracle_store::Store;
+use coracle_types::LastStatus;
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
+
+/// At most this many label sets of one metric.
+const MAX_SERIES: usize = 1_000;
+/// What the rest is summed under.
+const OTHER: &str = "_other";
+
+/// The metrics of this process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    store: Arc<dyn Store>,
+    agent: Arc<Agent>,
+    engine: Engine,
+    artifacts: ArtifactCache,
+}
+
+impl Metrics {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        agent: Arc<Agent>,
+        engine: Engine,
+        artifacts: ArtifactCache,
+    ) -> Arc<Self> {
+        Arc::new(Self { registry: Registry::new(), store, agent, engine, artifacts })
+    }
+
+    /// Where rooms register metrics they keep themselves.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub(crate) fn render(&self) -> String {
+        let mut families = self.registry.gather();
+        families.extend(self.tasks());
+        families.extend(self.usage());
+        families.extend(self.sandbox());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            tracing::error!("cannot encode the metrics: {error}");
+            String::new()
+        })
+    }
+
+    fn tasks(&self) -> Vec<MetricFamily> {
+        let mut counts: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
+        for found in self.store.snapshot().tasks.values() {
+            let task = &found.value;
+            *counts.entry((task.cluster.name.to_string(), state(task.last_status))).or_default() += 1.0;
+        }
+        let mut gauge = Series::new("coracle_tasks", "Tasks by their last status.", &["cluster", "status"]);
+        for ((cluster, state), count) in &counts {
+            gauge.add(&[cluster, state], *count);
+        }
+        gauge.finish()
+    }
+
+    fn usage(&self) -> Vec<MetricFamily> {
+        let labels = ["cluster", "group"];
+        let mut fuel = Series::new("coracle_fuel_used_total", "Fuel burned by guests.", &labels);
+        let mut cpu =
+            Series::new("coracle_cpu_seconds_total", "CPU time used by guests and on their behalf.", &labels);
+        let mut starts =
+            Series::new("coracle_cold_starts_total", "Instances created: each is a cold start.", &labels);
+        let mut instances = Series::new("coracle_instances", "Instances alive.", &labels);
+        let mut memory = Series::new("coracle_memory_bytes", "Memory held for guests.", &labels);
+        let mut peak = Series::new("coracle_memory_peak_bytes", "The most any one task has held.", &labels);
+        for (group, total) in self.agent.usage_totals() {
+            let labels = [group.cluster.as_str(), group.group.as_str()];
+            fuel.add(&labels, as_f64(total.fuel_used));
+            cpu.add(&labels, total.cpu_time.as_secs_f64());
+            starts.add(&labels, as_f64(total.instances_started));
+            instances.add(&labels, as_f64(total.instances_live));
+            memory.add(&labels, as_f64(total.memory_current));
+            peak.max(&labels, as_f64(total.memory_peak));
+        }
+        [fuel, cpu, starts, instances, memory, peak].into_iter().flat_map(Series::finish).collect()
+    }
+
+    fn sandbox(&self) -> Vec<MetricFamily> {
+        let cache = self.artifacts.stats();
+        let mut prepared = Series::new(
+            "coracle_artifacts_total",
+            "Components prepared: found in memory, read from the artifact cache, or compiled.",
+            &["from"],
+        );
+        prepared.add(&["memory"], as_f64(cache.memory_hits));
+        prepared.add(&["disk"], as_f64(cache.disk_hits));
+        prepared.add(&["compiler"], as_f64(cache.compiles));
+        let engine = self.engine.stats();
+        let mut pool = Series::new("coracle_pool_instances", "Slots of the instance pool.", &["state"]);
+        pool.add(&["used"], f64::from(engine.live_instances));
+        pool.add(&["capacity"], f64::from(engine.capacity));
+        [prepared, pool].into_iter().flat_map(Series::finish).collect()
+    }
+}
+
+/// One metric being filled, with a bound on its label sets.
+struct Series {
+    gauge: Option<GaugeVec>,
+    labels: usize,
+    sets: usize,
+    counter: bool,
+}
+
+impl Series {
+    fn new(name: &str, help: &str, labels: &[&str]) -> Self {
+        let gauge = GaugeVec::new(Opts::new(name, help), labels)
+            .inspect_err(|error| tracing::error!("metric {name}: {error}"))
+            .ok();
+        Self { gauge, labels: labels.len(), sets: 0, counter: name.ends_with("_total") }
+    }
+
+    fn add(&mut self, labels: &[&str], value: f64) {
+        if let Some(gauge) = self.gauge(labels) {
+            gauge.add(value);
+        }
+    }
+
+    fn max(&mut self, labels: &[&str], value: f64) {
+        if let Some(gauge) = self.gauge(labels) {
+            gauge.set(gauge.get().max(value));
+        }
+    }
+
+    fn gauge(&mut self, labels: &[&str]) -> Option<prometheus::Gauge> {
+        self.sets += 1;
+        let others = vec![OTHER; self.labels];
+        let labels = if self.sets > MAX_SERIES { &others } else { labels };
+        self.gauge.as_ref()?.get_metric_with_label_values(labels).ok()
+    }
+
+    /// The filled metric, with the type its name promises.
+    fn finish(self) -> Vec<MetricFamily> {
+        let mut families = self.gauge.map(|gauge| gauge.collect()).unwrap_or_default();
+        if self.counter {
+            families.iter_mut().for_each(into_counter);
+        }
+        families
+    }
+}
+
+/// Gauges are filled because a counter can't be set; what only grows is published as a counter.
+fn into_counter(family: &mut MetricFamily) {
+    for metric in family.mut_metric() {
+        let mut counter = prometheus::proto::Counter::default();
+        counter.set_value(metric.get_gauge().get_value());
+        metric.set_counter(counter);
+    }
+    family.set_field_type(prometheus::proto::MetricType::COUNTER);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is read to three digits")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+fn state(status: LastStatus) -> &'static str {
+    match status {
+        LastStatus::Provisioning => "PROVISIONING",
+        LastStatus::Pending => "PENDING",
+        LastStatus::Activating => "ACTIVATING",
+        LastStatus::Running => "RUNNING",
+        LastStatus::Deactivating => "DEACTIVATING",
+        LastStatus::Stopping => "STOPPING",
+        LastStatus::Deprovisioning => "DEPROVISIONING",
+        LastStatus::Stopped => "STOPPED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut series = Series::new("things_total", "Things.", &["name"]);
+        for n in 0..MAX_SERIES + 5 {
+            series.add(&[&n.to_string()], 1.0);
+        }
+        let text = TextEncoder::new().encode_to_string(&series.finish()).unwrap();
+        assert!(text.contains("# TYPE things_total counter"));
+        assert!(text.contains("things_total{name=\"_other\"} 5"));
+        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), MAX_SERIES + 1);
+    }
+}

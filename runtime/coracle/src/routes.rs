@@ -1,0 +1,183 @@
+//! The routing table: which service is answered by which containers of this node.
+//!
+//! It is computed whole, from the store's services and the agent's endpoints, each time one of them
+//! changes. A container keeps its slot, and with it its count of requests in flight, for as long as
+//! the agent lists it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_agent::{CallError as AgentError, Endpoint, HttpHandle};
+use coracle_router::{CallError, RequestBody, ResponseBody, Router, RoutingTable, ServiceName, Slot, Target};
+use coracle_sandbox::HandleError;
+use coracle_store::Store;
+use coracle_types::{
+    ContainerName, LastStatus, Region, Service, ServiceId, ServiceStatus, State, TaskDefinition, TaskId,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
+use tokio::sync::watch;
+
+/// When to come again to a service whose task was just stopping: another one is on its way.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A container of this node, as the router calls it: a function call, no socket.
+struct ContainerTarget {
+    handle: HttpHandle,
+}
+
+impl Target for ContainerTarget {
+    fn call(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<http::Response<ResponseBody>, CallError>> {
+        let handle = self.handle.clone();
+        async move {
+            match handle.call(request).await {
+                Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
+                Err(AgentError::Draining(request)) => Err(CallError::NotStarted(request)),
+                Err(AgentError::Handle(error)) => Err(explain(&error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A guest's fault in the router's words: whose fault, and whether it may pass.
+fn explain(error: &HandleError) -> CallError {
+    let reason = error.to_string();
+    match error {
+        HandleError::Overloaded { retry_after } => {
+            CallError::Unavailable { reason, retry_after: *retry_after }
+        }
+        HandleError::Stopping => CallError::Unavailable { reason, retry_after: RETRY_AFTER },
+        HandleError::TimedOut { .. } => CallError::TimedOut { reason },
+        HandleError::RequestBody(_) => CallError::BadRequest { reason },
+        _ => CallError::Failed { reason },
+    }
+}
+
+/// Publishes a routing table each time the services or the endpoints change, until the store or the
+/// agent goes away.
+pub(crate) async fn run(
+    router: Router,
+    store: Arc<dyn Store>,
+    mut endpoints: watch::Receiver<Arc<Vec<Endpoint>>>,
+    default_region: Region,
+) {
+    let mut revisions = store.watch();
+    let mut slots: HashMap<(TaskId, ContainerName), Arc<Slot>> = HashMap::new();
+    loop {
+        let state = store.snapshot();
+        let current = Arc::clone(&endpoints.borrow_and_update());
+        revisions.mark_unchanged();
+        let listed: HashSet<(TaskId, &ContainerName)> =
+            current.iter().map(|endpoint| (endpoint.task.id, &endpoint.container)).collect();
+        slots.retain(|(task, container), _| listed.contains(&(*task, container)));
+        router.publish(table(&state, &current, &mut slots, &default_region));
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            changed = endpoints.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn table(
+    state: &State,
+    endpoints: &[Endpoint],
+    slots: &mut HashMap<(TaskId, ContainerName), Arc<Slot>>,
+    default_region: &Region,
+) -> RoutingTable {
+    let mut by_service: HashMap<ServiceId, Vec<&Endpoint>> = HashMap::new();
+    for endpoint in endpoints {
+        if let Some(name) = endpoint.task.service() {
+            let id = ServiceId { cluster: endpoint.task.cluster.clone(), name: name.clone() };
+            by_service.entry(id).or_default().push(endpoint);
+        }
+    }
+    let mut table = RoutingTable::new(default_region.as_str());
+    for (id, service) in state.services.iter().map(|(id, found)| (id, &found.value)) {
+        if service.status == ServiceStatus::Inactive {
+            continue;
+        }
+        let endpoints = by_service.remove(id).unwrap_or_default();
+        let targets: Vec<Arc<Slot>> = endpoints
+            .into_iter()
+            .filter(|endpoint| serves(state, service, endpoint))
+            .map(|endpoint| {
+                let key = (endpoint.task.id, endpoint.container.clone());
+                let target = || Arc::new(ContainerTarget { handle: endpoint.handle.clone() });
+                Arc::clone(
+                    slots.entry(key).or_insert_with(|| Slot::new(endpoint.task.id.to_string(), target())),
+                )
+            })
+            .collect();
+        let name = ServiceName {
+            region: id.cluster.region.to_string(),
+            cluster: id.cluster.name.to_string(),
+            service: id.name.to_string(),
+        };
+        let reason = if targets.is_empty() { empty_reason(state, service) } else { String::new() };
+        table.insert(name, targets, reason);
+    }
+    table
+}
+
+/// Whether this container is the one that answers for the service: the one its load balancer names,
+/// else the first that maps a port, else the first there is that serves HTTP.
+fn serves(state: &State, service: &Service, endpoint: &Endpoint) -> bool {
+    let named =
+        service.rest.get("loadBalancers").and_then(|list| list.get(0)?.get("containerName")?.as_str());
+    if let Some(name) = named {
+        return endpoint.container.as_str() == name;
+    }
+    let Some(definition) = state.task_definitions.get(&endpoint.task.task_definition) else {
+        return true;
+    };
+    first_port(&definition.value).is_none_or(|name| *name == endpoint.container)
+}
+
+fn first_port(definition: &TaskDefinition) -> Option<&ContainerName> {
+    definition
+        .containers
+        .iter()
+        .find(|container| !container.port_mappings.is_empty())
+        .map(|container| &container.name)
+}
+
+/// Why a service has no task that could answer, in words for whoever called.
+fn empty_reason(state: &State, service: &Service) -> String {
+    if service.status == ServiceStatus::Draining {
+        return format!("service {} is being deleted", service.id.name);
+    }
+    if service.desired_count == 0 {
+        return format!("service {} has a desired count of 0", service.id.name);
+    }
+    let tasks = state.tasks_in(&service.id.cluster).filter(|task| task.service() == Some(&service.id.name));
+    let (mut starting, mut running, mut newest_stop) = (0, 0, None);
+    for task in tasks {
+        match task.last_status {
+            LastStatus::Running => running += 1,
+            LastStatus::Stopped => newest_stop = newest_stop.max(task.stopped_at.map(|at| (at, task.id))),
+            status if status < LastStatus::Running => starting += 1,
+            _ => {}
+        }
+    }
+    let mut reason = format!(
+        "service {} wants {} tasks: {starting} starting, {running} running",
+        service.id.name, service.desired_count
+    );
+    if running > 0 {
+        reason.push_str(", none of which serves HTTP (the component must export wasi:http/incoming-handler)");
+    }
+    let stopped = newest_stop.and_then(|(_, id)| {
+        state.tasks.get(&coracle_types::TaskKey { cluster: service.id.cluster.clone(), id })
+    });
+    if let Some(stop) = stopped.and_then(|task| task.value.stop.as_ref()) {
+        reason.push_str("; the last one stopped: ");
+        reason.push_str(&stop.reason);
+    }
+    reason
+}

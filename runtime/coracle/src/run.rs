@@ -1,0 +1,232 @@
+//! `coracle run`: one component under limits, no server. A command runs to its exit code; an HTTP
+//! component is served until Ctrl-C.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use coracle_sandbox::{
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, HandleError,
+    MemoryBudget, Mount, Output, OutputSink, Prepared, ResponseBody, StdStream,
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+
+use crate::cli::RunArgs;
+use crate::up::Signals;
+
+/// How long an HTTP component may take until its answer begins, when `--timeout` does not say.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests get to finish at Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let prepared = prepare(&args.component).await?;
+    let exports = prepared.exports();
+    let serve = exports.http;
+    if !serve && !exports.command {
+        bail!("{} exports neither wasi:cli/run nor wasi:http/incoming-handler", args.component.display());
+    }
+    let container = Container::new(&prepared, spec(&args, serve)?)?;
+    if serve { serve_http(container, &args).await } else { run_command(container).await }
+}
+
+/// Compiles the component, or takes the machine code an earlier run compiled.
+async fn prepare(component: &Path) -> anyhow::Result<Prepared> {
+    let engine = Engine::new(&EngineConfig::default())?;
+    let path = component.to_owned();
+    let digest = tokio::task::spawn_blocking(move || coracle_registry::digest_file(&path))
+        .await?
+        .with_context(|| format!("cannot read {}", component.display()))?;
+    let prepared = match cache_dir() {
+        Some(dir) => ArtifactCache::open(engine, &dir)?.prepare(&digest, component).await,
+        None => engine.prepare_bytes(&tokio::fs::read(component).await?),
+    };
+    prepared.with_context(|| format!("cannot run {}", component.display()))
+}
+
+fn cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("coracle/artifacts"))
+}
+
+fn spec(args: &RunArgs, serve: bool) -> anyhow::Result<ContainerSpec> {
+    let name = args
+        .component
+        .file_stem()
+        .map_or_else(|| "component".to_owned(), |stem| stem.to_string_lossy().into());
+    let argv = std::iter::once(name).chain(args.args.iter().cloned()).collect();
+    Ok(ContainerSpec {
+        args: argv,
+        env: args.env.iter().map(|text| parse_env(text)).collect::<anyhow::Result<_>>()?,
+        mounts: args.dir.iter().map(|text| parse_mount(text)).collect::<anyhow::Result<_>>()?,
+        allow_net: args.allow_net.clone(),
+        inherit_stdin: !serve,
+        cpu: args.cpu.map_or_else(CpuBudget::unlimited, CpuBudget::capped),
+        memory: MemoryBudget::new(u64::from(args.memory) << 20),
+        fuel_per_run: args.fuel,
+        fuel_per_request: args.fuel,
+        run_timeout: args.timeout,
+        request_timeout: args.timeout.unwrap_or(REQUEST_TIMEOUT),
+        output: Arc::new(PassThrough),
+        ..ContainerSpec::default()
+    })
+}
+
+fn parse_env(text: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once('=') {
+        Some(("", _)) => bail!("--env {text:?} has no name; write NAME=VALUE"),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => {
+            let value =
+                std::env::var(text).with_context(|| format!("--env {text}: no such variable here"))?;
+            Ok((text.to_owned(), value))
+        }
+    }
+}
+
+fn parse_mount(text: &str) -> anyhow::Result<Mount> {
+    let (host, guest) = text
+        .split_once("::")
+        .with_context(|| format!("--dir {text:?} is not written HOST::GUEST or HOST::GUEST:ro"))?;
+    let (guest, read_only) = match guest.strip_suffix(":ro") {
+        Some(guest) => (guest, true),
+        None => (guest, false),
+    };
+    if host.is_empty() || guest.is_empty() {
+        bail!("--dir {text:?} must name a directory here and one in the component");
+    }
+    if !Path::new(host).is_dir() {
+        bail!("--dir {text:?}: {host} is not a directory");
+    }
+    Ok(Mount { host: host.into(), guest: guest.to_owned(), read_only })
+}
+
+async fn run_command(container: Container) -> anyhow::Result<ExitCode> {
+    let mut stop = Signals::listen()?;
+    let exit = tokio::select! {
+        exit = container.run() => exit,
+        // What a shell reports for a program that Ctrl-C ended.
+        () = stop.wait() => return Ok(ExitCode::from(130)),
+    };
+    if !matches!(exit, Exit::Code(_)) {
+        eprintln!("coracle: {exit}");
+    }
+    Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)))
+}
+
+async fn serve_http(container: Container, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut stop = Signals::listen()?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another address with --listen", args.listen))?;
+    eprintln!("Serving {} on http://{}/ (Ctrl-C stops)", args.component.display(), listener.local_addr()?);
+    let graceful = GracefulShutdown::new();
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new());
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            exit = container.fatal() => {
+                eprintln!("coracle: {exit}");
+                return Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)));
+            }
+            () = stop.wait() => break,
+        };
+        // Small answers must not wait for more to send.
+        let _ = stream.set_nodelay(true);
+        let container = container.clone();
+        let service = service_fn(move |request| {
+            let container = container.clone();
+            async move { Ok::<_, std::convert::Infallible>(answer(container.handle(request).await)) }
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("connection: {error}");
+            }
+        });
+    }
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        eprintln!("coracle: some requests were still being answered after {} seconds", DRAIN.as_secs());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(result: Result<http::Response<ResponseBody>, HandleError>) -> http::Response<ResponseBody> {
+    let error = match result {
+        Ok(response) => return response,
+        Err(error) => error,
+    };
+    eprintln!("coracle: {error}");
+    let status = match error {
+        HandleError::Overloaded { .. } | HandleError::Stopping => http::StatusCode::SERVICE_UNAVAILABLE,
+        HandleError::TimedOut { .. } => http::StatusCode::GATEWAY_TIMEOUT,
+        HandleError::RequestBody(_) => http::StatusCode::BAD_REQUEST,
+        _ => http::StatusCode::BAD_GATEWAY,
+    };
+    let body = Full::new(Bytes::from(format!("{error}\n"))).map_err(|never| match never {}).boxed_unsync();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// The component's output is this process's.
+struct PassThrough;
+
+impl Output for PassThrough {
+    fn open(&self, stream: StdStream) -> Box<dyn OutputSink> {
+        Box::new(PassThroughSink(stream))
+    }
+}
+
+struct PassThroughSink(StdStream);
+
+impl OutputSink for PassThroughSink {
+    fn write(&mut self, bytes: &[u8]) {
+        // A closed pipe is the reader's choice; the component runs on, as it would under a shell that
+        // ignores SIGPIPE.
+        let _ = match self.0 {
+            StdStream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+            StdStream::Stderr => std::io::stderr().write_all(bytes),
+        };
+    }
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_and_directories() {
+        assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert!(parse_env("=x").is_err());
+        assert!(parse_env("CORACLE_SURELY_NOT_SET").is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().display();
+        let mount = parse_mount(&format!("{host}::/data:ro")).unwrap();
+        assert_eq!((mount.guest.as_str(), mount.read_only), ("/data", true));
+        for bad in ["/tmp", "::/x", "/tmp::", "/surely/not/there::/x"] {
+            assert!(parse_mount(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The artifact cache: machine code on disk, so that a component is compiled once per machine.
+//!
+//! An artifact is executed as it is, so whoever can write one can run anything in this process. Therefore the
+//! directory is the user's alone, and each artifact is stored with a keyed hash of its content, made with a key
+//! that lies in the directory too. The hash is checked before the artifact is mapped; what does not pass is
+//! compiled again. This guards against torn writes, bit rot and files from elsewhere, not against the user himself.
+
+use crate::engine::Engine;
+use crate::prepare::{Inner, PrepareError, Prepared};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use wasmtime::component::Component;
+
+/// A directory of artifacts. Clones share it.
+#[derive(Clone)]
+pub struct ArtifactCache(Arc<Cache>);
+
+struct Cache {
+    engine: Engine,
+    dir: PathBuf,
+    key: [u8; 32],
+    /// What an artifact depends on beside the component: wasmtime's version, its settings, the CPU's features.
+    compatibility: [u8; 32],
+    entries: Mutex<HashMap<String, Arc<Entry>>>,
+    memory_hits: AtomicU64,
+    disk_hits: AtomicU64,
+    compiles: AtomicU64,
+    temporary: AtomicU64,
+}
+
+/// One digest. Whoever holds `flight` is loading or compiling it.
+#[derive(Default)]
+struct Entry {
+    prepared: Mutex<Weak<Inner>>,
+    flight: tokio::sync::Mutex<()>,
+}
+
+/// How often what was needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArtifactStats {
+    /// Components that some container had in use already.
+    pub memory_hits: u64,
+    /// Components whose artifact was loaded from disk.
+    pub disk_hits: u64,
+    /// Components that were compiled.
+    pub compiles: u64,
+}
+
+/// Why there is no cache.
+#[derive(Debug, thiserror::Error)]
+#[error("artifact cache {}: {source}", path.display())]
+pub struct ArtifactError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Digests that are remembered although nobody uses their component any more.
+const FORGET_ABOVE: usize = 256;
+
+const KEY_FILE: &str = "key";
+
+/// What files are called while they are written.
+const TEMPORARY: &str = "tmp-";
+
+impl ArtifactCache {
+    /// Opens the directory, creating it and its key (mode 0700 and 0600) if they are not there.
+    pub fn open(engine: Engine, dir: &Path) -> Result<Self, ArtifactError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ArtifactError { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed(dir))?;
+        remove_leftovers(dir).map_err(failed(dir))?;
+        let key_file = dir.join(KEY_FILE);
+        let key = read_or_create_key(&key_file).map_err(failed(&key_file))?;
+        let compatibility = compatibility(&engine);
+        Ok(ArtifactCache(Arc::new(Cache {
+            engine,
+            dir: dir.to_owned(),
+            key,
+            compatibility,
+            entries: Mutex::default(),
+            memory_hits: AtomicU64::new(0),
+            disk_hits: AtomicU64::new(0),
+            compiles: AtomicU64::new(0),
+            temporary: AtomicU64::new(0),
+        })))
+    }
+
+    /// The component with this digest (`sha256:…`), ready to run: from memory, from disk, or compiled from the file
+    /// `wasm`, which is read only then. Many may ask for the same at once; it is loaded or compiled once.
+    ///
+    /// The caller vouches that the file has that digest.
+    pub async fn prepare(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
+        let entry = self.0.entry(digest);
+        if let Some(prepared) = self.0.in_use(&entry) {
+            return Ok(prepared);
+        }
+        let _flight = entry.flight.lock().await;
+        if let Some(prepared) = self.0.in_use(&entry) {
+            return Ok(prepared);
+        }
+        let cache = self.0.clone();
+        let (digest, wasm) = (digest.to_owned(), wasm.to_owned());
+        let prepared = tokio::task::spawn_blocking(move || cache.load_or_compile(&digest, &wasm))
+            .await
+            .map_err(|error| PrepareError::Io(format!("the compiler failed: {error}")))??;
+        *entry.prepared.lock() = Arc::downgrade(&prepared.0);
+        Ok(prepared)
+    }
+
+    /// How often what was needed.
+    pub fn stats(&self) -> ArtifactStats {
+        ArtifactStats {
+            memory_hits: self.0.memory_hits.load(Ordering::Relaxed),
+            disk_hits: self.0.disk_hits.load(Ordering::Relaxed),
+            compiles: self.0.compiles.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Cache {
+    fn entry(&self, digest: &str) -> Arc<Entry> {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get(digest) {
+            return entry.clone();
+        }
+        if entries.len() >= FORGET_ABOVE {
+            // Those in flight are held by somebody else as well.
+            entries
+                .retain(|_, entry| Arc::strong_count(entry) > 1 || entry.prepared.lock().strong_count() > 0);
+        }
+        entries.entry(digest.to_owned()).or_default().clone()
+    }
+
+    fn in_use(&self, entry: &Entry) -> Option<Prepared> {
+        let prepared = Prepared(entry.prepared.lock().upgrade()?);
+        self.memory_hits.fetch_add(1, Ordering::Relaxed);
+        Some(prepared)
+    }
+
+    fn load_or_compile(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
+        let artifact = self.dir.join(format!("{}.cwasm", self.name(digest)));
+        if let Some(component) = self.load(&artifact) {
+            self.disk_hits.fetch_add(1, Ordering::Relaxed);
+            return Prepared::link(&self.engine, component);
+        }
+        let bytes =
+            fs::read(wasm).map_err(|error| PrepareError::Io(format!("{}: {error}", wasm.display())))?;
+        let code = Prepared::precompile(&self.engine, &bytes)?;
+        self.compiles.fetch_add(1, Ordering::Relaxed);
+        drop(bytes);
+        let stored = self.store(&artifact, &code);
+        if let Err(error) = &stored {
+            tracing::warn!("the artifact of {digest} is not kept: {error}");
+        }
+        // Mapped from the file its memory images are shared with the page cache; from memory they are copied.
+        let component = match stored.ok().and_then(|()| self.load(&artifact)) {
+            Some(component) => component,
+            None => deserialize_own(&self.engine, &code)
+                .map_err(|error| PrepareError::Invalid(format!("{error:#}")))?,
+        };
+        Prepared::link(&self.engine, component)
+    }
+
+    /// A file name that says everything the artifact depends on.
+    fn name(&self, digest: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.compatibility);
+        hasher.update(digest.as_bytes());
+        hasher.finalize().to_hex()[..40].to_owned()
+    }
+
+    /// The artifact, if it is there and ours.
+    fn load(&self, artifact: &Path) -> Option<Component> {
+        let tag = fs::read(tag_file(artifact)).ok()?;
+        let actual = self.tag_of(&mut File::open(artifact).ok()?).ok()?;
+        // blake3 compares hashes in constant time.
+        let expected = blake3::Hash::from_bytes(tag.try_into().ok()?);
+        if actual != expected {
+            tracing::warn!("{} is damaged or not ours; compiling again", artifact.display());
+            return None;
+        }
+        match deserialize_checked(&self.engine, artifact) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!("{} can't be loaded; compiling again: {error:#}", artifact.display());
+                None
+            }
+        }
+    }
+
+    fn tag_of(&self, artifact: &mut impl Read) -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        let mut chunk = vec![0; 256 * 1024];
+        loop {
+            match artifact.read(&mut chunk)? {
+                0 => return Ok(hasher.finalize()),
+                read => hasher.update(&chunk[..read]),
+            };
+        }
+    }
+
+    /// Writes artifact and tag so that each appears whole or not at all. A crash in between leaves a tag that
+    /// does not fit, which is as good as none.
+    fn store(&self, artifact: &Path, code: &[u8]) -> io::Result<()> {
+        let tag = self.tag_of(&mut &code[..])?;
+        self.write_whole(artifact, code)?;
+        self.write_whole(&tag_file(artifact), tag.as_bytes())
+    }
+
+    fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
+        let written = (|| {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(content)?;
+            fs::rename(&temporary, path)
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+}
+
+/// Removes what a process that died in the middle of writing left behind. Another process may be writing now, so
+/// only what is old is a leftover.
+fn remove_leftovers(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        let age = || entry.metadata()?.modified()?.elapsed().map_err(io::Error::other);
+        if temporary && age().is_ok_and(|age| age > Duration::from_secs(3600)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn tag_file(artifact: &Path) -> PathBuf {
+    artifact.with_extension("tag")
+}
+
+#[expect(unsafe_code, reason = "machine code is loaded from a file; its keyed hash was checked first")]
+fn deserialize_checked(engine: &Engine, artifact: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file must be an artifact that wasmtime made, unchanged. It was made by `Prepared::precompile` and
+    // written by `Cache::store`, because its content has a keyed hash only we could make; `Cache::load` has just
+    // checked it. Nobody but this user can write to the directory (mode 0700), and we only ever replace files by
+    // renaming, never write into them, so the mapping does not change either.
+    unsafe { Component::deserialize_file(&engine.0.wasmtime, artifact) }
+}
+
+#[expect(unsafe_code, reason = "machine code is loaded from bytes this process has just compiled")]
+fn deserialize_own(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes must be what wasmtime's precompilation returned, unchanged: they are, from a moment ago.
+    unsafe { Component::deserialize(&engine.0.wasmtime, code) }
+}
+
+fn read_or_create_key(path: &Path) -> io::Result<[u8; 32]> {
+    match fs::read(path) {
+        Ok(key) => {
+            if let Ok(key) = <[u8; 32]>::try_from(key) {
+                return Ok(key);
+            }
+            // A key cut short by a crash authenticates nothing; a new one makes the old artifacts strangers.
+            fs::remove_file(path)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let key: [u8; 32] = rand::random();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    Ok(key)
+}
+
+fn compatibility(engine: &Engine) -> [u8; 32] {
+    struct Blake(blake3::Hasher);
+    impl Hasher for Blake {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut hasher = Blake(blake3::Hasher::new());
+    engine.0.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+    *hasher.0.finalize().as_bytes()
+}

@@ -1,0 +1,368 @@
+//! A container: a prepared component with limits, grants and live instances.
+
+use crate::admission::Admission;
+use crate::body::ResponseBody;
+use crate::control::{CancelOnDrop, Control, Phase, Registry};
+use crate::exit::{Exit, HandleError, TrapInfo, TrapKind};
+use crate::host::HostLimits;
+use crate::http_call;
+use crate::instance::{Instance, drive};
+use crate::network::NetPolicy;
+use crate::prepare::{Exports, Prepared};
+use crate::spec::ContainerSpec;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+
+/// A component that may run: as often, and as many at once, as its limits allow. Clones share it.
+///
+/// Needs a tokio runtime with time and I/O to run on; instances are tasks of it.
+#[derive(Clone)]
+pub struct Container(Arc<Shared>);
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// A mounted directory can't be opened.
+    #[error("cannot mount {host} at {guest}: {reason}")]
+    Mount {
+        /// The directory on the host.
+        host: String,
+        /// Where the guest was to see it.
+        guest: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A rule of `allow_net` can't be read.
+    #[error("allow_net: {0}")]
+    AllowNet(String),
+}
+
+/// What a container has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContainerStats {
+    /// Instances created since the beginning.
+    pub instances_started: u64,
+    /// Instances alive now.
+    pub instances_live: u32,
+    /// Fuel used by instances that have ended.
+    pub fuel_used: u64,
+    /// CPU time used by this container's instances, the live ones included.
+    pub cpu_time: Duration,
+    /// Bytes charged to the memory budget now.
+    pub memory_current: u64,
+    /// The most bytes that were ever charged to the memory budget at once.
+    pub memory_peak: u64,
+    /// Instances that trapped, ran out of memory or ran out of fuel.
+    pub traps: u64,
+    /// Time spent on creating all the instances, in nanoseconds of wall clock.
+    pub instantiate_nanos_total: u64,
+}
+
+/// What all of a container's instances share.
+pub(crate) struct Shared {
+    pub(crate) prepared: Prepared,
+    pub(crate) spec: ContainerSpec,
+    pub(crate) network: Arc<NetPolicy>,
+    pub(crate) filesystem: WasiFilesystemCtx,
+    pub(crate) sockets: WasiSocketsCtx,
+    pub(crate) host_limits: HostLimits,
+    pub(crate) admission: Admission,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) counters: Counters,
+    stopped: AtomicBool,
+    in_flight: AtomicU32,
+    fatal: watch::Sender<Option<Exit>>,
+}
+
+/// Plain counters; each is right by itself, and together they are a snapshot only roughly.
+#[derive(Default)]
+pub(crate) struct Counters {
+    started: AtomicU64,
+    live: AtomicU32,
+    fuel: AtomicU64,
+    pub(crate) cpu_nanos: AtomicU64,
+    traps: AtomicU64,
+    instantiate_nanos: AtomicU64,
+    /// Bytes an instance of this component holds when it starts, as far as is known.
+    pub(crate) initial_memory: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn instantiated(&self, took: Duration, memory: u64) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.instantiate_nanos
+            .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if self.initial_memory.load(Ordering::Relaxed) != memory {
+            self.initial_memory.store(memory, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn instance_ended(&self, fuel: u64) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.fuel.fetch_add(fuel, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Draws the consequences of how an instance that served a request ended.
+    pub(crate) fn guest_ended(&self, exit: &Exit) {
+        self.count(exit);
+        if let Exit::OutOfMemory { .. } = exit {
+            self.fatal.send_if_modified(|fatal| {
+                let first = fatal.is_none();
+                if first {
+                    *fatal = Some(exit.clone());
+                }
+                first
+            });
+        }
+    }
+
+    fn count(&self, exit: &Exit) {
+        if let Exit::Trap(_) | Exit::OutOfMemory { .. } | Exit::OutOfFuel { .. } = exit {
+            self.counters.traps.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!("guest ended: {exit}");
+        }
+    }
+}
+
+/// One request, from the queue to the end of its instance.
+pub(crate) struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(shared.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Container {
+    /// Puts a component under the limits and grants of `spec`. Opens the mounted directories; runs nothing.
+    pub fn new(prepared: &Prepared, spec: ContainerSpec) -> Result<Container, ContainerError> {
+        let network =
+            NetPolicy::parse(&spec.allow_net).map_err(|error| ContainerError::AllowNet(error.to_string()))?;
+        let network = Arc::new(network);
+        let mut wasi = wasi_context(&spec, &network)?;
+        let inner = &prepared.0;
+        let counters = Counters::default();
+        counters.initial_memory.store(inner.initial_memory, Ordering::Relaxed);
+        Ok(Container(Arc::new(Shared {
+            prepared: prepared.clone(),
+            network,
+            filesystem: wasi.filesystem().clone(),
+            sockets: wasi.sockets().clone(),
+            host_limits: HostLimits::for_memory(spec.memory.effective_limit()),
+            admission: Admission::new(
+                inner.engine.0.slots.clone(),
+                inner.slots,
+                spec.max_concurrency,
+                spec.max_queue,
+                spec.queue_timeout,
+            ),
+            registry: Arc::default(),
+            counters,
+            stopped: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            fatal: watch::Sender::new(None),
+            spec,
+        })))
+    }
+
+    /// What the component offers.
+    pub fn exports(&self) -> Exports {
+        self.0.prepared.exports()
+    }
+
+    /// Runs the component's `wasi:cli/run` in a fresh instance, to its end or to the end of its limits. Everything
+    /// it wrote has reached its sinks, and they are dropped, when this resolves. Dropping the future kills the
+    /// guest.
+    pub async fn run(&self) -> Exit {
+        let shared = &self.0;
+        if shared.prepared.0.command.is_none() {
+            let kind = TrapKind::Host("the component does not export wasi:cli/run".to_owned());
+            return Exit::Trap(TrapInfo { function: None, message: kind.to_string(), kind });
+        }
+        let limit = shared.spec.run_timeout;
+        let timeout = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(timeout);
+        let permit = tokio::select! {
+            permit = shared.admission.wait() => permit,
+            () = &mut timeout => return Exit::TimedOut { after: limit.unwrap_or_default() },
+        };
+        let Some(permit) = permit else { return Exit::Killed };
+
+        let control = Control::new();
+        let registered = shared.registry.insert(control.clone());
+        if shared.is_stopped() {
+            return Exit::Killed;
+        }
+        let (send_exit, mut exit) = oneshot::channel();
+        tokio::spawn({
+            let (shared, control) = (shared.clone(), control.clone());
+            async move {
+                let exit = drive(&shared, &control, run_command(&shared)).await;
+                drop((permit, registered));
+                let _ = send_exit.send(exit);
+            }
+        });
+        let _cancel = CancelOnDrop::new(control.clone());
+        let exit = tokio::select! {
+            exit = &mut exit => exit.unwrap_or(Exit::Killed),
+            () = &mut timeout => {
+                control.advance(Phase::Cancelled);
+                // Its output is complete only when the instance is gone.
+                match exit.await {
+                    Ok(Exit::Killed) | Err(_) => Exit::TimedOut { after: limit.unwrap_or_default() },
+                    Ok(ended_just_in_time) => ended_just_in_time,
+                }
+            }
+        };
+        shared.count(&exit);
+        exit
+    }
+
+    /// Gives a request to the component's `wasi:http/incoming-handler`, in a fresh instance.
+    ///
+    /// Resolves with the head of the response; the body is streamed as the guest writes it, and the guest goes on
+    /// until its end. Dropping this future, or the body before its end, stops the guest.
+    pub async fn handle<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, HandleError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        http_call::handle(&self.0, request).await
+    }
+
+    /// Requests that wait or run, those included whose guest is still busy after its response.
+    pub fn in_flight(&self) -> u32 {
+        self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Stops every live instance and refuses all that come later. Instances are gone a moment after this returns.
+    pub fn kill(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+        self.0.admission.close();
+        self.0.registry.cancel_all();
+    }
+
+    /// What it has used so far.
+    pub fn stats(&self) -> ContainerStats {
+        let counters = &self.0.counters;
+        let memory = &self.0.spec.memory;
+        ContainerStats {
+            instances_started: counters.started.load(Ordering::Relaxed),
+            instances_live: counters.live.load(Ordering::Relaxed),
+            fuel_used: counters.fuel.load(Ordering::Relaxed),
+            cpu_time: Duration::from_nanos(counters.cpu_nanos.load(Ordering::Relaxed)),
+            memory_current: memory.current(),
+            memory_peak: memory.peak(),
+            traps: counters.traps.load(Ordering::Relaxed),
+            instantiate_nanos_total: counters.instantiate_nanos.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Resolves when the container as a whole should be stopped, because an instance that served a request died of
+    /// the memory limit. Never resolves otherwise.
+    pub async fn fatal(&self) -> Exit {
+        let mut fatal = self.0.fatal.subscribe();
+        loop {
+            // A statement of its own: the lock must not be held while waiting.
+            let exit = fatal.borrow_and_update().clone();
+            if let Some(exit) = exit {
+                return exit;
+            }
+            if fatal.changed().await.is_err() {
+                // Can't be: the sender lives in `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Runs in the instance's own task.
+async fn run_command(shared: &Arc<Shared>) -> Exit {
+    let Some(entry) = &shared.prepared.0.command else { return Exit::Killed };
+    let deadline = shared.admission.deadline();
+    let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await {
+        Ok(instance) => instance,
+        Err(none) => return none.into(),
+    };
+    let Instance { store, exports, .. } = &mut instance;
+    match exports.wasi_cli_run().call_run(&mut *store).await {
+        Ok(Ok(())) => Exit::Code(0),
+        Ok(Err(())) => Exit::Code(1),
+        Err(error) => instance.exit_from(&error),
+    }
+}
+
+/// What can be made once for all instances: opened directories, and the rules for sockets.
+fn wasi_context(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCtx, ContainerError> {
+    let mut builder = WasiCtxBuilder::new();
+    for mount in &spec.mounts {
+        let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        builder.preopened_dir(&mount.host, &mount.guest, perms).map_err(|error| ContainerError::Mount {
+            host: mount.host.display().to_string(),
+            guest: mount.guest.clone(),
+            reason: error.root_cause().to_string(),
+        })?;
+    }
+    if !network.is_closed() {
+        builder.allow_tcp(true);
+        builder.allow_ip_name_lookup(true);
+        let network = network.clone();
+        builder.socket_addr_check(move |address, purpose| {
+            let network = network.clone();
+            Box::pin(SyncFuture::new(async move {
+                match purpose {
+                    SocketAddrUse::TcpConnect => network.check_address(address).await,
+                    // What connecting does on the way: any address and port of our own.
+                    SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+                    _ => false,
+                }
+            }))
+        });
+    }
+    Ok(builder.build())
+}
+
+/// A future that may be shared between threads because only its owner can poll it.
+struct SyncFuture<F>(parking_lot::Mutex<std::pin::Pin<Box<F>>>);
+
+impl<F: Future> SyncFuture<F> {
+    fn new(future: F) -> Self {
+        SyncFuture(parking_lot::Mutex::new(Box::pin(future)))
+    }
+}
+
+impl<F: Future> Future for SyncFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<F::Output> {
+        self.get_mut().0.get_mut().as_mut().poll(cx)
+    }
+}

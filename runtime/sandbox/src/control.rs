@@ -1,0 +1,161 @@
+//! The strings attached to a live instance, for those outside of it: stop it, or let it finish in peace.
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::Waker;
+
+/// What the outside wants of an instance. Only ever goes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Go on.
+    Running = 0,
+    /// The response is complete; the guest may finish what it is doing, but not for ever.
+    Lingering = 1,
+    /// Stop at once.
+    Cancelled = 2,
+}
+
+/// Shared by an instance's task and whoever may stop it.
+pub(crate) struct Control {
+    phase: AtomicU8,
+    /// Whether the guest ended in another way than by returning.
+    failed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Control {
+    pub(crate) fn new() -> Arc<Control> {
+        Arc::new(Control {
+            phase: AtomicU8::new(Phase::Running as u8),
+            failed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Lingering,
+            _ => Phase::Cancelled,
+        }
+    }
+
+    /// Called by the instance's task before it looks at the phase.
+    pub(crate) fn watch(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// Recorded before the instance's end becomes visible in any other way.
+    pub(crate) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// Stops the instance when dropped, unless somebody else has taken over.
+pub(crate) struct CancelOnDrop(Option<Arc<Control>>);
+
+impl CancelOnDrop {
+    pub(crate) fn new(control: Arc<Control>) -> Self {
+        CancelOnDrop(Some(control))
+    }
+
+    /// Hands the instance over.
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(control) = &self.0 {
+            control.advance(Phase::Cancelled);
+        }
+    }
+}
+
+/// The live instances of a container.
+#[derive(Default)]
+pub(crate) struct Registry {
+    /// Several lists, so that requests on several threads don't wait for each other.
+    shards: [Mutex<Shard>; 8],
+}
+
+#[derive(Default)]
+struct Shard {
+    controls: Vec<Option<Arc<Control>>>,
+    free: Vec<usize>,
+}
+
+impl Registry {
+    pub(crate) fn insert(self: &Arc<Self>, control: Arc<Control>) -> Registered {
+        // Neighbours in memory are born on the same thread; any spread will do.
+        let shard = (Arc::as_ptr(&control) as usize >> 7) % self.shards.len();
+        let mut list = self.shards[shard].lock();
+        let place = list.free.pop().unwrap_or(list.controls.len());
+        if place == list.controls.len() {
+            list.controls.push(Some(control));
+        } else {
+            list.controls[place] = Some(control);
+        }
+        Registered { registry: self.clone(), shard, place }
+    }
+
+    pub(crate) fn cancel_all(&self) {
+        for shard in &self.shards {
+            for control in shard.lock().controls.iter().flatten() {
+                control.advance(Phase::Cancelled);
+            }
+        }
+    }
+}
+
+/// An entry, until dropped.
+pub(crate) struct Registered {
+    registry: Arc<Registry>,
+    shard: usize,
+    place: usize,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut list = self.registry.shards[self.shard].lock();
+        list.controls[self.place] = None;
+        list.free.push(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_only_go_up() {
+        let control = Control::new();
+        control.advance(Phase::Cancelled);
+        control.advance(Phase::Lingering);
+        assert_eq!(control.phase(), Phase::Cancelled);
+    }
+
+    #[test]
+    fn only_live_instances_are_cancelled() {
+        let registry = Arc::new(Registry::default());
+        let (one, two) = (Control::new(), Control::new());
+        let first = registry.insert(one.clone());
+        let _second = registry.insert(two.clone());
+        drop(first);
+        registry.cancel_all();
+        assert_eq!((one.phase(), two.phase()), (Phase::Running, Phase::Cancelled));
+    }
+}

@@ -1,0 +1,299 @@
+//! CPU budgets: token buckets in thread-CPU time.
+//!
+//! A guest runs in slices of fuel (see [`EngineConfig::fuel_slice`](crate::EngineConfig)); each slice is one poll
+//! of a future, timed by the clock of the thread that polls it. That counts what the guest computes and what
+//! the host computes for it, and nothing else. Who owes time sleeps it off on a timer, without a thread.
+
+use crate::shares::{self, Demand};
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// 1024 units are one core.
+pub(crate) const UNITS_PER_CORE: u64 = 1024;
+
+/// How much unused time a bucket keeps, in wall-clock nanoseconds of its own rate: a quarter-core bucket that was
+/// idle may use 12.5 ms of CPU at once. Linux's CFS gives a full 100 ms period; half of that lets a burst of
+/// short requests through undelayed, and costs a busy loop measured over 5 s only 1 % of accuracy.
+const BURST: u64 = 50_000_000;
+
+/// Debt that is not worth a sleep, in wall-clock nanoseconds. A sleep costs several microseconds on its own account
+/// (timer, idle thread, waking up), so a guest pays its debt in few long sleeps rather than many short ones. Timers
+/// tick in milliseconds; what is slept too long comes back as credit.
+const SLACK: u64 = 5_000_000;
+
+/// What is charged for each poll beside its measured time: scheduling it and reading the clock happen outside.
+const POLL_COST: u64 = 1_000;
+
+/// What is charged for each sleep: the timer, and the thread that goes idle and is woken for it.
+const SLEEP_COST: u64 = 8_000;
+
+/// What an instance pays in advance when it starts, and gets back with its first bill. Without it a flood of
+/// requests that each end in their first slice would never wait for the debt they leave.
+const ADVANCE: i64 = 20_000;
+
+/// CPU time that several instances share. Clones share the budget.
+#[derive(Clone)]
+pub struct CpuBudget(Arc<Bucket>);
+
+/// The shared state of a budget.
+pub(crate) struct Bucket {
+    kind: Kind,
+    /// Thread-CPU nanoseconds used.
+    used: AtomicU64,
+    /// The moment up to which everything used so far is paid for, in nanoseconds since [`EPOCH`]. In the future:
+    /// that much debt. In the past: credit, of which [`BURST`] counts.
+    ///
+    /// One number instead of tokens and a time: every charge moves it on atomically and learns its own turn,
+    /// so that waiters wake one after the other and not all at once.
+    paid_until: AtomicU64,
+    /// What the ledger of shares knows and says about this bucket.
+    pub(crate) demand: Demand,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unlimited,
+    Capped { units: u64 },
+    Shares,
+}
+
+/// When time began, for [`Bucket::paid_until`]. A second before the first use, so that credit never underflows.
+static EPOCH: LazyLock<Instant> =
+    LazyLock::new(|| Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now));
+
+pub(crate) fn nanos_since_epoch() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+impl CpuBudget {
+    /// A hard cap: never more than `units` / 1024 cores, even on an idle machine. 0 counts as 1.
+    pub fn capped(units: u32) -> Self {
+        Self::with_kind(Kind::Capped { units: u64::from(units.max(1)) }, units)
+    }
+
+    /// A weight: as much as is idle, and under contention a part of the machine in proportion to `units` among
+    /// all budgets of this process that want CPU time. 0 counts as 2, as in ECS.
+    pub fn shares(units: u32) -> Self {
+        let budget = Self::with_kind(Kind::Shares, units.max(2));
+        shares::enrol(&budget.0);
+        budget
+    }
+
+    /// No limit; use is still measured.
+    pub fn unlimited() -> Self {
+        Self::with_kind(Kind::Unlimited, 0)
+    }
+
+    fn with_kind(kind: Kind, units: u32) -> Self {
+        CpuBudget(Arc::new(Bucket {
+            kind,
+            used: AtomicU64::new(0),
+            paid_until: AtomicU64::new(0),
+            demand: Demand::new(units),
+        }))
+    }
+
+    /// CPU time used so far by everything that holds this budget.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.0.used.load(Ordering::Relaxed))
+    }
+}
+
+impl Bucket {
+    /// Bills measured time. Answers when the next slice may start, if not now.
+    fn bill(&self, nanos: u64, advance: i64, now: u64) -> Option<u64> {
+        let signed = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+        self.charge(signed(nanos + POLL_COST).saturating_sub(advance), now)?;
+        self.charge(signed(SLEEP_COST), now)
+    }
+
+    /// The rate at which debt is paid: CPU units, or `None` for as fast as can be.
+    fn rate(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Unlimited => None,
+            Kind::Capped { units } => Some(units),
+            Kind::Shares => self.demand.granted(),
+        }
+    }
+
+    /// Moves `paid_until` by what `nanos` of CPU time cost; answers when it will be paid, if that is worth waiting
+    /// for. A negative amount is given back.
+    fn charge(&self, nanos: i64, now: u64) -> Option<u64> {
+        let Some(units) = self.rate() else {
+            // Nothing is owed while there is enough for everybody.
+            self.paid_until.store(now, Ordering::Relaxed);
+            return None;
+        };
+        let cost = i64::try_from(i128::from(nanos) * i128::from(UNITS_PER_CORE) / i128::from(units))
+            .unwrap_or(i64::MAX);
+        let floor = now.saturating_sub(BURST);
+        let before = self
+            .paid_until
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |paid| {
+                Some(paid.max(floor).saturating_add_signed(cost))
+            })
+            .unwrap_or(floor);
+        let paid = before.max(floor).saturating_add_signed(cost);
+        (paid > now + SLACK).then_some(paid)
+    }
+}
+
+/// One instance's account with its budget.
+pub(crate) struct Meter {
+    bucket: Arc<Bucket>,
+    /// Paid in advance and not billed yet.
+    advance: i64,
+    /// When the last poll ended, if it ended because its slice did: the time to the next is time it waited for a
+    /// thread.
+    ready_since: Option<Instant>,
+}
+
+/// A poll that computed for less ended because it waits for something, not because its slice did.
+const BUSY_POLL: u64 = 10_000;
+
+impl Meter {
+    pub(crate) fn new(budget: &CpuBudget) -> Self {
+        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None }
+    }
+
+    /// Before the first poll: when the instance may start, if not now.
+    pub(crate) fn start(&mut self) -> Option<Instant> {
+        if self.bucket.rate().is_none() {
+            return None;
+        }
+        let now = nanos_since_epoch();
+        self.advance = ADVANCE;
+        let turn = self.bucket.charge(self.advance, now)?;
+        self.bucket.demand.delayed.store(true, Ordering::Relaxed);
+        Some(instant(turn))
+    }
+
+    /// Before a poll.
+    pub(crate) fn resume(&mut self) -> u64 {
+        if let Some(since) = self.ready_since.take() {
+            self.bucket.demand.waited(since.elapsed());
+        }
+        thread_cpu()
+    }
+
+    /// After a poll that `started` then: when the next may be, if not now. Answers the CPU time used, too.
+    pub(crate) fn pause(&mut self, started: u64) -> (u64, Option<Instant>) {
+        let spent = thread_cpu().saturating_sub(started);
+        self.bucket.used.fetch_add(spent, Ordering::Relaxed);
+        if self.bucket.kind == Kind::Unlimited {
+            return (spent, None);
+        }
+        let now = nanos_since_epoch();
+        if self.bucket.kind == Kind::Shares {
+            self.bucket.demand.used(spent);
+            shares::tick(now);
+            self.ready_since = (spent >= BUSY_POLL).then(Instant::now);
+        }
+        let turn = self.bucket.bill(spent, std::mem::take(&mut self.advance), now);
+        if turn.is_some() {
+            self.ready_since = None;
+            self.bucket.demand.delayed.store(true, Ordering::Relaxed);
+        }
+        (spent, turn.map(instant))
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // An instance that was stopped before its first bill.
+        if self.advance > 0 {
+            self.bucket.charge(-self.advance, nanos_since_epoch());
+        }
+    }
+}
+
+fn instant(nanos_since_epoch: u64) -> Instant {
+    *EPOCH + Duration::from_nanos(nanos_since_epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Spends slices of `slice` CPU nanoseconds for `wall` nanoseconds of pretended time, always waiting when
+    /// told to; answers the CPU time used.
+    fn busy_loop(budget: &CpuBudget, slice: u64, wall: u64) -> u64 {
+        let (mut now, mut used) = (10 * SECOND, 0);
+        let end = now + wall;
+        while now < end {
+            now += slice;
+            used += slice;
+            let cost = i64::try_from(slice).unwrap();
+            if let Some(turn) = budget.0.charge(cost, now) {
+                // Timers tick in milliseconds and are never early.
+                now = turn.div_ceil(1_000_000) * 1_000_000;
+            }
+        }
+        used
+    }
+
+    #[test]
+    fn a_cap_is_kept_within_two_percent() {
+        for units in [128_u32, 256, 512, 1000] {
+            let used = busy_loop(&CpuBudget::capped(units), 50_000, 5 * SECOND);
+            let target = u64::from(units) * 5 * SECOND / 1024;
+            let error = used.abs_diff(target) as f64 / target as f64;
+            assert!(error < 0.02, "{units} units used {used} instead of {target}");
+        }
+    }
+
+    #[test]
+    fn one_thread_never_owes_anything_to_two_cores() {
+        let used = busy_loop(&CpuBudget::capped(2048), 50_000, SECOND);
+        assert!(used >= SECOND, "{used}");
+    }
+
+    #[test]
+    fn waiters_take_turns() {
+        let budget = CpuBudget::capped(256);
+        let now = 10 * SECOND;
+        while budget.0.charge(1_000_000, now).is_none() {}
+        let turns: Vec<u64> = (0..4).filter_map(|_| budget.0.charge(1_000_000, now)).collect();
+        assert_eq!(turns.len(), 4);
+        for pair in turns.windows(2) {
+            assert_eq!(pair[1] - pair[0], 4_000_000, "a quarter core pays 1 ms in 4 ms");
+        }
+    }
+
+    #[test]
+    fn idle_time_is_kept_only_up_to_the_burst() {
+        let budget = CpuBudget::capped(1024);
+        assert!(budget.0.charge(1, 10 * SECOND).is_none());
+        let later = 1000 * SECOND;
+        let mut free = 0;
+        while budget.0.charge(1_000_000, later).is_none() {
+            free += 1_000_000;
+        }
+        assert!(free <= BURST + SLACK, "{free}");
+    }
+
+    #[test]
+    fn an_unlimited_budget_only_counts() {
+        let budget = CpuBudget::unlimited();
+        let mut meter = Meter::new(&budget);
+        assert!(meter.start().is_none());
+        let started = meter.resume();
+        let mut x = 0_u64;
+        while thread_cpu() - started < 100_000 {
+            x = std::hint::black_box(x + 1);
+        }
+        let (spent, turn) = meter.pause(started);
+        assert!(spent >= 100_000 && turn.is_none());
+        assert_eq!(budget.used(), Duration::from_nanos(spent));
+    }
+}

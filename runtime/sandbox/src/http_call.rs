@@ -1,0 +1,231 @@
+//! A request's way through a guest.
+
+use crate::body::{GuestBody, ResponseBody};
+use crate::container::{InFlight, Shared};
+use crate::control::{CancelOnDrop, Control};
+use crate::exit::{Exit, HandleError};
+use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
+
+type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+
+pub(crate) async fn handle<B>(
+    shared: &Arc<Shared>,
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, HandleError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    if shared.prepared.0.http.is_none() {
+        let reason = "the component does not export wasi:http/incoming-handler";
+        return Err(HandleError::InvalidResponse(reason.to_owned()));
+    }
+    let in_flight = InFlight::new(shared);
+    let permit = shared.admission.admit().await?;
+    let request = incoming(request)?;
+    let method = request.method().clone();
+
+    let deadline = Instant::now() + shared.spec.request_timeout;
+    let control = Control::new();
+    let registered = shared.registry.insert(control.clone());
+    if shared.is_stopped() {
+        return Err(HandleError::Stopping);
+    }
+    let (send_head, head) = oneshot::channel();
+    // A task of its own: the guest goes on after the head, and runs beside whoever sends its body.
+    let task = tokio::spawn({
+        let (shared, control) = (shared.clone(), control.clone());
+        async move {
+            let guest = call(&shared, &control, request, send_head);
+            let End(end) = drive(&shared, &control, guest).await;
+            if let Ok(exit) = &end {
+                shared.guest_ended(exit);
+            }
+            drop((permit, registered, in_flight));
+            end
+        }
+    });
+    let cancel = CancelOnDrop::new(control.clone());
+    let answer = match timeout_at(deadline, head).await {
+        Ok(Ok(Ok(response))) => outgoing(shared, &method, response, control)?,
+        Ok(Ok(Err(code))) => {
+            return Err(HandleError::InvalidResponse(format!("the guest answered with the error {code:?}")));
+        }
+        Ok(Err(_)) => return Err(no_head(shared, task).await),
+        Err(_) => return Err(HandleError::TimedOut { after: shared.spec.request_timeout }),
+    };
+    // From here on the body holds the guest.
+    cancel.disarm();
+    Ok(answer)
+}
+
+/// Runs in the instance's own task.
+async fn call(
+    shared: &Arc<Shared>,
+    control: &Control,
+    request: Request<HyperIncomingBody>,
+    send_head: oneshot::Sender<Head>,
+) -> End {
+    let Some(entry) = &shared.prepared.0.http else { return End(Err(HandleError::NoResponse)) };
+    let deadline = shared.admission.deadline();
+    let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
+        Ok(instance) => instance,
+        Err(NoInstance::Died(exit)) => return End(Ok(exit)),
+        Err(NoInstance::NoRoom { .. }) => return End(Err(shared.admission.overloaded())),
+    };
+    let Instance { store, exports, .. } = &mut instance;
+    let mut http = store.data_mut().http();
+    let result =
+        match (http.new_incoming_request(Scheme::Http, request), http.new_response_outparam(send_head)) {
+            (Ok(request), Ok(out)) => {
+                exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+    let exit = match result {
+        Ok(()) => Exit::Code(0),
+        Err(error) => instance.exit_from(&error),
+    };
+    // Before the store is dropped and the body ends with it. To call `exit(0)` is no failure.
+    if exit != Exit::Code(0) {
+        control.set_failed();
+    }
+    End(Ok(exit))
+}
+
+/// The guest ended without a head; its task knows why.
+async fn no_head(shared: &Shared, task: JoinHandle<RequestEnd>) -> HandleError {
+    match task.await {
+        Ok(Ok(Exit::Code(0))) => HandleError::NoResponse,
+        Ok(Ok(Exit::Killed)) if shared.is_stopped() => HandleError::Guest(Exit::Killed),
+        Ok(Ok(exit)) => HandleError::Guest(exit),
+        Ok(Err(refused)) => refused,
+        // A panic while the store was dropped.
+        Err(_) => HandleError::NoResponse,
+    }
+}
+
+/// Makes of any request one that a guest can be given.
+fn incoming<B>(mut request: Request<B>) -> Result<Request<HyperIncomingBody>, HandleError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    if request.uri().authority().is_none() {
+        match request.headers().get(header::HOST) {
+            Some(host) if host.to_str().is_err() => {
+                return Err(HandleError::RequestBody("the host header is not text".to_owned()));
+            }
+            Some(_) => {}
+            // HTTP/1.0 knows no host; guests are told one all the same.
+            None => {
+                request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+            }
+        }
+    }
+    Ok(request.map(|body| {
+        body.map_err(|error| HttpError::InternalError(Some(error.into().to_string()))).boxed_unsync()
+    }))
+}
+
+/// Checks a guest's response, and makes of it one that can be sent on.
+fn outgoing(
+    shared: &Shared,
+    method: &Method,
+    mut response: Response<HyperOutgoingBody>,
+    control: Arc<Control>,
+) -> Result<Response<ResponseBody>, HandleError> {
+    let status = response.status();
+    if status.is_informational() {
+        return Err(HandleError::InvalidResponse(format!("{status} is not a final status")));
+    }
+    strip_hop_by_hop(response.headers_mut());
+    let length = content_length(response.headers())?;
+    let bodyless =
+        method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if let (Some(length @ 1..), false, true) = (length, bodyless, response.body().is_end_stream()) {
+        return Err(HandleError::InvalidResponse(format!(
+            "its content-length is {length}, but it has no body"
+        )));
+    }
+    let length = if bodyless { None } else { length };
+    let idle_limit = shared.spec.request_timeout;
+    Ok(response.map(|body| GuestBody::new(body, control, length, idle_limit).boxed_unsync()))
+}
+
+/// Headers that concern one connection only; the guest's is with us, and is none.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let forbidden = |name: &header::HeaderName| wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name);
+    // Guests can't set them through wasi:http; this is for the day they can.
+    if headers.keys().any(|name| forbidden(name) || name == header::TRAILER || name == header::TE) {
+        for name in &wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS {
+            headers.remove(name);
+        }
+        headers.remove(header::TRAILER);
+        headers.remove(header::TE);
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HandleError> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(value), rest) = (values.next(), values.next()) else { return Ok(None) };
+    let digits = value.to_str().unwrap_or_default();
+    if rest.is_none()
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(length) = digits.parse()
+    {
+        return Ok(Some(length));
+    }
+    Err(HandleError::InvalidResponse("its content-length is not one number".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lengths: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for length in lengths {
+            headers.append(header::CONTENT_LENGTH, HeaderValue::from_str(length).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_content_length_is_one_number() {
+        assert_eq!(content_length(&headers(&[])).unwrap(), None);
+        assert_eq!(content_length(&headers(&["12"])).unwrap(), Some(12));
+        for bad in [&["+1"][..], &["1", "1"], &[""], &["99999999999999999999"], &["1,1"]] {
+            assert!(content_length(&headers(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_connection_are_stripped() {
+        let mut map = HeaderMap::new();
+        map.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        map.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        map.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map.keys().collect::<Vec<_>>(), [header::CONTENT_TYPE]);
+    }
+
+    #[test]
+    fn a_request_without_host_gets_one() {
+        let request = incoming(Request::new(http_body_util::Empty::<Bytes>::new())).unwrap();
+        assert_eq!(request.headers()[header::HOST], "localhost");
+    }
+}

@@ -1,0 +1,220 @@
+//! One instance: its store, and the future that drives it.
+
+use crate::container::Shared;
+use crate::control::{Control, Phase};
+use crate::cpu::Meter;
+use crate::exit::{Exit, HandleError, TrapInfo};
+use crate::host::State;
+use crate::memory::Limiter;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+
+/// A world a component can be entered by.
+pub(crate) trait Entry: Sync {
+    type Exports: Send;
+
+    fn instantiate(
+        &self,
+        store: &mut Store<State>,
+    ) -> impl Future<Output = wasmtime::Result<Self::Exports>> + Send;
+}
+
+impl Entry for ProxyPre<State> {
+    type Exports = Proxy;
+
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Proxy> {
+        self.instantiate_async(store).await
+    }
+}
+
+impl Entry for CommandPre<State> {
+    type Exports = Command;
+
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Command> {
+        self.instantiate_async(store).await
+    }
+}
+
+/// A live instance.
+pub(crate) struct Instance<E> {
+    pub(crate) store: Store<State>,
+    pub(crate) exports: E,
+    /// The fuel it started with.
+    fuel: u64,
+    shared: Arc<Shared>,
+}
+
+/// Why there is no instance.
+pub(crate) enum NoInstance {
+    /// It did not get that far, and won't get farther next time.
+    Died(Exit),
+    /// There is no room for it, and waiting for some took too long.
+    NoRoom { limit: u64, peak: u64 },
+}
+
+impl From<NoInstance> for Exit {
+    fn from(none: NoInstance) -> Exit {
+        match none {
+            NoInstance::Died(exit) => exit,
+            NoInstance::NoRoom { limit, peak } => Exit::OutOfMemory { limit, peak },
+        }
+    }
+}
+
+/// How long until the pool is asked again for a slot it said it did not have. Only components that use more of
+/// the pool than they declare (garbage-collected heaps) ever see this.
+const POOL_RETRY: Duration = Duration::from_millis(2);
+
+impl<E: Send> Instance<E> {
+    /// Instantiates, with `fuel` at most. While the memory budget has no room but others hold part of it, waits
+    /// until `deadline`.
+    pub(crate) async fn create(
+        shared: &Arc<Shared>,
+        entry: &impl Entry<Exports = E>,
+        fuel: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Instance<E>, NoInstance> {
+        let budget = &shared.spec.memory;
+        loop {
+            let limit = budget.effective_limit();
+            // What the last instance needed at its start is set aside first: an instance that gets only half of
+            // it would hold that half and die.
+            let credit = shared.counters.initial_memory.load(Ordering::Relaxed).min(limit);
+            if !budget.try_charge(credit) && timeout_at(deadline, budget.charge(credit)).await.is_err() {
+                return Err(NoInstance::NoRoom { limit, peak: budget.peak() });
+            }
+            let started = std::time::Instant::now();
+            let mut store = new_store(shared, Limiter::new(budget.clone(), credit), fuel);
+            let error = match entry.instantiate(&mut store).await {
+                Ok(exports) => {
+                    store.data_mut().limiter.release_credit();
+                    shared.counters.instantiated(started.elapsed(), store.data().limiter.held());
+                    return Ok(Instance {
+                        store,
+                        exports,
+                        fuel: fuel.unwrap_or(u64::MAX),
+                        shared: shared.clone(),
+                    });
+                }
+                Err(error) => error,
+            };
+            let limiter = &store.data().limiter;
+            let (oom, wanted) = (limiter.out_of_memory(), limiter.wanted());
+            drop(store);
+            if error.is::<PoolConcurrencyLimitError>() && Instant::now() < deadline {
+                sleep(POOL_RETRY).await;
+            } else if oom.is_some() && wanted <= limit && wanted > credit && Instant::now() < deadline {
+                // It would fit alone. Now its need is known, wait for that.
+                shared.counters.initial_memory.fetch_max(wanted, Ordering::Relaxed);
+            } else {
+                return Err(NoInstance::Died(Exit::from_error(&error, fuel.unwrap_or(u64::MAX), oom)));
+            }
+        }
+    }
+
+    /// How the guest ended, from what its call returned.
+    pub(crate) fn exit_from(&self, error: &wasmtime::Error) -> Exit {
+        Exit::from_error(error, self.fuel, self.store.data().limiter.out_of_memory())
+    }
+}
+
+impl<E> Drop for Instance<E> {
+    fn drop(&mut self) {
+        let left = self.store.get_fuel().unwrap_or(self.fuel);
+        self.shared.counters.instance_ended(self.fuel.saturating_sub(left));
+    }
+}
+
+fn new_store(shared: &Arc<Shared>, limiter: Limiter, fuel: Option<u64>) -> Store<State> {
+    let engine = &shared.prepared.0.engine.0;
+    let limits = shared.host_limits;
+    let mut store = Store::new(&engine.wasmtime, State::new(shared.clone(), limiter));
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.set_max_component_handles(limits.handles);
+    store
+        .fuel_async_yield_interval(Some(engine.fuel_slice))
+        .and_then(|()| store.set_fuel(fuel.unwrap_or(u64::MAX)))
+        .expect("the engine is configured with fuel, and a slice is at least 1");
+    store
+}
+
+/// Drives a guest: in slices, each timed and charged, with pauses when its budget is overdrawn, until it ends or is
+/// stopped. The guest and its store are gone when this resolves.
+pub(crate) async fn drive<F, T>(shared: &Shared, control: &Control, guest: F) -> T
+where
+    F: Future<Output = T>,
+    T: From<Exit>,
+{
+    let mut guest = pin!(guest);
+    let mut meter = Meter::new(&shared.spec.cpu);
+    let mut pause = meter.start().map(timer);
+    let mut linger: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        control.watch(cx.waker());
+        let stopped = match control.phase() {
+            Phase::Running => false,
+            Phase::Lingering => linger
+                .get_or_insert_with(|| Box::pin(sleep(shared.spec.request_timeout)))
+                .as_mut()
+                .poll(cx)
+                .is_ready(),
+            Phase::Cancelled => true,
+        };
+        if stopped {
+            control.set_failed();
+            return Poll::Ready(T::from(Exit::Killed));
+        }
+        if let Some(timer) = &mut pause {
+            ready!(timer.as_mut().poll(cx));
+            pause = None;
+        }
+        let started = meter.resume();
+        // A panic in a host function ends this guest, not the thread's other ones.
+        let polled = catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(cx)));
+        let (spent, turn) = meter.pause(started);
+        shared.counters.cpu_nanos.fetch_add(spent, Ordering::Relaxed);
+        match polled {
+            Ok(Poll::Ready(end)) => Poll::Ready(end),
+            Ok(Poll::Pending) => {
+                if let Some(turn) = turn {
+                    let timer = pause.insert(timer(turn));
+                    if timer.as_mut().poll(cx).is_ready() {
+                        cx.waker().wake_by_ref();
+                    }
+                }
+                Poll::Pending
+            }
+            Err(panic) => {
+                control.set_failed();
+                Poll::Ready(T::from(Exit::Trap(TrapInfo::host_panic(&*panic))))
+            }
+        }
+    })
+    .await
+}
+
+fn timer(at: std::time::Instant) -> Pin<Box<Sleep>> {
+    Box::pin(sleep_until(Instant::from_std(at)))
+}
+
+/// How a request's instance ended.
+pub(crate) type RequestEnd = Result<Exit, HandleError>;
+
+/// [`RequestEnd`] as a type of our own, for the conversion [`drive`] needs.
+pub(crate) struct End(pub(crate) RequestEnd);
+
+impl From<Exit> for End {
+    fn from(exit: Exit) -> End {
+        End(Ok(exit))
+    }
+}

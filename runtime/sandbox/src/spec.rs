@@ -1,0 +1,79 @@
+//! What a container may do and how much of it: plain data.
+
+use crate::cpu::CpuBudget;
+use crate::memory::MemoryBudget;
+use crate::output::{Discard, Output};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A host directory lent to a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory on the host. It must exist when the container is created.
+    pub host: PathBuf,
+    /// The absolute path the guest sees it at, such as `/data`.
+    pub guest: String,
+    /// Whether every write, create, rename and delete below it is refused.
+    pub read_only: bool,
+}
+
+/// Limits and grants of one [`Container`](crate::Container). The default grants nothing.
+#[derive(Clone)]
+pub struct ContainerSpec {
+    /// Arguments as the guest sees them, its own name (`argv[0]`) included.
+    pub args: Vec<String>,
+    /// Environment variables, in the order the guest sees them.
+    pub env: Vec<(String, String)>,
+    /// Host directories lent to the guest.
+    pub mounts: Vec<Mount>,
+    /// Where the guest may connect to, over outgoing HTTP and TCP: `host:port`, with `*` for any host or any
+    /// port, IPv6 addresses in brackets. `*` as a host never includes loopback, private and link-local
+    /// addresses; those have to be named.
+    pub allow_net: Vec<String>,
+    /// Whether the guest reads this process's standard input. For one interactive run at a time.
+    pub inherit_stdin: bool,
+    /// CPU time, shared by everything that holds a clone of this budget.
+    pub cpu: CpuBudget,
+    /// Memory, shared by everything that holds a clone of this budget.
+    pub memory: MemoryBudget,
+    /// Fuel for one [`run`](crate::Container::run), in wasmtime's units (about one per instruction).
+    pub fuel_per_run: Option<u64>,
+    /// Fuel for one [`handle`](crate::Container::handle).
+    pub fuel_per_request: Option<u64>,
+    /// Wall-clock limit of one run.
+    pub run_timeout: Option<Duration>,
+    /// Wall-clock limit until a response's head, and afterwards of every wait for more of its body. After the
+    /// end of the body the guest may go on for as long once more.
+    pub request_timeout: Duration,
+    /// Requests that run at the same time, each in an instance of its own; further ones queue. At least 1.
+    pub max_concurrency: u32,
+    /// Requests that may queue; further ones are turned away at once.
+    pub max_queue: u32,
+    /// How long a request may queue before it is turned away.
+    pub queue_timeout: Duration,
+    /// Where standard output and standard error go.
+    pub output: Arc<dyn Output>,
+}
+
+impl Default for ContainerSpec {
+    fn default() -> Self {
+        ContainerSpec {
+            args: Vec::new(),
+            env: Vec::new(),
+            mounts: Vec::new(),
+            allow_net: Vec::new(),
+            inherit_stdin: false,
+            cpu: CpuBudget::unlimited(),
+            memory: MemoryBudget::new(u64::MAX),
+            fuel_per_run: None,
+            fuel_per_request: None,
+            run_timeout: None,
+            request_timeout: Duration::from_secs(60),
+            max_concurrency: 1000,
+            max_queue: 10_000,
+            queue_timeout: Duration::from_secs(10),
+            output: Arc::new(Discard),
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Serves the API on memory alone, with the real scheduler and a node that only pretends: every task it
 //! is given runs at once and stops when it is told to. For trying clients against the API by hand.
 //!
-//! Run with: `cargo run -p coracle-server --example pretend -- 127.0.0.1:4566`
+//! Run with: `cargo run -p coracle-server --example pretend -- 127.0.0.1:4566 [KEY_ID SECRET]`
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = ApiConfig {
         account: AccountId::default(),
         default_region: "us-east-1".parse()?,
-        access_keys: Vec::new(),
+        access_keys: std::env::args().nth(2).zip(std::env::args().nth(3)).into_iter().collect(),
         allow_reset: true,
     };
     let logs = LogStore::open(&dir.path().join("logs"))?;

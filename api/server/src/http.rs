@@ -27,6 +27,9 @@ use crate::{admin, ecs, logs};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How deep a request may be nested. What is kept is stored inside other JSON, which must stay below the
+/// 128 levels it can be read back with; AWS's own shapes have a dozen.
+const DEPTH_MAX: usize = 32;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight may go on once the server is to stop.
@@ -185,9 +188,25 @@ fn json_body(body: &[u8]) -> Result<Value, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(json!({}));
     }
-    // serde_json refuses nesting deeper than 128, so that no body can use up the stack.
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::Serialization(format!("the request body is not JSON: {error}")))
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::Serialization(format!("the request body is not JSON: {error}")))?;
+    if is_deeper(&body, DEPTH_MAX) {
+        return Err(ApiError::Serialization(format!(
+            "the request body is nested deeper than {DEPTH_MAX} levels"
+        )));
+    }
+    Ok(body)
+}
+
+/// Whether lists and objects are nested in each other more than `levels` deep. Recursion is bounded:
+/// serde_json itself refuses more than 128 levels.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inner = |value: &Value| is_deeper(value, levels - 1);
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(inner),
+        Value::Object(members) => levels == 0 || members.values().any(inner),
+        _ => false,
+    }
 }
 
 fn respond(status: u16, content_type: &'static str, body: String, request_id: &str) -> Response {

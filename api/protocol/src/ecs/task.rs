@@ -30,6 +30,9 @@ const KEPT: [&str; 9] = [
 /// How many tasks one RunTask starts at most.
 pub const COUNT_MAX: u32 = 10;
 
+/// The largest `overrides` ECS takes, in bytes of JSON.
+const OVERRIDES_BYTES_MAX: usize = 8192;
+
 /// RunTask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunTask {
@@ -72,6 +75,11 @@ impl RunTask {
         let group = members.text("group")?.filter(|group| !group.is_empty());
         if group.as_ref().is_some_and(|group| group.chars().count() > 255) {
             return Err(members.refuse("group can have at most 255 characters."));
+        }
+        let overrides = members.peek("overrides").map_or(0, |overrides| overrides.to_string().len());
+        if overrides > OVERRIDES_BYTES_MAX {
+            return Err(members
+                .refuse(format_args!("Container Overrides length must be at most {OVERRIDES_BYTES_MAX}")));
         }
         Ok(Self {
             cluster: members.text("cluster")?,

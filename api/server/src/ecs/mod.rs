@@ -1,5 +1,6 @@
 //! Amazon ECS: one file per group of actions.
 
+mod account_settings;
 mod clusters;
 mod container_instances;
 mod deploy;
@@ -32,6 +33,10 @@ pub(crate) use self::run_task::InFlight;
 use crate::api::{Api, Caller};
 use crate::dispatch::{Service, unknown_operation};
 
+/// The largest parameters of an action, in bytes of JSON. Members that are kept go into the store with
+/// every task and deployment.
+const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
+
 /// Answers one action.
 ///
 /// # Errors
@@ -44,6 +49,12 @@ pub(crate) async fn call(
 ) -> Result<Value, ApiError> {
     // What makes a repeated request with a client token the same request.
     let fingerprint = token::fingerprint(&body);
+    if fingerprint.bytes > PARAMETERS_BYTES_MAX {
+        return Err(ApiError::InvalidParameter(format!(
+            "The parameters are {} bytes; at most {PARAMETERS_BYTES_MAX} are accepted.",
+            fingerprint.bytes
+        )));
+    }
     let refusal = match operation {
         "RegisterTaskDefinition" => Refusal::Client,
         _ => Refusal::InvalidParameter,
@@ -93,6 +104,7 @@ pub(crate) async fn call(
         "DescribeServices" => services::describe(api, caller, &DescribeServices::decode(members)?),
         "ListServices" => services::list(api, caller, &ListServices::decode(members)?),
         "DeleteService" => services::delete(api, caller, DeleteService::decode(members)?).await,
+        "ListAccountSettings" => account_settings::list(api, members),
         "TagResource" => tags::tag(api, caller, TagResource::decode(members)?).await,
         "UntagResource" => tags::untag(api, caller, UntagResource::decode(members)?).await,
         "ListTagsForResource" => tags::list(api, caller, &members.required_text("resourceArn")?),

@@ -1,0 +1,69 @@
+use serde_json::{Value, json};
+
+use crate::harness::Harness;
+
+async fn logs(harness: &Harness, operation: &str, body: Value) -> (u16, Value) {
+    let answer = harness.target(&format!("Logs_20140328.{operation}"), None, &body).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn written_listed_read_and_filtered() {
+    let harness = Harness::new();
+    let group = "/ecs/web-app";
+    let ok = async |operation: &str, body: Value| {
+        let (status, answer) = logs(&harness, operation, body).await;
+        assert_eq!(status, 200, "{operation}: {answer}");
+        answer
+    };
+    ok("CreateLogGroup", json!({"logGroupName": group})).await;
+    ok("CreateLogStream", json!({"logGroupName": group, "logStreamName": "web/web/1"})).await;
+    let events = json!([
+        {"timestamp": 1_795_254_385_000i64, "message": "GET / 200"},
+        {"timestamp": 1_795_254_386_000i64, "message": "GET / 500"},
+    ]);
+    ok("PutLogEvents", json!({"logGroupName": group, "logStreamName": "web/web/1", "logEvents": events}))
+        .await;
+
+    let groups = ok("DescribeLogGroups", json!({"logGroupNamePrefix": "/ecs/"})).await;
+    assert_eq!(groups["logGroups"][0]["logGroupName"], group);
+    assert_eq!(
+        groups["logGroups"][0]["arn"],
+        format!("arn:aws:logs:us-east-1:123456789012:log-group:{group}:*")
+    );
+    let streams = ok("DescribeLogStreams", json!({"logGroupName": group, "orderBy": "LastEventTime"})).await;
+    assert_eq!(streams["logStreams"][0]["lastEventTimestamp"], 1_795_254_386_000i64);
+
+    let get = json!({"logGroupIdentifier": groups["logGroups"][0]["arn"], "logStreamName": "web/web/1"});
+    let page = ok("GetLogEvents", get).await;
+    assert_eq!(page["events"][0]["message"], "GET / 200");
+    assert!(page["nextForwardToken"].as_str().unwrap().starts_with("f/"));
+    let found = ok("FilterLogEvents", json!({"logGroupName": group, "filterPattern": "500"})).await;
+    assert_eq!(found["events"].as_array().unwrap().len(), 1);
+    for member in ["eventId", "logStreamName", "timestamp", "ingestionTime", "message"] {
+        assert!(found["events"][0].get(member).is_some(), "{member}");
+    }
+}
+
+#[tokio::test]
+async fn errors_have_their_names() {
+    let harness = Harness::new();
+    let create = json!({"logGroupName": "a"});
+    logs(&harness, "CreateLogGroup", create.clone()).await;
+    for (operation, body, name) in [
+        ("CreateLogGroup", create, "ResourceAlreadyExistsException"),
+        ("GetLogEvents", json!({"logGroupName": "nope", "logStreamName": "s"}), "ResourceNotFoundException"),
+        ("GetLogEvents", json!({"logGroupName": "a", "logStreamName": "s"}), "ResourceNotFoundException"),
+        ("FilterLogEvents", json!({}), "InvalidParameterException"),
+        ("FilterLogEvents", json!({"logGroupName": "nope"}), "ResourceNotFoundException"),
+        ("DescribeLogGroups", json!({"limit": 51}), "InvalidParameterException"),
+        (
+            "PutLogEvents",
+            json!({"logGroupName": "a", "logStreamName": "s", "logEvents": []}),
+            "InvalidParameterException",
+        ),
+    ] {
+        let (status, error) = logs(&harness, operation, body).await;
+        assert_eq!((status, error["__type"].as_str().unwrap()), (400, name), "{operation}");
+    }
+}

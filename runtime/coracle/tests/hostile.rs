@@ -76,14 +76,19 @@ fn a_hog_is_stopped_with_137_and_replaced() {
 fn a_trap_names_its_kind_and_function() {
     let server = start();
     service(&server, "web", json!({ "image": "http:1" }));
-    for (path, kind) in [("/trap", "unreachable"), ("/trap/stack", "stack"), ("/trap/divide", "divide")] {
+    for (path, kind, function) in [
+        ("/trap", "unreachable", "hostile::panic"),
+        ("/trap/unreachable", "unreachable", "trap_unreachable"),
+        ("/trap/stack", "stack", "trap_stack"),
+        ("/trap/divide", "divide", "hostile::divide"),
+    ] {
         let answer = server.get("web", path);
         assert_eq!(answer.status, 502, "{}", answer.text());
         let said = answer.text();
-        assert!(said.contains(kind) && said.contains("trap_"), "{path}: {said}");
+        assert!(said.contains(kind) && said.contains(function), "{path}: {said}");
         assert_eq!(server.get("web", "/hello").status, 200);
     }
-    let definition = server.register("trapper", json!({ "image": "command:1", "command": ["trap"] }));
+    let definition = server.register("trapper", json!({ "image": "command:1", "command": ["trap", "unreachable"] }));
     let stopped = server.wait_task(&server.run_task(&definition, &json!({})), "STOPPED");
     let reason = stopped["containers"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("unreachable") && reason.contains("trap_"), "{reason}");

@@ -4,7 +4,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 /// What the outside wants of an instance. Only ever goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,10 @@ pub(crate) struct Control {
     /// Whether the guest ended in another way than by returning.
     failed: AtomicBool,
     waker: AtomicWaker,
+    /// Whether the guest is being polled; who wakes it meanwhile need not wake its task.
+    polling: AtomicBool,
+    /// Whether somebody woke the guest since its last poll began.
+    woken: AtomicBool,
 }
 
 impl Control {
@@ -32,7 +36,22 @@ impl Control {
             phase: AtomicU8::new(Phase::Running as u8),
             failed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            polling: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         })
+    }
+
+    /// Before the guest is polled, with the waker that is made of this.
+    pub(crate) fn begin_poll(&self) {
+        self.polling.store(true, Ordering::SeqCst);
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// After the guest was polled: whether it was woken meanwhile, and its task was not.
+    pub(crate) fn end_poll(&self) -> bool {
+        // Either the waking thread sees this, or we see what it did: both sides write first and look then.
+        self.polling.store(false, Ordering::SeqCst);
+        self.woken.load(Ordering::SeqCst)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -60,6 +79,21 @@ impl Control {
 
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// The guest's waker. A guest whose slice is over wakes itself while it is polled; whether that is passed on to tokio
+/// is for the instance's driver to decide.
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        if !self.polling.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
     }
 }
 

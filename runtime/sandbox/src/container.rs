@@ -258,6 +258,23 @@ impl Container {
         http_call::handle(&self.0, request).await
     }
 
+    /// Makes an instance of the HTTP world, or else of the command world, and discards it without entering it. What
+    /// a cold start costs is what this takes; and a component that can't start says so here.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub async fn instantiate(&self) -> Result<(), Exit> {
+        let shared = &self.0;
+        let _permit = shared.admission.wait().await.ok_or(Exit::Killed)?;
+        let deadline = shared.admission.deadline();
+        if let Some(entry) = &shared.prepared.0.http {
+            Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await?;
+        } else if let Some(entry) = &shared.prepared.0.command {
+            Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?;
+        }
+        Ok(())
+    }
+
     /// Requests that wait or run, those included whose guest is still busy after its response.
     pub fn in_flight(&self) -> u32 {
         self.0.in_flight.load(Ordering::Relaxed)

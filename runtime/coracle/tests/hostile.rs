@@ -88,7 +88,8 @@ fn a_trap_names_its_kind_and_function() {
         assert!(said.contains(kind) && said.contains(function), "{path}: {said}");
         assert_eq!(server.get("web", "/hello").status, 200);
     }
-    let definition = server.register("trapper", json!({ "image": "command:1", "command": ["trap", "unreachable"] }));
+    let definition =
+        server.register("trapper", json!({ "image": "command:1", "command": ["trap", "unreachable"] }));
     let stopped = server.wait_task(&server.run_task(&definition, &json!({})), "STOPPED");
     let reason = stopped["containers"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("unreachable") && reason.contains("trap_"), "{reason}");

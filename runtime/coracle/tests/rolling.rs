@@ -12,10 +12,13 @@ use support::{Server, try_http, wait_for};
 
 const CLIENTS: usize = 4;
 
+/// What a client saw: how many answers of each version, and what went wrong.
+type Seen = (BTreeMap<String, usize>, Vec<String>);
+
 struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
-    clients: Vec<std::thread::JoinHandle<(BTreeMap<String, usize>, Vec<String>)>>,
+    clients: Vec<std::thread::JoinHandle<Seen>>,
 }
 
 impl Load {
@@ -51,7 +54,7 @@ impl Load {
         wait_for("more requests", || (self.sent.load(Ordering::Relaxed) >= target).then_some(()));
     }
 
-    fn finish(self) -> (BTreeMap<String, usize>, Vec<String>) {
+    fn finish(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let (mut answers, mut failures) = (BTreeMap::new(), Vec::new());
         for client in self.clients {

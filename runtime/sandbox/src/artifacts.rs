@@ -154,7 +154,7 @@ impl Cache {
         let artifact = self.dir.join(format!("{}.cwasm", self.name(digest)));
         if let Some(component) = self.load(&artifact) {
             self.disk_hits.fetch_add(1, Ordering::Relaxed);
-            return Prepared::link(&self.engine, component);
+            return Prepared::link(&self.engine, &component);
         }
         let bytes =
             fs::read(wasm).map_err(|error| PrepareError::Io(format!("{}: {error}", wasm.display())))?;
@@ -171,7 +171,7 @@ impl Cache {
             None => deserialize_own(&self.engine, &code)
                 .map_err(|error| PrepareError::Invalid(format!("{error:#}")))?,
         };
-        Prepared::link(&self.engine, component)
+        Prepared::link(&self.engine, &component)
     }
 
     /// A file name that says everything the artifact depends on.

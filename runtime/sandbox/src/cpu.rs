@@ -170,9 +170,7 @@ impl Meter {
 
     /// Before the first poll: when the instance may start, if not now.
     pub(crate) fn start(&mut self) -> Option<Instant> {
-        if self.bucket.rate().is_none() {
-            return None;
-        }
+        self.bucket.rate()?;
         let now = nanos_since_epoch();
         self.advance = ADVANCE;
         let turn = self.bucket.charge(self.advance, now)?;

@@ -76,7 +76,7 @@ impl Prepared {
     pub(crate) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Prepared, PrepareError> {
         check_kind(wasm)?;
         let component = Component::from_binary(&engine.0.wasmtime, wasm).map_err(|error| invalid(&error))?;
-        Prepared::link(engine, component)
+        Prepared::link(engine, &component)
     }
 
     /// Compiles to an artifact instead of into this process. This is the place for a child process with limits.
@@ -85,12 +85,12 @@ impl Prepared {
         engine.0.wasmtime.precompile_component(wasm).map_err(|error| invalid(&error))
     }
 
-    pub(crate) fn link(engine: &Engine, component: Component) -> Result<Prepared, PrepareError> {
-        let exports = exports(engine, &component);
+    pub(crate) fn link(engine: &Engine, component: &Component) -> Result<Prepared, PrepareError> {
+        let exports = exports(engine, component);
         if exports.names == Exports::default() {
             return Err(PrepareError::NoEntryPoint(exports.others()));
         }
-        let pre = engine.0.linker.instantiate_pre(&component).map_err(|error| missing(&error))?;
+        let pre = engine.0.linker.instantiate_pre(component).map_err(|error| missing(&error))?;
         let resources = component.resources_required();
         let (memories, tables, pages) = resources.map_or((1, 2, 0), |needs| {
             (needs.num_memories, needs.num_tables, needs.max_initial_memory_size.unwrap_or(0))

@@ -51,9 +51,9 @@ fn containers(random: &mut Random) -> Vec<ContainerRules> {
 }
 
 /// What will happen some time, because of an effect.
-fn answers(effect: Effect, random: &mut Random) -> Vec<Event> {
+fn answers(effect: &Effect, random: &mut Random) -> Vec<Event> {
     let failed = |container| Event::Failed { container: Some(container), reason: "failed".into() };
-    match effect {
+    match *effect {
         Effect::Pull(container) if random.one_in(20) => vec![failed(container)],
         Effect::Pull(container) => vec![Event::Pulled { container, digest: String::new() }],
         Effect::Mount if random.one_in(20) => vec![Event::MountFailed { reason: "failed".into() }],
@@ -109,7 +109,7 @@ fn walk(seed: u64) {
                 }
                 last = Some(seen.clone());
             }
-            let answers = answers(effect, &mut random);
+            let answers = answers(&effect, &mut random);
             if !answers.is_empty() {
                 coming.push(answers);
             }

@@ -2,6 +2,7 @@
 //! official clients from PyPI, and waiting for a condition with a deadline.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};

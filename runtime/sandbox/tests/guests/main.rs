@@ -1,5 +1,7 @@
 //! Real components under the sandbox, the well-behaved and the hostile.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod artifacts;
 mod commands;
 mod limits;

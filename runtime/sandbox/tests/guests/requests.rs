@@ -228,7 +228,7 @@ async fn a_host_panic_hurts_one_request() {
     let container = http_guest(ContainerSpec { output: Arc::new(Panics), ..ContainerSpec::default() });
     match get(&container, "/log?n=1").await {
         Err(HandleError::Guest(Exit::Trap(trap))) => {
-            assert!(trap.message.contains("no room for a log"), "{trap}")
+            assert!(trap.message.contains("no room for a log"), "{trap}");
         }
         Err(error) => panic!("{error}"),
         // The guest may answer before it logs; then its body breaks off or is complete.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_scheduler::{PlanRng, check_plan, plan};
+use coracle_scheduler::{Plan, PlanRng, check_plan, plan};
 use coracle_store::{CommitError, Store};
-use coracle_types::Timestamp;
+use coracle_types::{Key, Timestamp};
 use tokio::sync::watch;
 
 use crate::stop::stopped;
+use coracle_store::placing;
 
 /// The longest sleep. The clock that plans go by may jump while this loop sleeps by another one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -56,8 +57,15 @@ enum Next {
 
 /// One pass: a snapshot, a plan, one attempt to commit it.
 async fn pass(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), rng: &mut PlanRng) -> Next {
-    let state = store.snapshot();
-    let plan = plan(&state, clock(), rng);
+    let mut state = store.snapshot();
+    let mut decided = plan(&state, clock(), rng);
+    let turn = if places(&decided) { Some(placing::alone().await) } else { None };
+    if turn.is_some() && store.snapshot().revision != state.revision {
+        // Whoever had a turn before may have taken the room.
+        state = store.snapshot();
+        decided = plan(&state, clock(), rng);
+    }
+    let plan = decided;
     if plan.changes.is_empty() {
         let until = plan.next_wake.map_or(LONGEST_SLEEP, |at| at.since(clock()));
         // At least a moment, so that a wake that is due right now does not spin.
@@ -89,4 +97,9 @@ async fn pass(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), rng: &
             Next::Sleep(AFTER_TROUBLE)
         }
     }
+}
+
+/// Whether a plan gives away what is free on a node.
+fn places(plan: &Plan) -> bool {
+    plan.changes.guards.iter().any(|key| matches!(key, Key::Node(_)))
 }

@@ -1,9 +1,9 @@
 //! The wire shapes of the AWS services Coracle speaks: Amazon ECS and CloudWatch Logs (JSON 1.1) and
 //! STS (Query, answered in XML), converted by hand to and from `coracle-types`.
 //!
-//! Requests are taken apart with [`members::Members`], which knows where it is and says so when
-//! something is wrong; what no conversion takes out is the record's `rest` and is given back as it was
-//! sent. Answers are put together with [`object::Object`]. Strings such as `"RUNNING"` exist here
+//! Requests are first brought into their [`shape::Shape`] and then taken apart with
+//! [`members::Members`]; both know where they are and say so when something is wrong. What no conversion
+//! takes out is the record's `rest` and is given back as it was sent. Answers are put together with [`object::Object`]. Strings such as `"RUNNING"` exist here
 //! ([`names`]) and nowhere else, and [`error`] is the one table of error names and HTTP statuses.
 //!
 //! The room knows no HTTP, no store and no clock: it turns JSON values into requests and records into
@@ -16,6 +16,7 @@ pub mod members;
 pub mod names;
 pub mod object;
 pub mod page;
+pub mod shape;
 pub mod sts;
 
 pub use error::{ApiError, Wire};

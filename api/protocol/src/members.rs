@@ -299,7 +299,8 @@ impl Members {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+/// What a JSON value is, in words.
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::DigestCache;
+use crate::digest::{DigestCache, digest_file};
 use crate::error::RegistryError;
 use crate::reference::{Digest, ImageReference};
 use crate::{MAX_IMAGE_BYTES, MAX_VERSIONS_PER_NAME, sniff};
@@ -138,8 +138,9 @@ impl Registry {
         }
 
         let blob = self.blob_path(&digest);
-        // Content under its own digest never changes; a copy of another size is damaged and replaced.
-        if !fs::metadata(&blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size) {
+        // Content under its own digest never changes; a copy that has another is damaged, and pushing the
+        // image again is how it is repaired.
+        if !digest_file(&blob).is_ok_and(|found| found == digest.to_string()) {
             self.write_atomically(&mut writing, &blob, bytes)?;
         }
         let json = serde_json::to_vec_pretty(&record).expect("a record has string keys and no floats");

@@ -151,6 +151,17 @@ fn a_damaged_blob_is_noticed_and_repaired_by_a_push() {
 }
 
 #[test]
+fn a_push_repairs_a_blob_whose_damage_does_not_show_in_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    registry.push(&reference("web:1"), ONE).unwrap();
+    let blob = registry.resolve("web:1").unwrap().path;
+    fs::write(&blob, TWO).unwrap();
+    registry.push(&reference("web:1"), ONE).unwrap();
+    assert_eq!(fs::read(&blob).unwrap(), ONE);
+}
+
+#[test]
 fn a_damaged_record_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let registry = open(dir.path());

@@ -1,8 +1,9 @@
 //! Which action of which service a request means.
 //!
 //! In the order the SDKs make possible: the prefix of `X-Amz-Target` (JSON services), else `Action` and
-//! `Version` in the form or the query (Query services). A request that means nothing here is refused in
-//! the protocol it seems to speak, so that the client shows the reason and not a parse error.
+//! `Version` in the form or the query (Query services). Services with paths of their own (REST) are told
+//! by the service a request is signed for; none of them is spoken here. A request that means nothing here
+//! is refused in the protocol it seems to speak, so that the client shows the reason and not a parse error.
 
 use coracle_protocol::{ApiError, Wire, ecs, logs, sts};
 
@@ -40,15 +41,39 @@ pub(crate) fn unknown_operation(service: Service, operation: &str) -> ApiError {
     ApiError::UnknownOperation { service: service.title(), operation: operation.chars().take(100).collect() }
 }
 
-/// The protocol a request seems to speak.
-pub(crate) fn wire(target: Option<&str>, content_type: Option<&str>, query: Option<&str>) -> Wire {
+/// What is spoken here, for those who ask for something else.
+const SPOKEN: &str = "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS";
+
+/// The services whose REST protocol is XML, by the names they are signed for. Their errors look like those
+/// of Query services.
+const REST_XML: [&str; 4] = ["cloudfront", "route53", "s3", "s3express"];
+
+/// The protocol a request seems to speak. `service` is the one it is signed for.
+pub(crate) fn wire(
+    target: Option<&str>,
+    content_type: Option<&str>,
+    query: Option<&str>,
+    service: Option<&str>,
+) -> Wire {
     let form = content_type.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let presigned = query.is_some_and(|query| form_value(query, "Action").is_some());
-    if target.is_none() && (form || presigned) { Wire::Query } else { Wire::Json }
+    let xml = service.is_some_and(|service| REST_XML.contains(&service));
+    if target.is_none() && (form || presigned || xml) { Wire::Query } else { Wire::Json }
 }
 
-/// The action of a request whose target is `target`, or whose form is `form`.
-pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Operation, ApiError> {
+/// The refusal of a request that names no action, but may be one of a REST service.
+pub(crate) fn no_action(method: &str, path: &str, service: Option<&str>) -> ApiError {
+    let short = |text: &str| text.chars().take(200).collect::<String>();
+    ApiError::UnknownService(match service {
+        Some(service) if !matches!(service, "ecs" | "logs" | "sts") => {
+            format!("{SPOKEN}; {method} {} is signed for {:?}", short(path), short(service))
+        }
+        _ => "the request names no action: neither an X-Amz-Target header nor an Action parameter".to_owned(),
+    })
+}
+
+/// The action of a request whose target is `target`, or whose form is `form`; None when it names none.
+pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Operation>, ApiError> {
     if let Some(target) = target {
         let (prefix, name) = target.split_once('.').unwrap_or((target, ""));
         let service = match prefix {
@@ -57,26 +82,21 @@ pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Operation, A
             _ => {
                 let shown: String = target.chars().take(100).collect();
                 return Err(ApiError::UnknownService(format!(
-                    "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS; X-Amz-Target {shown:?} is none of them"
+                    "{SPOKEN}; X-Amz-Target {shown:?} is none of them"
                 )));
             }
         };
-        return Ok(Operation { service, name: name.to_owned() });
+        return Ok(Some(Operation { service, name: name.to_owned() }));
     }
-    let Some(name) = form_value(form, "Action") else {
-        return Err(ApiError::UnknownService(
-            "the request names no action: neither an X-Amz-Target header nor an Action parameter".to_owned(),
-        ));
-    };
+    let Some(name) = form_value(form, "Action") else { return Ok(None) };
     let version = form_value(form, "Version").unwrap_or_default();
     if version == sts::VERSION {
-        return Ok(Operation { service: Service::Sts, name });
+        return Ok(Some(Operation { service: Service::Sts, name }));
     }
     let (name, version): (String, String) =
         (name.chars().take(100).collect(), version.chars().take(40).collect());
     Err(ApiError::UnknownService(format!(
-        "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS; the action {name:?} of version {version:?} is none \
-         of theirs"
+        "{SPOKEN}; the action {name:?} of version {version:?} is none of theirs"
     )))
 }
 
@@ -110,6 +130,7 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart_as_the_clients_send_them() {
+        let operation = |target, form| operation(target, form).map(Option::unwrap);
         let found = operation(Some("AmazonEC2ContainerServiceV20141113.ListClusters"), "").unwrap();
         assert_eq!(found, Operation { service: Service::Ecs, name: "ListClusters".into() });
         let found = operation(Some("Logs_20140328.GetLogEvents"), "").unwrap();
@@ -120,10 +141,21 @@ mod tests {
             (Some("AmazonSSM.GetParameter"), ""),
             (Some("x"), ""),
             (None, "Action=DescribeLoadBalancers&Version=2015-12-01"),
-            (None, "nothing"),
         ] {
             assert!(matches!(operation(target, form), Err(ApiError::UnknownService(_))), "{target:?} {form}");
         }
+    }
+
+    #[test]
+    fn a_request_without_an_action_may_be_one_of_a_rest_service() {
+        assert_eq!(operation(None, "nothing"), Ok(None));
+        let text = |service| no_action("GET", "/schedules", service).to_string();
+        assert!(text(Some("scheduler")).ends_with("; GET /schedules is signed for \"scheduler\""));
+        assert!(text(Some("ecs")).starts_with("the request names no action"));
+        assert!(text(None).starts_with("the request names no action"));
+        assert_eq!(wire(None, None, None, Some("route53")), Wire::Query);
+        assert_eq!(wire(None, None, None, Some("scheduler")), Wire::Json);
+        assert_eq!(wire(Some("x"), None, None, Some("s3")), Wire::Json);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The axum application: from bytes to an action and back.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use coracle_protocol::{ApiError, Wire, sts};
 use coracle_types::Region;
-use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -85,26 +83,36 @@ pub async fn serve(
 async fn front(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let presigned = parts.uri.query().is_some_and(|query| form_value(query, "Action").is_some());
     if path.starts_with("/_coracle/") {
         return admin::not_found(path);
     }
+    // SDKs sign what they send, whatever the method; people with browsers and curl don't.
+    let signature = Signature::of(&parts);
+    let named = parts.uri.query().is_some_and(|query| form_value(query, "Action").is_some());
     match parts.method {
-        Method::POST => action(&api, parts, body).await,
-        Method::GET if presigned => action(&api, parts, body).await,
+        Method::POST => action(api, parts, body).await,
+        Method::GET if named => action(api, parts, body).await,
+        _ if matches!(signature, Ok(Some(_))) => action(api, parts, body).await,
         Method::GET | Method::HEAD if path == "/" => admin::welcome(&parts),
         _ => admin::not_found(path),
     }
 }
 
-async fn action(api: &Api, parts: Parts, body: Body) -> Response {
+async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let wire = dispatch::wire(text("x-amz-target"), text("content-type"), parts.uri.query());
+    let service = Signature::of(&parts).ok().flatten().map(|signature| signature.service);
+    let wire =
+        dispatch::wire(text("x-amz-target"), text("content-type"), parts.uri.query(), service.as_deref());
     let request_id = uuid::Uuid::new_v4().to_string();
-    // A panic is a bug of ours; it must not look like a network failure, nor take others with it.
-    let answer = AssertUnwindSafe(perform(api, &parts, body, &request_id)).catch_unwind().await;
-    let answer = answer.unwrap_or_else(|_| {
-        tracing::error!(request_id, "an action panicked");
+    // In a task of its own, because a client that hangs up ends this one: an action whose commit is on its
+    // way must not give up what it holds until that has arrived. A panic stays in there, too: it is a bug
+    // of ours, and must not look like a network failure.
+    let performed = {
+        let request_id = request_id.clone();
+        tokio::spawn(async move { perform(&api, &parts, body, service.as_deref(), &request_id).await })
+    };
+    let answer = performed.await.unwrap_or_else(|error| {
+        tracing::error!(request_id, %error, "an action did not end");
         Err(ApiError::Server(
             "The service could not process the request because of an internal error.".to_owned(),
         ))
@@ -127,12 +135,20 @@ enum Answer {
     Xml(String),
 }
 
-async fn perform(api: &Api, parts: &Parts, body: Body, request_id: &str) -> Result<Answer, ApiError> {
+async fn perform(
+    api: &Api,
+    parts: &Parts,
+    body: Body,
+    service: Option<&str>,
+    request_id: &str,
+) -> Result<Answer, ApiError> {
     let (caller, body) = admit(api, parts, body, REQUEST_BYTES_MAX).await?;
     let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
     let form = String::from_utf8_lossy(&body);
     let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
-    let operation = dispatch::operation(target, form)?;
+    let operation = dispatch::operation(target, form)?
+        .ok_or_else(|| dispatch::no_action(parts.method.as_str(), parts.uri.path(), service))?;
+    check_encoding(parts)?;
     match operation.service {
         Service::Ecs => ecs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
         Service::Logs => logs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
@@ -181,6 +197,18 @@ async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
             Err(ApiError::Serialization(format!("the request body could not be read: {error}")))
         }
         Err(_) => Err(ApiError::Serialization("the request body did not arrive in time".to_owned())),
+    }
+}
+
+/// Refuses compressed bodies: SDKs compress only where a service's model says so, which is none of these.
+fn check_encoding(parts: &Parts) -> Result<(), ApiError> {
+    let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    match encoding {
+        None | Some(b"" | b"identity") => Ok(()),
+        Some(other) => Err(ApiError::Serialization(format!(
+            "the request body is encoded as {:?}; send it as it is",
+            String::from_utf8_lossy(other).chars().take(40).collect::<String>()
+        ))),
     }
 }
 

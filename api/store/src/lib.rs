@@ -2,13 +2,17 @@
 //!
 //! A [`Store`] holds one [`State`] and lets many writers change it, each against the snapshot it read:
 //! a commit is refused when a record it changes or relies on was changed in between, and the writer
-//! computes again ([`transact`] does that). Two implementations: [`MemoryStore`] for tests, and
+//! computes again ([`transact()`] does that). Two implementations: [`MemoryStore`] for tests, and
 //! [`RedbStore`], where a commit is on the disk before it is answered.
+//!
+//! Writers that would give the same room away twice, in records of different names, take turns
+//! ([`placing`]).
 //!
 //! The room does not know what the records mean, and it holds no leases yet: one process owns a store.
 
 mod core;
 mod memory;
+pub mod placing;
 mod redb;
 mod transact;
 

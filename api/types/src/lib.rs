@@ -8,6 +8,7 @@
 //! Start reading at [`state`]: it lists every record there is.
 
 pub mod arn;
+pub mod capacity_provider;
 pub mod cluster;
 pub mod ids;
 pub mod node;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod token;
 
 pub use arn::{AccountId, Arn, ArnError, Resource};
+pub use capacity_provider::leading_provider;
 pub use cluster::{Cluster, ClusterStatus};
 pub use ids::{
     ClusterId, ClusterName, ContainerId, ContainerName, DeploymentId, EventId, Family, FamilyId, IdError,

@@ -8,7 +8,7 @@ use coracle_types::{
 };
 use serde_json::{Value, json};
 
-use super::task::{capacity_provider, client_token, launch_type, platform_version};
+use super::task::{check_strategy, client_token, launch_type, platform_version};
 use super::{Failure, include, names, tag};
 use crate::error::ApiError;
 use crate::members::Members;
@@ -102,8 +102,6 @@ pub struct CreateService {
     pub desired_count: Option<u32>,
     /// How CPU units are meant, if given.
     pub launch_type: Option<LaunchType>,
-    /// The first of the capacity providers that were named.
-    pub capacity_provider: Option<String>,
     /// How many tasks are meant.
     pub scheduling_strategy: SchedulingStrategy,
     /// How it rolls.
@@ -127,13 +125,14 @@ impl CreateService {
     /// When a member is missing, of the wrong type or out of range.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
+        check_strategy(&members)?;
+        check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,
             name: members.required_text("serviceName")?.parse().map_err(|error| members.refuse(error))?,
             task_definition: members.text("taskDefinition")?.filter(|text| !text.is_empty()),
             desired_count: members.integer_in("desiredCount", 0..=DESIRED_COUNT_MAX)?,
             launch_type: launch_type(&mut members)?,
-            capacity_provider: capacity_provider(&members)?,
             scheduling_strategy: members.named("schedulingStrategy")?.unwrap_or(SchedulingStrategy::Replica),
             deployment_configuration: deployment_configuration(&mut members)?,
             propagate_tags: members.named("propagateTags")?.unwrap_or(PropagateTags::None),
@@ -150,6 +149,12 @@ fn deployment_configuration(members: &mut Members) -> Result<DeploymentConfigura
         Some(configuration) => DeploymentConfigurationInput::decode(configuration),
         None => Ok(DeploymentConfigurationInput::default()),
     }
+}
+
+/// Looks at `healthCheckGracePeriodSeconds`, which stays where it is.
+fn check_grace_period(members: &Members) -> Result<(), ApiError> {
+    // As long as ECS's own limit: the largest integer of 32 bits.
+    members.clone().integer_in("healthCheckGracePeriodSeconds", 0..=0x7fff_ffff).map(|_| ())
 }
 
 /// Refuses deployment controllers other than ECS itself: somebody else's would wait for ever.
@@ -175,9 +180,6 @@ pub struct UpdateService {
     pub task_definition: Option<String>,
     /// Another number of tasks.
     pub desired_count: Option<u32>,
-    /// The first of other capacity providers; None also for an empty strategy, which is then in
-    /// `deployment_rest`.
-    pub capacity_provider: Option<String>,
     /// Whether tasks are to be started anew in any case.
     pub force_new_deployment: bool,
     /// How it rolls from now on.
@@ -197,12 +199,13 @@ impl UpdateService {
     /// When a member is missing, of the wrong type or out of range.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
+        check_strategy(&members)?;
+        check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,
             service: members.required_text("service")?,
             task_definition: members.text("taskDefinition")?.filter(|text| !text.is_empty()),
             desired_count: members.integer_in("desiredCount", 0..=DESIRED_COUNT_MAX)?,
-            capacity_provider: capacity_provider(&members)?,
             force_new_deployment: members.flag("forceNewDeployment")?.unwrap_or(false),
             deployment_configuration: deployment_configuration(&mut members)?,
             propagate_tags: members.named("propagateTags")?,

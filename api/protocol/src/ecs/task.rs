@@ -30,6 +30,9 @@ const KEPT: [&str; 9] = [
 /// How many tasks one RunTask starts at most.
 pub const COUNT_MAX: u32 = 10;
 
+/// The most capacity providers a strategy names.
+const PROVIDERS_MAX: usize = 20;
+
 /// The largest `overrides` ECS takes, in bytes of JSON.
 const OVERRIDES_BYTES_MAX: usize = 8192;
 
@@ -44,8 +47,6 @@ pub struct RunTask {
     pub count: u32,
     /// How CPU units are meant, if given.
     pub launch_type: Option<LaunchType>,
-    /// The first of the capacity providers that were named.
-    pub capacity_provider: Option<String>,
     /// `group`, if given.
     pub group: Option<String>,
     /// `startedBy`, if given.
@@ -76,6 +77,7 @@ impl RunTask {
         if group.as_ref().is_some_and(|group| group.chars().count() > 255) {
             return Err(members.refuse("group can have at most 255 characters."));
         }
+        check_strategy(&members)?;
         let overrides = members.peek("overrides").map_or(0, |overrides| overrides.to_string().len());
         if overrides > OVERRIDES_BYTES_MAX {
             return Err(members
@@ -86,7 +88,6 @@ impl RunTask {
             task_definition: task_definition::required(&mut members)?,
             count: members.integer_in("count", 1..=COUNT_MAX)?.unwrap_or(1),
             launch_type: launch_type(&mut members)?,
-            capacity_provider: capacity_provider(&members)?,
             group,
             started_by,
             overrides: match members.object("overrides")? {
@@ -125,21 +126,35 @@ pub fn launch_type(members: &mut Members) -> Result<Option<LaunchType>, ApiError
     members.named("launchType")
 }
 
-/// The first provider in `capacityProviderStrategy`, which stays where it is.
+/// Looks at `capacityProviderStrategy`, which stays where it is.
 ///
 /// # Errors
-/// When an item has no provider, or launch type and strategy are both given.
-pub fn capacity_provider(members: &Members) -> Result<Option<String>, ApiError> {
+/// When an item has no provider or a number out of range, or the items make no sense together.
+pub fn check_strategy(members: &Members) -> Result<(), ApiError> {
     let mut probe = members.clone();
-    let Some(items) = probe.objects("capacityProviderStrategy")? else { return Ok(None) };
-    let mut first = None;
-    for mut item in items {
-        let provider = item.required_text("capacityProvider")?;
-        item.integer_in("weight", 0..=1000)?;
-        item.integer_in("base", 0..=100_000)?;
-        first.get_or_insert(provider);
+    let items = probe.objects("capacityProviderStrategy")?.unwrap_or_default();
+    let several = items.len() > 1;
+    if items.len() > PROVIDERS_MAX {
+        return Err(members.refuse(format_args!(
+            "The capacity provider strategy can contain at most {PROVIDERS_MAX} capacity providers."
+        )));
     }
-    Ok(first)
+    let (mut bases, mut weight) = (0, 0);
+    for mut item in items {
+        item.required_text("capacityProvider")?;
+        weight = weight.max(item.integer_in("weight", 0..=1000)?.unwrap_or(0));
+        bases += u32::from(item.integer_in("base", 0..=100_000)?.unwrap_or(0) > 0);
+    }
+    if bases > 1 {
+        return Err(members.refuse("Only one capacity provider of a strategy can have a base."));
+    }
+    if several && weight == 0 {
+        return Err(members.refuse(
+            "There are no capacity providers with a weight value greater than zero in the specified capacity provider \
+             strategy. At least one must have a weight value greater than zero.",
+        ));
+    }
+    Ok(())
 }
 
 fn task_override(mut members: Members) -> Result<TaskOverride, ApiError> {

@@ -16,19 +16,6 @@ use crate::page::PageRequest;
 /// The largest task definition ECS takes, in bytes of JSON.
 pub const BYTES_MAX: usize = 65_536;
 
-/// Members of an answer that people paste into the next request. They are ECS's to say.
-const ANSWERED: [&str; 9] = [
-    "taskDefinitionArn",
-    "revision",
-    "status",
-    "requiresAttributes",
-    "compatibilities",
-    "registeredAt",
-    "registeredBy",
-    "deregisteredAt",
-    "deleteRequestedAt",
-];
-
 /// RegisterTaskDefinition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegisterTaskDefinition {
@@ -93,9 +80,6 @@ impl RegisterTaskDefinition {
             return Err(members.refuse("Container list cannot be empty."));
         }
         let volumes = members.objects("volumes")?.unwrap_or_default();
-        for answered in ANSWERED {
-            members.value(answered);
-        }
         Ok(Self {
             family,
             cpu: cpu.transpose()?,

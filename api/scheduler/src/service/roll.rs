@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use coracle_types::{
     DeploymentStatus, JsonMap, NodeId, PropagateTags, RolloutState, SchedulingStrategy, Service, StopCode,
-    Tags, Task, TaskDefinition, TaskGroup, TaskId, TaskOverride, TaskStop, Timestamp,
+    Tags, Task, TaskDefinition, TaskGroup, TaskId, TaskOverride, TaskStop, Timestamp, leading_provider,
 };
 
 use super::Classified;
@@ -254,6 +254,9 @@ fn service_task(service: &Service, definition: &TaskDefinition, pass: &mut Pass<
         if let Some(value) = from.get(member) {
             rest.insert(member.to_owned(), value.clone());
         }
+    }
+    if let Some(provider) = primary.rest.get("capacityProviderStrategy").and_then(leading_provider) {
+        rest.insert("capacityProviderName".to_owned(), provider.into());
     }
     let new = NewTask {
         id: pass.new_task_id(&service.id.cluster),

@@ -31,6 +31,19 @@ fn a_service_of_three_becomes_steady() {
 }
 
 #[test]
+fn tasks_name_the_capacity_provider_they_come_from() {
+    let mut harness = Harness::new();
+    harness.create_with("web", 1, 1, |service| {
+        let strategy =
+            r#"[{"capacityProvider": "FARGATE"}, {"capacityProvider": "FARGATE_SPOT", "weight": 1}]"#;
+        let rest = &mut service.deployments[0].rest;
+        rest.insert("capacityProviderStrategy".to_owned(), strategy.parse().unwrap());
+    });
+    harness.settle();
+    assert_eq!(harness.tasks()[0].rest["capacityProviderName"], "FARGATE_SPOT");
+}
+
+#[test]
 fn a_settled_state_needs_no_changes() {
     let mut harness = Harness::new();
     harness.create("web", 3, 1);

@@ -6,6 +6,7 @@ use coracle_protocol::ecs::cluster::{
     one,
 };
 use coracle_protocol::{ApiError, Members, Object, PageRequest};
+use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, DesiredStatus, JsonMap, Key, LastStatus,
     LaunchType, Resource, ServiceStatus, State, Tags,
@@ -74,6 +75,7 @@ pub(super) async fn update(api: &Api, caller: &Caller, request: UpdateCluster) -
 /// DeleteCluster.
 pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
     let id = reference::cluster_id(caller, Some(&members.required_text("cluster")?))?;
+    let turn = placing::alone().await;
     let (state, ()) = api
         .transact(|state| {
             let mut cluster = Cluster::clone(&*reference::active_cluster(state, &id)?);
@@ -90,6 +92,7 @@ pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> 
             Ok((changes, ()))
         })
         .await?;
+    drop(turn);
     shown(api, &state, &id)
 }
 

@@ -3,8 +3,11 @@
 
 use coracle_protocol::ApiError;
 use coracle_protocol::ecs::task_definition::fits_fargate;
-use coracle_types::{Cluster, LaunchType, TaskDefinition};
+use coracle_types::{Cluster, LaunchType, TaskDefinition, leading_provider};
 use serde_json::Value;
+
+/// The member that names capacity providers.
+pub(super) const STRATEGY: &str = "capacityProviderStrategy";
 
 /// How new tasks are launched.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +22,15 @@ pub(super) struct Launch {
 /// The launch type that a request for tasks of `definition` means.
 ///
 /// # Errors
-/// `InvalidParameterException` when both are given, or the definition does not fit.
+/// `InvalidParameterException` when both are given, a provider is not the cluster's, or the definition does
+/// not fit.
 pub(super) fn launch(
     cluster: &Cluster,
     definition: &TaskDefinition,
     launch_type: Option<LaunchType>,
-    provider: Option<&String>,
+    strategy: Option<&Value>,
 ) -> Result<Launch, ApiError> {
-    let launch = match (launch_type, provider) {
+    let launch = match (launch_type, strategy.and_then(leading_provider)) {
         (Some(_), Some(_)) => {
             return Err(ApiError::InvalidParameter(
                 "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
@@ -34,7 +38,10 @@ pub(super) fn launch(
             ));
         }
         (Some(launch_type), None) => Launch { launch_type, provider: None, default_strategy: None },
-        (None, Some(provider)) => of_provider(provider, None),
+        (None, Some(provider)) => {
+            strategy.map_or(Ok(()), |strategy| check_associated(cluster, strategy))?;
+            of_provider(provider, None)
+        }
         (None, None) => of_default(cluster),
     };
     if launch.launch_type == LaunchType::Fargate && !fits_fargate(definition) {
@@ -43,6 +50,25 @@ pub(super) fn launch(
         ));
     }
     Ok(launch)
+}
+
+/// Whether the cluster has all providers of a strategy. FARGATE and FARGATE_SPOT are everywhere.
+fn check_associated(cluster: &Cluster, strategy: &Value) -> Result<(), ApiError> {
+    let short = |provider: &str| provider.rsplit('/').next().map(str::to_owned);
+    let of_cluster = cluster.rest.get("capacityProviders").and_then(Value::as_array);
+    let has = |wanted: &str| {
+        let mut known = of_cluster.into_iter().flatten().filter_map(Value::as_str);
+        matches!(wanted, "FARGATE" | "FARGATE_SPOT") || known.any(|known| short(known) == short(wanted))
+    };
+    let mut wanted = strategy.as_array().into_iter().flatten();
+    if wanted.all(|item| item.get("capacityProvider").and_then(Value::as_str).is_some_and(has)) {
+        return Ok(());
+    }
+    Err(ApiError::InvalidParameter(
+        "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the \
+         cluster. Associate the capacity provider with the cluster or specify a valid capacity provider and try again."
+            .to_owned(),
+    ))
 }
 
 /// FARGATE and FARGATE_SPOT cap CPU; every other provider is made of nodes, which share it.
@@ -56,8 +82,7 @@ fn of_provider(provider: &str, default_strategy: Option<Value>) -> Launch {
 
 fn of_default(cluster: &Cluster) -> Launch {
     let strategy = cluster.rest.get("defaultCapacityProviderStrategy");
-    let first = strategy.and_then(|strategy| strategy.get(0)?.get("capacityProvider")?.as_str());
-    match first {
+    match strategy.and_then(leading_provider) {
         Some(provider) => of_provider(provider, strategy.cloned()),
         None => Launch { launch_type: LaunchType::Ec2, provider: None, default_strategy: None },
     }

@@ -16,6 +16,7 @@ mod validate;
 
 use coracle_protocol::ecs::cluster::{CreateCluster, DescribeClusters, UpdateCluster};
 use coracle_protocol::ecs::container_instance::{DescribeContainerInstances, ListContainerInstances};
+use coracle_protocol::ecs::inputs;
 use coracle_protocol::ecs::service::{
     CreateService, DeleteService, DescribeServices, ListServices, UpdateService,
 };
@@ -59,6 +60,9 @@ pub(crate) async fn call(
         "RegisterTaskDefinition" => Refusal::Client,
         _ => Refusal::InvalidParameter,
     };
+    let shape = inputs::of(operation).ok_or_else(|| unknown_operation(Service::Ecs, operation))?;
+    let mut body = body;
+    shape.conform(&mut body, refusal)?;
     let mut members = Members::of_body(body, refusal)?;
     clusters::ensure_default(api, caller).await?;
     match operation {

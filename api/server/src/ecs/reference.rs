@@ -63,10 +63,12 @@ fn same_cluster(named: &ClusterId, asked: &ClusterId) -> Result<(), ApiError> {
     if named == asked {
         return Ok(());
     }
-    Err(ApiError::InvalidParameter(format!(
-        "Identifier is for cluster {}. Your cluster is {}",
-        named.name, asked.name
-    )))
+    let (named, asked) = if named.name == asked.name {
+        (format!("region {}", named.region), format!("region is {}", asked.region))
+    } else {
+        (format!("cluster {}", named.name), format!("cluster is {}", asked.name))
+    };
+    Err(ApiError::InvalidParameter(format!("Identifier is for {named}. Your {asked}")))
 }
 
 /// Whether an ARN is of the old kind, which names no cluster.
@@ -259,6 +261,12 @@ mod tests {
         assert_eq!(
             service_id(&prod(), "arn:aws:ecs:us-east-1:1:service/test/web"),
             Err(ApiError::InvalidParameter("Identifier is for cluster test. Your cluster is prod".into()))
+        );
+        assert_eq!(
+            service_id(&prod(), "arn:aws:ecs:eu-west-1:1:service/prod/web"),
+            Err(ApiError::InvalidParameter(
+                "Identifier is for region eu-west-1. Your region is us-east-1".into()
+            ))
         );
         let id = "0123456789abcdef0123456789abcdef";
         let task = task_key(&prod(), id).unwrap();

@@ -7,13 +7,14 @@ use coracle_protocol::ApiError;
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task::{self as wire, RunTask};
 use coracle_scheduler::{Capacity, NewTask, Unplaceable, assign, new_task};
+use coracle_store::placing;
 use coracle_types::{
     Arn, Change, Changes, Cluster, Key, LaunchType, PropagateTags, Record, Resource, State, Tags, Task,
     TaskDefinition, TaskGroup, TaskKey,
 };
 use serde_json::Value;
 
-use super::deploy::{Launch, launch};
+use super::deploy::{Launch, STRATEGY, launch};
 use super::settle::{is_started, settle};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference, tasks};
@@ -101,6 +102,7 @@ pub(super) async fn run_task(
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let token = Token::of(&caller.region, "RunTask", request.client_token.as_ref(), fingerprint);
     let ticket = api.in_flight.ticket();
+    let turn = placing::shared().await;
     let (state, started) = api
         .transact(|state| {
             if let Some(made) = token.as_ref().map(|token| token.made(state)).transpose()?.flatten() {
@@ -152,6 +154,7 @@ pub(super) async fn run_task(
         })
         .await?;
     ticket.committed(state.revision);
+    drop(turn);
     let state = settle(api, state, &started.tasks, is_started).await;
     let found = started.tasks.iter().filter_map(|key| reference::task(&state, key));
     let tasks = found.map(|task| tasks::shown(api, &state, &task, true)).collect();
@@ -177,7 +180,7 @@ impl<'a> Order<'a> {
     ) -> Result<Self, ApiError> {
         let cluster = reference::active_cluster(state, cluster)?;
         let definition = reference::active_definition(state, &caller.region, &request.task_definition)?;
-        let launch = launch(&cluster, &definition, request.launch_type, request.capacity_provider.as_ref())?;
+        let launch = launch(&cluster, &definition, request.launch_type, request.rest.get(STRATEGY))?;
         check_overrides(request, &definition)?;
         let group = match &request.group {
             None => TaskGroup::Family(definition.id.family.clone()),

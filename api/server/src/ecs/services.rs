@@ -8,14 +8,15 @@ use coracle_protocol::ecs::service::{
     self as wire, CreateService, DeleteService, DescribeServices, ListServices, TaskCounts, UpdateService,
 };
 use coracle_scheduler::{NewDeployment, new_deployment};
+use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentId, DesiredStatus, JsonMap, Key, LastStatus,
     LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceName, ServiceStatus, State,
-    TaskDefinition,
+    TaskDefinition, leading_provider,
 };
 use serde_json::Value;
 
-use super::deploy::launch;
+use super::deploy::{STRATEGY, launch};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference};
 use crate::api::{Api, Caller};
@@ -34,18 +35,21 @@ pub(super) async fn create(
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let id = ServiceId { cluster, name: request.name.clone() };
     let token = Token::of(&caller.region, "CreateService", request.client_token.as_ref(), fingerprint);
+    let turn = placing::shared().await;
     let (state, ()) = api
         .transact(|state| {
             let existing = state.services.get(&id).map(|found| found.value.status);
-            let made = token.as_ref().map(|token| token.made(state)).transpose()?.flatten();
+            // Unlike RunTask, a token that was used with other parameters has no error of its own here.
+            let not_idempotent =
+                || ApiError::InvalidParameter("Creation of service was not idempotent.".to_owned());
+            let made = token.as_ref().map(|token| token.made(state)).transpose();
+            let made = made.map_err(|_| not_idempotent())?.flatten();
             if made.is_some() && existing == Some(ServiceStatus::Active) {
                 return Ok((Changes::new(), ()));
             }
             match existing {
                 Some(ServiceStatus::Active) => {
-                    return Err(ApiError::InvalidParameter(
-                        "Creation of service was not idempotent.".to_owned(),
-                    ));
+                    return Err(not_idempotent());
                 }
                 Some(ServiceStatus::Draining) => {
                     return Err(ApiError::InvalidParameter(
@@ -65,6 +69,7 @@ pub(super) async fn create(
             Ok((changes, ()))
         })
         .await?;
+    drop(turn);
     shown(api, &state, &id)
 }
 
@@ -79,7 +84,7 @@ fn new_service(
     let given = request.task_definition.as_deref();
     let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
     let definition = reference::active_definition(state, &caller.region, given)?;
-    let launch = launch(&cluster, &definition, request.launch_type, request.capacity_provider.as_ref())?;
+    let launch = launch(&cluster, &definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
     check_load_balancers(&request.rest, &definition)?;
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
     let desired_count = match request.desired_count {
@@ -96,7 +101,7 @@ fn new_service(
     };
     let mut deployment_rest = request.deployment_rest.clone();
     if let Some(strategy) = launch.default_strategy {
-        deployment_rest.insert("capacityProviderStrategy".to_owned(), strategy);
+        deployment_rest.insert(STRATEGY.to_owned(), strategy);
     }
     let defaults = DeploymentConfiguration {
         // One task per node: an old one has to go before the new one can come.
@@ -104,6 +109,8 @@ fn new_service(
         maximum_percent: if daemon { 100 } else { 200 },
         ..DeploymentConfiguration::default()
     };
+    let deployment_configuration = request.deployment_configuration.over(&defaults);
+    check_percentages(request.scheduling_strategy, &deployment_configuration)?;
     let now = api.now();
     let mut service = Service {
         id: id.clone(),
@@ -113,7 +120,7 @@ fn new_service(
         task_definition: definition.id.clone(),
         launch_type: launch.launch_type,
         launch_type_hidden: launch.provider.is_some(),
-        deployment_configuration: request.deployment_configuration.over(&defaults),
+        deployment_configuration,
         deployments: Vec::new(),
         last_completed: None,
         events: VecDeque::new(),
@@ -134,6 +141,23 @@ fn new_service(
     };
     service.deploy(api.ids(|rng| new_deployment(new, now, rng)));
     Ok(service)
+}
+
+/// Whether the percentages leave a REPLICA service room to run all it should, and to replace it. A DAEMON
+/// service always stops a node's task before it starts the next.
+fn check_percentages(
+    strategy: SchedulingStrategy,
+    configuration: &DeploymentConfiguration,
+) -> Result<(), ApiError> {
+    let refused = |text: &str| Err(ApiError::InvalidParameter(text.to_owned()));
+    match (strategy, configuration.minimum_healthy_percent, configuration.maximum_percent) {
+        (SchedulingStrategy::Daemon, ..) => Ok(()),
+        (_, 100, 100) => refused(
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.",
+        ),
+        (_, _, ..100) => refused("maximumPercent must be at least 100."),
+        _ => Ok(()),
+    }
 }
 
 /// Whether what the load balancers should reach is in the task definition.
@@ -207,6 +231,7 @@ fn edit(
     }
     service.deployment_configuration =
         request.deployment_configuration.over(&service.deployment_configuration);
+    check_percentages(service.scheduling_strategy, &service.deployment_configuration)?;
     service.propagate_tags = request.propagate_tags.unwrap_or(service.propagate_tags);
     let rest = merged(&service.rest, &request.rest);
     let reregister = REDEPLOYED_BY.iter().any(|member| rest.get(*member) != service.rest.get(*member));
@@ -218,11 +243,11 @@ fn edit(
     let now = api.now();
     let before = service.primary().map(|primary| primary.rest.clone()).unwrap_or_default();
     let mut after = merged(&before, &request.deployment_rest);
-    if request.deployment_rest.contains_key("capacityProviderStrategy") {
-        let launch_type = match &request.capacity_provider {
+    if let Some(strategy) = request.deployment_rest.get(STRATEGY) {
+        let launch_type = match leading_provider(strategy) {
             // An empty strategy goes back to the launch type.
             None => {
-                after.remove("capacityProviderStrategy");
+                after.remove(STRATEGY);
                 service.launch_type_hidden = false;
                 Some(service.launch_type)
             }
@@ -231,8 +256,7 @@ fn edit(
                 None
             }
         };
-        service.launch_type =
-            launch(cluster, definition, launch_type, request.capacity_provider.as_ref())?.launch_type;
+        service.launch_type = launch(cluster, definition, launch_type, Some(strategy))?.launch_type;
     } else if service.launch_type == LaunchType::Fargate {
         launch(cluster, definition, Some(LaunchType::Fargate), None)?;
     }

@@ -41,6 +41,45 @@ async fn unknown_things_get_errors_of_their_own_protocol() {
 }
 
 #[tokio::test]
+async fn rest_services_get_errors_of_their_own_protocol() {
+    let harness = Harness::new();
+    let send = async |method: &str, path: &str, service: &str| {
+        let credential = format!("Credential=AKID/20261121/us-east-1/{service}/aws4_request");
+        let signature = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=00");
+        let request = Request::builder().method(method).uri(path).header("authorization", signature);
+        harness.send(request.body(Body::empty()).unwrap()).await
+    };
+    for (method, path, service) in [
+        ("GET", "/schedules", "scheduler"),
+        ("PUT", "/2015-02-01/x", "elasticfilesystem"),
+        ("POST", "/schedules/x", "scheduler"),
+    ] {
+        let answer = send(method, path, service).await;
+        assert_eq!((answer.status, answer.header("x-amzn-errortype")), (400, "UnknownOperationException"));
+        let error = answer.json();
+        assert_eq!(error["__type"], "UnknownOperationException");
+        let text = error["message"].as_str().unwrap();
+        assert!(text.contains(&format!("{method} {path} is signed for {service:?}")), "{text}");
+    }
+    for (method, path, service) in [("GET", "/2013-04-01/hostedzone", "route53"), ("GET", "/", "s3")] {
+        let answer = send(method, path, service).await;
+        assert_eq!((answer.status, answer.header("content-type")), (400, "text/xml"));
+        assert!(answer.text.contains("<Code>InvalidAction</Code>"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_by_name() {
+    let harness = Harness::new();
+    for (encoding, status) in [("gzip", 400), ("identity", 200)] {
+        let request = Request::post("/").header("x-amz-target", LIST).header("content-encoding", encoding);
+        let answer = harness.send(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!(answer.status, status);
+        assert!(status == 200 || answer.text.contains("encoded as \\\"gzip\\\""), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn who_am_i() {
     let harness = Harness::new();
     let action = "Action=GetCallerIdentity&Version=2011-06-15";

@@ -48,11 +48,20 @@ impl Harness {
 
     /// An application with one node of 1024 CPU units and 2048 MiB.
     pub(crate) fn with(api: impl FnOnce(Api) -> Api, config: impl FnOnce(&mut ApiConfig)) -> Self {
+        Self::on(|store| Arc::new(store), api, config)
+    }
+
+    /// The same, on what `store` makes of a store in memory.
+    pub(crate) fn on(
+        store: impl FnOnce(MemoryStore) -> Arc<dyn Store>,
+        api: impl FnOnce(Api) -> Api,
+        config: impl FnOnce(&mut ApiConfig),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Node { id: NODE, cpu_units: 1024, memory_mib: 2048, registered_at: NOW, incarnation: 3 };
         let mut state = coracle_types::State::default();
         state.apply(&coracle_types::Change::Put(Record::from(node)), 0);
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::with_state(state));
+        let store = store(MemoryStore::with_state(state));
         let mut settings = ApiConfig {
             account: AccountId::default(),
             default_region: "us-east-1".parse().unwrap(),

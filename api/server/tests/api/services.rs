@@ -182,10 +182,11 @@ async fn creating_twice() {
     let first = harness.ecs("CreateService", with_token.clone()).await;
     assert_eq!(harness.ecs("CreateService", with_token.clone()).await, first);
     with_token["desiredCount"] = 5.into();
-    assert_eq!(harness.refused("CreateService", with_token).await.0, "ConflictException");
-    let refused = harness.refused("CreateService", create()).await;
-    assert_eq!(refused.0, "InvalidParameterException");
-    assert_eq!(refused.1, "Creation of service was not idempotent.");
+    for again in [with_token, create()] {
+        let refused = harness.refused("CreateService", again).await;
+        assert_eq!(refused.0, "InvalidParameterException");
+        assert_eq!(refused.1, "Creation of service was not idempotent.");
+    }
 }
 
 #[tokio::test]
@@ -270,6 +271,27 @@ async fn refusals() {
             "InvalidParameterException",
             "deploymentConfiguration.minimumHealthyPercent",
         ),
+        (
+            "CreateService",
+            json!({"serviceName": "w", "taskDefinition": "app", "deploymentConfiguration": {"maximumPercent": 100}}),
+            "InvalidParameterException",
+            "cannot be 100 as this will block deployments",
+        ),
+        (
+            "CreateService",
+            json!({
+                "serviceName": "w", "taskDefinition": "app",
+                "deploymentConfiguration": {"maximumPercent": 99, "minimumHealthyPercent": 0}
+            }),
+            "InvalidParameterException",
+            "maximumPercent must be at least 100",
+        ),
+        (
+            "CreateService",
+            json!({"serviceName": "w", "taskDefinition": "app", "healthCheckGracePeriodSeconds": -1}),
+            "InvalidParameterException",
+            "healthCheckGracePeriodSeconds",
+        ),
         ("UpdateService", json!({"service": "nope"}), "ServiceNotFoundException", "Service not found."),
         ("DeleteService", json!({"service": "nope"}), "ServiceNotFoundException", "Service not found."),
         (
@@ -290,6 +312,15 @@ async fn refusals() {
         assert_eq!(refused.0, name, "{operation}: {}", refused.1);
         assert!(refused.1.contains(text), "{:?} does not contain {text:?}", refused.1);
     }
+    let body = json!({"serviceName": "web", "taskDefinition": "app", "desiredCount": 1});
+    harness.ecs("CreateService", body).await;
+    let refused = harness
+        .refused(
+            "UpdateService",
+            json!({"service": "web", "deploymentConfiguration": {"maximumPercent": 100}}),
+        )
+        .await;
+    assert!(refused.1.contains("block deployments"), "{}", refused.1);
     let described = harness.ecs("DescribeServices", json!({"services": ["nope"]})).await;
     assert_eq!(described["services"], json!([]));
     assert_eq!(described["failures"][0]["reason"], "MISSING");

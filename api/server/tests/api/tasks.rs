@@ -274,10 +274,40 @@ async fn capacity_providers_stand_for_launch_types() {
         run(json!({"taskDefinition": "app", "capacityProviderStrategy": strategy("FARGATE_SPOT")})).await;
     assert_eq!(spot["tasks"][0]["launchType"], "FARGATE");
     assert_eq!(spot["tasks"][0]["capacityProviderName"], "FARGATE_SPOT");
-    let body = json!({"cluster": "default", "defaultCapacityProviderStrategy": strategy("FARGATE")});
+    let body = json!({
+        "cluster": "default", "capacityProviders": ["FARGATE", "mine"],
+        "defaultCapacityProviderStrategy": strategy("FARGATE"),
+    });
     harness.ecs("PutClusterCapacityProviders", body).await;
+    let mine = run(json!({"taskDefinition": "app", "capacityProviderStrategy": strategy("mine")})).await;
+    assert_eq!(mine["tasks"][0]["launchType"], "EC2");
+    let second = json!([{"capacityProvider": "FARGATE"}, {"capacityProvider": "FARGATE_SPOT", "weight": 1}]);
+    let second = run(json!({"taskDefinition": "app", "capacityProviderStrategy": second})).await;
+    assert_eq!(second["tasks"][0]["capacityProviderName"], "FARGATE_SPOT", "a weight of 0 places nothing");
     let default = run(json!({"taskDefinition": "app"})).await;
     assert_eq!(default["tasks"][0]["launchType"], "FARGATE");
+}
+
+#[tokio::test]
+async fn strategies_have_to_make_sense() {
+    let harness = Harness::new();
+    harness.register("app", 64, 64).await;
+    let both = |member: &str, value: u32| json!([{"capacityProvider": "FARGATE", member: value}, {"capacityProvider": "FARGATE_SPOT", member: value}]);
+    for (strategy, text) in [
+        (json!([{"capacityProvider": "other", "weight": 1}]), "not associated with the cluster"),
+        (both("weight", 0), "weight value greater than zero"),
+        (both("base", 1), "Only one capacity provider"),
+        (json!([{"weight": 1}]), "capacityProviderStrategy[0].capacityProvider"),
+        (json!(vec![json!({"capacityProvider": "FARGATE", "weight": 1}); 21]), "at most 20"),
+    ] {
+        for (operation, more) in [("RunTask", json!({})), ("CreateService", json!({"serviceName": "a"}))] {
+            let mut body = json!({"taskDefinition": "app", "capacityProviderStrategy": strategy});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let refused = harness.refused(operation, body).await;
+            assert_eq!(refused.0, "InvalidParameterException");
+            assert!(refused.1.contains(text), "{} does not say {text}", refused.1);
+        }
+    }
 }
 
 /// A node that does to each task what `change` says as soon as it is there.

@@ -1,7 +1,7 @@
 //! The front door, and the loop that owns the running tasks.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,9 +45,22 @@ pub struct Agent {
     records: Records,
     stopping: watch::Sender<bool>,
     done: watch::Receiver<bool>,
-    /// How many tasks have a driver.
-    busy: watch::Receiver<usize>,
+    /// What should run.
+    assigned: watch::Receiver<Arc<Assigned>>,
+    /// What has been made of it.
+    progress: watch::Receiver<Progress>,
     loops: [AbortHandle; 2],
+}
+
+/// How far the loop is.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Progress {
+    /// The generation that it acted on last.
+    generation: u64,
+    /// How many tasks it has ever started.
+    started: u64,
+    /// Of those that run, the one that was started first, counted like `started`; equal to it if none runs.
+    oldest: u64,
 }
 
 /// The tasks that run, and those that have ended and are still assigned.
@@ -81,7 +94,7 @@ impl Agent {
         let records = Records::default();
         let stopping = watch::Sender::new(false);
         let (send_done, done) = watch::channel(false);
-        let (send_busy, busy) = watch::channel(0);
+        let (send_progress, progress) = watch::channel(Progress::default());
         let reconciler = Reconciler {
             environment,
             records: Arc::clone(&records),
@@ -90,19 +103,21 @@ impl Agent {
             ended: HashSet::new(),
             drivers: JoinSet::new(),
             ids: HashMap::new(),
+            numbers: BTreeSet::new(),
+            started: 0,
             stopping: false,
-            busy: send_busy,
+            progress: send_progress,
         };
         let publish = tokio::spawn(Arc::clone(&endpoints).publish());
         let reconcile = {
-            let stopping = stopping.subscribe();
+            let (assigned, stopping) = (assigned.clone(), stopping.subscribe());
             tokio::spawn(async move {
                 reconciler.run(assigned, stopping).await;
                 send_done.send_replace(true);
             })
         };
         let loops = [reconcile.abort_handle(), publish.abort_handle()];
-        Self { endpoints, records, stopping, done, busy, loops }
+        Self { endpoints, records, stopping, done, assigned, progress, loops }
     }
 
     /// The HTTP containers that take requests: a new list when a task becomes RUNNING, and before one drains.
@@ -125,16 +140,30 @@ impl Agent {
         self.records.lock().usage()
     }
 
-    /// What the tasks of this node have used since the agent started, those included that are long gone.
+    /// Forgets what earlier tasks have used, but for the groups of which `keep` is true: the agent does not
+    /// know which services there still are. What the tasks use that it still has is counted in any case.
+    pub fn retain_usage(&self, keep: impl FnMut(&UsageGroup) -> bool) {
+        self.records.lock().retain(keep);
+    }
+
+    /// What the tasks of this node have used since the agent started, those included that are long gone, up to
+    /// what [`Agent::retain_usage`] has let go.
     #[must_use]
     pub fn usage_totals(&self) -> BTreeMap<UsageGroup, UsageTotals> {
         self.records.lock().totals()
     }
 
-    /// Resolves at a moment when no task runs on this node.
-    pub async fn idle(&self) {
-        // It fails when the loop is gone, and its tasks with it.
-        let _ = self.busy.clone().wait_for(|&busy| busy == 0).await;
+    /// Resolves when all tasks have ended that run now, or are assigned now and still to be taken up. It does not
+    /// wait for those that come later.
+    pub fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
+        let assigned = self.assigned.borrow().generation;
+        let mut progress = self.progress.clone();
+        async move {
+            // It fails when the loop is gone, and its tasks with it.
+            let taken_up = progress.wait_for(|now| now.generation >= assigned).await;
+            let Ok(started) = taken_up.map(|now| now.started) else { return };
+            let _ = progress.wait_for(|now| now.oldest >= started).await;
+        }
     }
 }
 
@@ -155,10 +184,13 @@ struct Reconciler {
     /// Tasks that have been reported STOPPED and are still assigned.
     ended: HashSet<TaskId>,
     drivers: JoinSet<()>,
-    /// Whose driver is which tokio task.
-    ids: HashMap<tokio::task::Id, TaskId>,
+    /// Whose driver is which tokio task, and how many were started before it.
+    ids: HashMap<tokio::task::Id, (TaskId, u64)>,
+    /// The numbers in `ids`.
+    numbers: BTreeSet<u64>,
+    started: u64,
     stopping: bool,
-    busy: watch::Sender<usize>,
+    progress: watch::Sender<Progress>,
 }
 
 impl Reconciler {
@@ -172,8 +204,12 @@ impl Reconciler {
         let mut current = Arc::clone(&assigned.borrow_and_update());
         self.act(&current);
         loop {
-            self.busy
-                .send_if_modified(|busy| std::mem::replace(busy, self.drivers.len()) != self.drivers.len());
+            let progress = Progress {
+                generation: current.generation,
+                started: self.started,
+                oldest: self.numbers.first().copied().unwrap_or(self.started),
+            };
+            self.progress.send_if_modified(|known| std::mem::replace(known, progress) != progress);
             if self.stopping && self.drivers.is_empty() {
                 return;
             }
@@ -237,7 +273,9 @@ impl Reconciler {
         let driver = self.drivers.spawn(async move {
             Driver::new(environment, record, &definition, stop).run(commands).await;
         });
-        self.ids.insert(driver.id(), id);
+        self.ids.insert(driver.id(), (id, self.started));
+        self.numbers.insert(self.started);
+        self.started += 1;
         self.running.insert(id, told);
         self.commands.insert(id, send);
     }
@@ -256,7 +294,8 @@ impl Reconciler {
             Ok((driver, ())) => *driver,
             Err(error) => error.id(),
         };
-        let task = self.ids.remove(&driver)?;
+        let (task, number) = self.ids.remove(&driver)?;
+        self.numbers.remove(&number);
         self.commands.remove(&task);
         let told = self.running.remove(&task);
         let record = self.records.lock().get(task);

@@ -201,6 +201,11 @@ impl Ledger {
         self.records.values().map(|record| record.usage()).collect()
     }
 
+    /// Forgets what tasks that are gone have used, but for these groups.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&UsageGroup) -> bool) {
+        self.past.0.retain(|group, _| group.group == OTHER_GROUPS || keep(group));
+    }
+
     pub(crate) fn totals(&self) -> BTreeMap<UsageGroup, UsageTotals> {
         let mut groups = self.past.clone();
         for record in self.records.values() {

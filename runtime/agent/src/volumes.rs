@@ -161,12 +161,14 @@ pub(crate) fn release_all(volumes: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use coracle_types::JsonMap;
+
     use super::*;
 
     const TASK: TaskId = TaskId(0xabc);
 
     fn volume(name: &str, host_path: Option<&str>, rest: serde_json::Value) -> Volume {
-        let rest = rest.as_object().cloned().unwrap_or_default();
+        let rest = if let serde_json::Value::Object(rest) = rest { rest } else { JsonMap::new() };
         Volume { name: name.to_owned(), host_path: host_path.map(str::to_owned), rest }
     }
 

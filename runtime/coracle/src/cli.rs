@@ -76,7 +76,13 @@ pub(crate) struct UpArgs {
     )]
     pub(crate) access_key: Vec<String>,
     /// Serve POST /_coracle/reset, which empties everything. For test suites.
-    #[arg(long, env = "CORACLE_ALLOW_RESET", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(
+        long,
+        env = "CORACLE_ALLOW_RESET",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
     pub(crate) allow_reset: Option<bool>,
 }
 
@@ -220,6 +226,22 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn allow_reset_is_a_switch_that_takes_what_people_write() {
+        for (args, expected) in [
+            (&["coracle", "up"][..], None),
+            (&["coracle", "up", "--allow-reset"], Some(true)),
+            (&["coracle", "up", "--allow-reset=1"], Some(true)),
+            (&["coracle", "up", "--allow-reset", "no"], Some(false)),
+        ] {
+            let Command::Up(up) = Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{error}")).command
+            else {
+                panic!("{args:?} is not up");
+            };
+            assert_eq!(up.allow_reset, expected, "{args:?}");
+        }
     }
 
     #[test]

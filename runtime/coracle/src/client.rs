@@ -32,14 +32,17 @@ pub(crate) struct ApiClient {
 /// An error the API answered with.
 #[derive(Debug)]
 pub(crate) struct ApiError {
-    /// Its name, such as `ClusterNotFoundException`.
-    pub(crate) name: String,
+    /// Its name, such as `ClusterNotFoundException`; Coracle's own endpoints give none.
+    pub(crate) name: Option<String>,
     message: String,
 }
 
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.name, self.message)
+        match &self.name {
+            Some(name) => write!(f, "{name}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
     }
 }
 impl std::error::Error for ApiError {}
@@ -143,15 +146,12 @@ impl ApiClient {
             return Ok(value);
         }
         let text = |name: &str| value.get(name).and_then(Value::as_str);
-        let name = text("__type").unwrap_or(status.as_str());
-        Err(ApiError {
-            name: name.rsplit('#').next().unwrap_or(name).to_owned(),
-            message: text("message")
-                .or_else(|| text("Message"))
-                .unwrap_or("no further explanation")
-                .to_owned(),
-        }
-        .into())
+        let name = text("__type").map(|name| name.rsplit('#').next().unwrap_or(name).to_owned());
+        let message = match text("message").or_else(|| text("Message")) {
+            Some(message) => message.to_owned(),
+            None => format!("{} answered {status} without an explanation", self.endpoint),
+        };
+        Err(ApiError { name, message }.into())
     }
 
     fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> anyhow::Error {

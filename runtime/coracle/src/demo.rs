@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::cli::{ApiArgs, DemoArgs, UpArgs};
 use crate::client::ApiClient;
 use crate::config::UpConfig;
 use crate::images::push_bytes;
+use crate::output::{note, say};
 use crate::up::{Coracle, Signals, port};
 
 /// `examples/hello`, built with this binary.
@@ -33,32 +35,44 @@ const START: Duration = Duration::from_secs(60);
 
 pub(crate) async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let mut stop = Signals::listen()?;
-    let temporary = std::env::temp_dir().join(format!("coracle-demo-{}", std::process::id()));
-    let data_dir = args.data_dir.clone().unwrap_or_else(|| temporary.clone());
+    let temporary = args.data_dir.is_none().then(Temporary::new);
     let up = UpArgs {
-        data_dir: Some(data_dir),
+        data_dir: args.data_dir.clone().or_else(|| Some(temporary.as_ref()?.0.clone())),
         api: Some(args.api.unwrap_or_else(|| free_or([127, 0, 0, 1], 4566))),
         router: Some(args.router.unwrap_or_else(|| free_or([127, 0, 0, 1], 8080))),
         account_id: Some(AccountId::default().to_string()),
         ..UpArgs::default()
     };
     let coracle = Coracle::start(UpConfig::resolve(&up)?).await?;
-    println!("Coracle is up: API {}, router {}\n", coracle.api, coracle.router);
     let shown = tokio::select! {
-        shown = show(&coracle) => shown,
-        () = stop.wait() => Ok(()),
+        shown = show(&coracle, !args.exit) => shown,
+        _ = stop.wait() => Ok(()),
     };
-    if shown.is_ok() && !args.exit {
-        print_next(&coracle);
-        stop.wait().await;
-        println!("Stopping.");
+    if !args.exit {
+        note!("Stopping; Ctrl-C again to stop at once.");
     }
-    coracle.stop().await;
-    if args.data_dir.is_none() {
-        std::fs::remove_dir_all(&temporary)
-            .with_context(|| format!("cannot remove {}", temporary.display()))?;
-    }
+    coracle.stop_unless(&mut stop).await?;
     shown.map(|()| ExitCode::SUCCESS)
+}
+
+/// A directory for one demonstration, gone with it.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("coracle-demo-{:016x}", rand::random::<u64>())))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("cannot remove {}: {error}", self.0.display());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The usual port if nobody has it, else any.
@@ -67,21 +81,31 @@ fn free_or(host: [u8; 4], port: u16) -> SocketAddr {
     if std::net::TcpListener::bind(usual).is_ok() { usual } else { SocketAddr::from((host, 0)) }
 }
 
-async fn show(coracle: &Coracle) -> anyhow::Result<()> {
-    let client = ApiClient::new(&ApiArgs { api: coracle.api.clone(), region: None, json: false })?;
-    println!("$ coracle push hello.wasm hello:latest");
-    let pushed = push_bytes(&client, "hello:latest", HELLO.to_vec()).await?;
-    println!("  {}", pushed["digest"].as_str().unwrap_or_default());
+/// Shows everything; ends by itself only if it is not to `stay`.
+async fn show(coracle: &Coracle, stay: bool) -> anyhow::Result<()> {
+    say!("Coracle is up: API {}, router {}\n", coracle.api, coracle.router)?;
+    deploy(coracle).await?;
+    requests(coracle).await?;
+    if stay {
+        say_next(coracle)?;
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
 
-    println!(
-        "$ aws ecs register-task-definition --cli-input-json file://examples/hello/task-definition.json"
-    );
+async fn deploy(coracle: &Coracle) -> anyhow::Result<()> {
+    let client = ApiClient::new(&ApiArgs { api: coracle.api.clone(), region: None, json: false })?;
+    say!("$ coracle push hello.wasm hello:latest")?;
+    let pushed = push_bytes(&client, "hello:latest", HELLO.to_vec()).await?;
+    say!("  {}", pushed["digest"].as_str().unwrap_or_default())?;
+
+    say!("$ aws ecs register-task-definition --cli-input-json file://examples/hello/task-definition.json")?;
     let definition: serde_json::Value = serde_json::from_str(TASK_DEFINITION)?;
     let registered = client.ecs("RegisterTaskDefinition", &definition).await?;
     let arn = registered["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default();
-    println!("  {arn}");
+    say!("  {arn}")?;
 
-    println!("$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS}");
+    say!("$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS}")?;
     let begun = Instant::now();
     let existing = client.ecs("DescribeServices", &json!({ "services": ["hello"] })).await?;
     if existing["services"]
@@ -99,8 +123,8 @@ async fn show(coracle: &Coracle) -> anyhow::Result<()> {
         client.ecs("CreateService", &body).await?;
     }
     wait_until_steady(&client).await?;
-    println!("  {TASKS} tasks RUNNING after {} ms, compilation included\n", begun.elapsed().as_millis());
-    requests(coracle).await
+    say!("  {TASKS} tasks RUNNING after {} ms, compilation included\n", begun.elapsed().as_millis())?;
+    Ok(())
 }
 
 async fn wait_until_steady(client: &ApiClient) -> anyhow::Result<()> {
@@ -121,7 +145,7 @@ async fn wait_until_steady(client: &ApiClient) -> anyhow::Result<()> {
 
 async fn requests(coracle: &Coracle) -> anyhow::Result<()> {
     let url = format!("http://hello.default.localhost:{}/", port(&coracle.router));
-    println!("$ curl {url}   ({REQUESTS} times)");
+    say!("$ curl {url}   ({REQUESTS} times)")?;
     let http = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let mut by_task: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..REQUESTS {
@@ -137,21 +161,21 @@ async fn requests(coracle: &Coracle) -> anyhow::Result<()> {
         let task = task.to_owned();
         let body = response.into_body().collect().await?.to_bytes();
         let text = String::from_utf8_lossy(&body);
-        println!("  {status}  task {task:.12}  {:>6} µs  {}", begun.elapsed().as_micros(), text.trim());
+        say!("  {status}  task {task:.12}  {:>6} µs  {}", begun.elapsed().as_micros(), text.trim())?;
         if !status.is_success() {
             bail!("the service answered {status}: {}", text.trim());
         }
         *by_task.entry(task).or_default() += 1;
     }
-    println!("\n{REQUESTS} requests, a fresh instance each, answered by {} tasks:", by_task.len());
+    say!("\n{REQUESTS} requests, a fresh instance each, answered by {} tasks:", by_task.len())?;
     for (task, count) in by_task {
-        println!("  {task}  {count}");
+        say!("  {task}  {count}")?;
     }
     Ok(())
 }
 
-fn print_next(coracle: &Coracle) {
-    println!(
+fn say_next(coracle: &Coracle) -> std::io::Result<()> {
+    say!(
         "\nIt stays up until Ctrl-C. Try, in another terminal:\n\
          \x20 curl http://hello.default.localhost:{port}/\n\
          \x20 curl -H 'X-Coracle-Service: default/hello' {router}/\n\
@@ -164,5 +188,5 @@ fn print_next(coracle: &Coracle) {
         router = coracle.router,
         api = coracle.api,
         binary = std::env::args().next().unwrap_or_else(|| "coracle".to_owned()),
-    );
+    )
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cli::{ImagesArgs, PushArgs};
 use crate::client::ApiClient;
+use crate::output::{note, say};
 use crate::table::{Table, age, size};
 
 /// Fills the agent's wish for images from the built-in registry and the file system.
@@ -38,10 +39,10 @@ pub(crate) async fn push(args: &PushArgs) -> anyhow::Result<ExitCode> {
     let client = ApiClient::new(&args.api)?;
     let pushed = push_bytes(&client, &args.reference, bytes).await?;
     if args.api.json {
-        println!("{pushed:#}");
+        say!("{pushed:#}")?;
     } else {
         let length = pushed["size"].as_u64().unwrap_or_default();
-        println!("{} {} ({})", args.reference, pushed["digest"].as_str().unwrap_or_default(), size(length));
+        say!("{} {} ({})", args.reference, pushed["digest"].as_str().unwrap_or_default(), size(length))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -62,7 +63,7 @@ pub(crate) async fn push_bytes(client: &ApiClient, reference: &str, bytes: Vec<u
 pub(crate) async fn list(args: &ImagesArgs) -> anyhow::Result<ExitCode> {
     let answer = ApiClient::new(&args.api)?.own("GET", "images", bytes::Bytes::new()).await?;
     if args.api.json {
-        println!("{answer:#}");
+        say!("{answer:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(&["NAME", "TAG", "DIGEST", "SIZE", "PUSHED"]);
@@ -79,9 +80,9 @@ pub(crate) async fn list(args: &ImagesArgs) -> anyhow::Result<ExitCode> {
         ]);
     }
     if table.is_empty() {
-        eprintln!("no images yet; `coracle push FILE NAME:TAG` adds one");
+        note!("no images yet; `coracle push FILE NAME:TAG` adds one");
     } else {
-        print!("{table}");
+        say!("{table}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,11 @@ impl StoreLogs {
     pub(crate) fn new(store: &LogStore) -> Self {
         Self(store.writer())
     }
+
+    /// A handle to the queue that all lines go through.
+    pub(crate) fn writer(&self) -> LogWriter {
+        self.0.clone()
+    }
 }
 
 impl LogSink for StoreLogs {

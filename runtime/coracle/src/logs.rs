@@ -1,6 +1,6 @@
 //! `coracle logs`: what a service's tasks, or one task, wrote, through the CloudWatch Logs API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cli::LogsArgs;
 use crate::client::{ApiClient, ApiError};
+use crate::output::say;
 use crate::ps::{describe_tasks, last_segment, list_tasks};
+use crate::up::Signals;
 
 /// How often `--follow` asks for more.
 const POLL: Duration = Duration::from_millis(500);
@@ -20,45 +22,62 @@ const OVERLAP_MS: i64 = 5_000;
 type Streams = BTreeMap<String, BTreeSet<String>>;
 
 pub(crate) async fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&args.api)?;
-    let mut printed: BTreeMap<String, i64> = BTreeMap::new();
-    let mut since = 0;
-    loop {
-        let tasks = find_tasks(&client, args).await?;
-        let streams = find_streams(&client, &tasks).await?;
-        let mut events = Vec::new();
-        for (group, streams) in &streams {
-            events.extend(read(&client, group, streams, since).await?);
-        }
-        events.sort_by_key(|event| event["timestamp"].as_i64());
-        for event in &events {
-            let timestamp = event["timestamp"].as_i64().unwrap_or_default();
-            let id = event["eventId"].as_str().unwrap_or_default().to_owned();
-            if printed.insert(id, timestamp).is_none() {
-                print_event(args, event, tasks.len() > 1);
-            }
-            since = since.max(timestamp - OVERLAP_MS);
-        }
-        printed.retain(|_, timestamp| *timestamp >= since);
-        if !args.follow {
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
-        }
+    let mut stop = Signals::listen()?;
+    tokio::select! {
+        printed = print(args) => printed.map(|()| ExitCode::SUCCESS),
+        // That is how following ends.
+        signal = stop.wait() => Ok(if args.follow { ExitCode::SUCCESS } else { signal.exit_code() }),
     }
 }
 
-fn print_event(args: &LogsArgs, event: &Value, with_task: bool) {
+async fn print(args: &LogsArgs) -> anyhow::Result<()> {
+    let client = ApiClient::new(&args.api)?;
+    let mut printed = Printed::default();
+    loop {
+        let tasks = find_tasks(&client, args).await?;
+        let mut merged = Merged::new(find_streams(&client, &tasks).await?, printed.since);
+        while let Some(event) = merged.next(&client).await? {
+            if printed.is_new(&event) {
+                print_event(args, &event, tasks.len() > 1)?;
+            }
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What has been printed, as far back as is asked for again.
+#[derive(Default)]
+struct Printed {
+    /// Timestamps and ids of events, none before `since`.
+    events: BTreeSet<(i64, String)>,
+    since: i64,
+}
+
+impl Printed {
+    fn is_new(&mut self, event: &Value) -> bool {
+        let timestamp = event["timestamp"].as_i64().unwrap_or_default();
+        let id = event["eventId"].as_str().unwrap_or_default().to_owned();
+        let is_new = self.events.insert((timestamp, id));
+        self.since = self.since.max(timestamp - OVERLAP_MS);
+        while self.events.first().is_some_and(|(timestamp, _)| *timestamp < self.since) {
+            self.events.pop_first();
+        }
+        is_new
+    }
+}
+
+fn print_event(args: &LogsArgs, event: &Value, with_task: bool) -> std::io::Result<()> {
     let message = event["message"].as_str().unwrap_or_default();
     if args.api.json {
-        println!("{event}");
+        say!("{event}")
     } else if with_task {
         let stream = event["logStreamName"].as_str().unwrap_or_default();
-        println!("{:.12} | {message}", last_segment(stream));
+        say!("{:.12} | {message}", last_segment(stream))
     } else {
-        println!("{message}");
+        say!("{message}")
     }
 }
 
@@ -142,32 +161,81 @@ async fn find_streams(client: &ApiClient, tasks: &[Value]) -> anyhow::Result<Str
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<ApiError>().is_some_and(|error| error.name == "ResourceNotFoundException")
+    let name = error.downcast_ref::<ApiError>().and_then(|error| error.name.as_deref());
+    name == Some("ResourceNotFoundException")
 }
 
 /// FilterLogEvents takes this many stream names at most.
 const FILTER_STREAMS_MAX: usize = 100;
 
-async fn read(
-    client: &ApiClient,
-    group: &str,
-    streams: &BTreeSet<String>,
-    since: i64,
-) -> anyhow::Result<Vec<Value>> {
-    let mut events = Vec::new();
-    let streams: Vec<&String> = streams.iter().collect();
-    for some in streams.chunks(FILTER_STREAMS_MAX) {
-        let mut body = json!({ "logGroupName": group, "logStreamNames": some, "startTime": since });
-        loop {
-            let mut page = client.cloudwatch_logs("FilterLogEvents", &body).await?;
-            if let Value::Array(items) = page["events"].take() {
-                events.extend(items);
-            }
-            match page["nextToken"].take() {
-                token @ Value::String(_) => body["nextToken"] = token,
-                _ => break,
+/// The events of all streams in order of time, read page by page: logs may be longer than memory.
+struct Merged(Vec<Cursor>);
+
+/// A place in the events of some streams of one group.
+struct Cursor {
+    /// The request for the next page; None after the last.
+    next: Option<Value>,
+    page: VecDeque<Value>,
+}
+
+impl Merged {
+    fn new(streams: Streams, since: i64) -> Self {
+        let mut cursors = Vec::new();
+        for (group, streams) in streams {
+            let streams: Vec<String> = streams.into_iter().collect();
+            for some in streams.chunks(FILTER_STREAMS_MAX) {
+                let request = json!({ "logGroupName": group, "logStreamNames": some, "startTime": since });
+                cursors.push(Cursor { next: Some(request), page: VecDeque::new() });
             }
         }
+        Self(cursors)
     }
-    Ok(events)
+
+    async fn next(&mut self, client: &ApiClient) -> anyhow::Result<Option<Value>> {
+        for cursor in &mut self.0 {
+            cursor.fill(client).await?;
+        }
+        let timestamp = |cursor: &Cursor| cursor.page.front().and_then(|event| event["timestamp"].as_i64());
+        let earliest =
+            self.0.iter_mut().filter(|cursor| !cursor.page.is_empty()).min_by_key(|c| timestamp(c));
+        Ok(earliest.and_then(|cursor| cursor.page.pop_front()))
+    }
+}
+
+impl Cursor {
+    /// Makes sure that the page has an event, unless there are no more.
+    async fn fill(&mut self, client: &ApiClient) -> anyhow::Result<()> {
+        while self.page.is_empty()
+            && let Some(mut request) = self.next.take()
+        {
+            let mut page = client.cloudwatch_logs("FilterLogEvents", &request).await?;
+            if let Value::Array(events) = page["events"].take() {
+                self.page = events.into();
+            }
+            if let token @ Value::String(_) = page["nextToken"].take() {
+                request["nextToken"] = token;
+                self.next = Some(request);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_printed_once_and_forgotten_when_they_are_not_asked_for_again() {
+        let event = |timestamp: i64, id: &str| json!({ "timestamp": timestamp, "eventId": id });
+        let mut printed = Printed::default();
+        assert!(printed.is_new(&event(1_000, "a")));
+        assert!(printed.is_new(&event(1_000, "b")));
+        assert!(!printed.is_new(&event(1_000, "a")));
+        for n in 0..100 {
+            assert!(printed.is_new(&event(2_000 + n * 1_000, "c")));
+        }
+        assert_eq!(printed.since, 101_000 - OVERLAP_MS);
+        assert!(printed.events.len() <= 6, "{:?}", printed.events);
+    }
 }

@@ -12,6 +12,7 @@ mod images;
 mod log_sink;
 mod logs;
 mod metrics;
+mod output;
 mod ps;
 mod routes;
 mod run;
@@ -22,13 +23,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::output::note;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     init_tracing(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("coracle: cannot start the async runtime: {error}");
+            note!("coracle: cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -37,8 +40,9 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("coracle: {error:#}");
+            note!("coracle: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -68,5 +72,7 @@ fn init_tracing(cli: &cli::Cli) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say on standard error that standard error is closed, and panic.
+        .log_internal_errors(false)
         .init();
 }

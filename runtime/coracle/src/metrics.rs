@@ -2,15 +2,16 @@
 //!
 //! The router counts requests as they pass. Everything else is read off the store, the agent and the
 //! sandbox when somebody asks. Labels are clusters, services and families there are, at most
-//! [`MAX_SERIES`] of them; what is past that is summed under `_other`.
+//! [`MAX_SERIES`] of them; what is past that is summed under `_other`. The series of a service go when
+//! it has been deleted and its last task has stopped, those of a family when its last task is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coracle_agent::Agent;
+use coracle_agent::{Agent, UsageGroup};
 use coracle_sandbox::{ArtifactCache, Engine};
 use coracle_store::Store;
-use coracle_types::LastStatus;
+use coracle_types::{ClusterId, LastStatus, ServiceStatus, State, TaskGroup};
 use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
@@ -46,9 +47,10 @@ impl Metrics {
 
     /// Everything, as Prometheus reads it.
     pub(crate) fn render(&self) -> String {
+        let state = self.store.snapshot();
         let mut families = self.registry.gather();
-        families.extend(self.tasks());
-        families.extend(self.usage());
+        families.extend(tasks(&state));
+        families.extend(self.usage(&state));
         families.extend(self.sandbox());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
@@ -57,20 +59,9 @@ impl Metrics {
         })
     }
 
-    fn tasks(&self) -> Vec<MetricFamily> {
-        let mut counts: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
-        for found in self.store.snapshot().tasks.values() {
-            let task = &found.value;
-            *counts.entry((task.cluster.name.to_string(), state(task.last_status))).or_default() += 1.0;
-        }
-        let mut gauge = Series::new("coracle_tasks", "Tasks by their last status.", &["cluster", "status"]);
-        for ((cluster, state), count) in &counts {
-            gauge.add(&[cluster, state], *count);
-        }
-        gauge.finish()
-    }
-
-    fn usage(&self) -> Vec<MetricFamily> {
+    fn usage(&self, state: &State) -> Vec<MetricFamily> {
+        let known = known_groups(state);
+        self.agent.retain_usage(|group| known.contains(group));
         let labels = ["cluster", "group"];
         let mut fuel = Series::new("coracle_fuel_used_total", "Fuel burned by guests.", &labels);
         let mut cpu =
@@ -110,6 +101,41 @@ impl Metrics {
     }
 }
 
+fn tasks(state: &State) -> Vec<MetricFamily> {
+    let mut counts: BTreeMap<(&str, &'static str), f64> = BTreeMap::new();
+    for found in state.tasks.values() {
+        let task = &found.value;
+        *counts.entry((task.cluster.name.as_str(), status(task.last_status))).or_default() += 1.0;
+    }
+    let mut gauge = Series::new("coracle_tasks", "Tasks by their last status.", &["cluster", "status"]);
+    for ((cluster, status), count) in &counts {
+        gauge.add(&[cluster, status], *count);
+    }
+    gauge.finish()
+}
+
+/// Cluster and group of everything whose usage somebody may still ask for: tasks that are remembered,
+/// and services, which may be without tasks for a while. When a service is deleted it counts no longer
+/// what its tasks were; of a family there is nothing but tasks, and the last may be over between scrapes.
+fn known_groups(state: &State) -> BTreeSet<UsageGroup> {
+    let group = |cluster: &ClusterId, group: &TaskGroup| UsageGroup {
+        cluster: cluster.name.clone(),
+        group: group.to_string(),
+    };
+    let tasks = state
+        .tasks
+        .values()
+        .map(|found| &found.value)
+        .filter(|task| task.service().is_none() || task.last_status != LastStatus::Stopped)
+        .map(|task| group(&task.cluster, &task.group));
+    let services = state
+        .services
+        .iter()
+        .filter(|(_, found)| found.value.status != ServiceStatus::Inactive)
+        .map(|(id, _)| group(&id.cluster, &TaskGroup::Service(id.name.clone())));
+    tasks.chain(services).collect()
+}
+
 /// One metric being filled, with a bound on its label sets.
 struct Series {
     gauge: Option<GaugeVec>,
@@ -145,9 +171,11 @@ impl Series {
         self.gauge.as_ref()?.get_metric_with_label_values(labels).ok()
     }
 
-    /// The filled metric, with the type its name promises.
+    /// The filled metric, with the type its name promises; nothing if it has no values, because the
+    /// encoder refuses the whole page for one empty metric.
     fn finish(self) -> Vec<MetricFamily> {
         let mut families = self.gauge.map(|gauge| gauge.collect()).unwrap_or_default();
+        families.retain(|family| !family.get_metric().is_empty());
         if self.counter {
             families.iter_mut().for_each(into_counter);
         }
@@ -170,7 +198,7 @@ fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
-fn state(status: LastStatus) -> &'static str {
+fn status(status: LastStatus) -> &'static str {
     match status {
         LastStatus::Provisioning => "PROVISIONING",
         LastStatus::Pending => "PENDING",
@@ -186,6 +214,16 @@ fn state(status: LastStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_without_values_does_not_spoil_the_page() {
+        let mut some = Series::new("some_total", "Something.", &["name"]);
+        some.add(&["a"], 1.0);
+        let none = Series::new("none_total", "Nothing yet.", &["name"]);
+        let families: Vec<_> = [none, some].into_iter().flat_map(Series::finish).collect();
+        let text = TextEncoder::new().encode_to_string(&families).unwrap();
+        assert!(text.contains("some_total{name=\"a\"} 1") && !text.contains("none_total"), "{text}");
+    }
 
     #[test]
     fn labels_are_bounded() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::PsArgs;
 use crate::client::ApiClient;
 use crate::images::now_seconds;
+use crate::output::{note, say};
 use crate::table::{Table, age};
 
 /// DescribeTasks takes this many at most.
@@ -28,7 +29,7 @@ pub(crate) async fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
     }
     tasks.sort_by(|a, b| sort_key(a).partial_cmp(&sort_key(b)).unwrap_or(std::cmp::Ordering::Equal));
     if args.api.json {
-        println!("{:#}", Value::Array(tasks));
+        say!("{:#}", Value::Array(tasks))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new(&[
@@ -58,12 +59,9 @@ pub(crate) async fn ps(args: &PsArgs) -> anyhow::Result<ExitCode> {
         ]);
     }
     if table.is_empty() {
-        eprintln!(
-            "no tasks{}",
-            if args.all { "" } else { " are running; --all shows those that have stopped" }
-        );
+        note!("no tasks{}", if args.all { "" } else { " are running; --all shows those that have stopped" });
     } else {
-        print!("{table}");
+        say!("{table}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

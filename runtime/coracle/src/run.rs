@@ -19,14 +19,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::cli::RunArgs;
+use crate::output::note;
 use crate::up::Signals;
 
 /// How long an HTTP component may take until its answer begins, when `--timeout` does not say.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests get to finish at Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What a shell reports for a program that SIGPIPE ended.
+const BROKEN_PIPE: u8 = 128 + 13;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let prepared = prepare(&args.component).await?;
@@ -35,8 +39,10 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if !serve && !exports.command {
         bail!("{} exports neither wasi:cli/run nor wasi:http/incoming-handler", args.component.display());
     }
-    let container = Container::new(&prepared, spec(&args, serve)?)?;
-    if serve { serve_http(container, &args).await } else { run_command(container).await }
+    let output = Arc::new(PassThrough::default());
+    let spec = ContainerSpec { output: Arc::clone(&output) as _, ..spec(&args, serve)? };
+    let container = Container::new(&prepared, spec)?;
+    if serve { serve_http(container, &args).await } else { run_command(container, &output).await }
 }
 
 /// Compiles the component, or takes the machine code an earlier run compiled.
@@ -76,7 +82,6 @@ fn spec(args: &RunArgs, serve: bool) -> anyhow::Result<ContainerSpec> {
         fuel_per_request: args.fuel,
         run_timeout: args.timeout,
         request_timeout: args.timeout.unwrap_or(REQUEST_TIMEOUT),
-        output: Arc::new(PassThrough),
         ..ContainerSpec::default()
     })
 }
@@ -110,15 +115,15 @@ fn parse_mount(text: &str) -> anyhow::Result<Mount> {
     Ok(Mount { host: host.into(), guest: guest.to_owned(), read_only })
 }
 
-async fn run_command(container: Container) -> anyhow::Result<ExitCode> {
+async fn run_command(container: Container, output: &PassThrough) -> anyhow::Result<ExitCode> {
     let mut stop = Signals::listen()?;
     let exit = tokio::select! {
         exit = container.run() => exit,
-        // What a shell reports for a program that Ctrl-C ended.
-        () = stop.wait() => return Ok(ExitCode::from(130)),
+        signal = stop.wait() => return Ok(signal.exit_code()),
+        () = output.reader_gone.notified() => return Ok(ExitCode::from(BROKEN_PIPE)),
     };
     if !matches!(exit, Exit::Code(_)) {
-        eprintln!("coracle: {exit}");
+        note!("coracle: {exit}");
     }
     Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)))
 }
@@ -128,7 +133,7 @@ async fn serve_http(container: Container, args: &RunArgs) -> anyhow::Result<Exit
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", args.listen))?;
-    eprintln!("Serving {} on http://{}/ (Ctrl-C stops)", args.component.display(), listener.local_addr()?);
+    note!("Serving {} on http://{}/ (Ctrl-C stops)", args.component.display(), listener.local_addr()?);
     let graceful = GracefulShutdown::new();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new());
@@ -143,10 +148,10 @@ async fn serve_http(container: Container, args: &RunArgs) -> anyhow::Result<Exit
                 }
             },
             exit = container.fatal() => {
-                eprintln!("coracle: {exit}");
+                note!("coracle: {exit}");
                 return Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)));
             }
-            () = stop.wait() => break,
+            _ = stop.wait() => break,
         };
         // Small answers must not wait for more to send.
         let _ = stream.set_nodelay(true);
@@ -162,18 +167,29 @@ async fn serve_http(container: Container, args: &RunArgs) -> anyhow::Result<Exit
             }
         });
     }
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        eprintln!("coracle: some requests were still being answered after {} seconds", DRAIN.as_secs());
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, graceful.shutdown()) => if drained.is_err() {
+            note!("coracle: some requests were still being answered after {} seconds", DRAIN.as_secs());
+        },
+        signal = stop.wait() => return Ok(signal.exit_code()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn answer(result: Result<http::Response<ResponseBody>, HandleError>) -> http::Response<ResponseBody> {
     let error = match result {
-        Ok(response) => return response,
+        Ok(response) => {
+            return response.map(|body| {
+                body.map_err(|error| {
+                    note!("coracle: while answering: {error}");
+                    error
+                })
+                .boxed_unsync()
+            });
+        }
         Err(error) => error,
     };
-    eprintln!("coracle: {error}");
+    note!("coracle: {error}");
     let status = match error {
         HandleError::Overloaded { .. } | HandleError::Stopping => http::StatusCode::SERVICE_UNAVAILABLE,
         HandleError::TimedOut { .. } => http::StatusCode::GATEWAY_TIMEOUT,
@@ -187,24 +203,34 @@ fn answer(result: Result<http::Response<ResponseBody>, HandleError>) -> http::Re
 }
 
 /// The component's output is this process's.
-struct PassThrough;
+#[derive(Default)]
+struct PassThrough {
+    /// Told when nobody reads our standard output any more.
+    reader_gone: Arc<Notify>,
+}
 
 impl Output for PassThrough {
     fn open(&self, stream: StdStream) -> Box<dyn OutputSink> {
-        Box::new(PassThroughSink(stream))
+        Box::new(PassThroughSink { stream, reader_gone: Arc::clone(&self.reader_gone) })
     }
 }
 
-struct PassThroughSink(StdStream);
+struct PassThroughSink {
+    stream: StdStream,
+    reader_gone: Arc<Notify>,
+}
 
 impl OutputSink for PassThroughSink {
     fn write(&mut self, bytes: &[u8]) {
-        // A closed pipe is the reader's choice; the component runs on, as it would under a shell that
-        // ignores SIGPIPE.
-        let _ = match self.0 {
+        let written = match self.stream {
             StdStream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
-            StdStream::Stderr => std::io::stderr().write_all(bytes),
+            // Whoever closes this one does not want to hear of anything.
+            StdStream::Stderr => std::io::stderr().write_all(bytes).or(Ok(())),
         };
+        // Like a native program, which SIGPIPE would end here.
+        if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            self.reader_gone.notify_one();
+        }
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {

@@ -30,12 +30,15 @@ impl std::fmt::Display for Table {
         let width =
             |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
-        for row in &self.rows {
+        for (number, row) in self.rows.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 write!(line, "{cell:width$}   ")?;
             }
-            writeln!(f, "{}", line.trim_end())?;
+            f.write_str(line.trim_end())?;
         }
         Ok(())
     }
@@ -71,7 +74,7 @@ mod tests {
     fn columns_line_up() {
         let mut table = Table::new(&["NAME", "SIZE"]);
         table.row(["long-name".into(), "1".into()]);
-        assert_eq!(table.to_string(), "NAME        SIZE\nlong-name   1\n");
+        assert_eq!(table.to_string(), "NAME        SIZE\nlong-name   1");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Order matters twice. Starting: the store first, then the node registers (which tells apart the
 //! tasks that died with an earlier process), then what serves. Stopping: the plan loop first, so that
-//! nothing is started any more; then the router finishes its requests; then the agent stops its tasks
-//! and their ends are written down; the API last.
+//! nothing is started any more; then the router takes no more requests; then the agent stops its tasks,
+//! each of which gives its requests its `stopTimeout` to end, and their ends are written down; the API
+//! last.
 
 use std::fs::File;
 use std::future::Future;
@@ -22,20 +23,28 @@ use coracle_router::{Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
 use coracle_server::{Api, ApiConfig};
 use coracle_store::{RedbStore, Store};
-use coracle_types::{NodeId, Timestamp};
+use coracle_types::{NodeId, State, Timestamp};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
 
 use crate::config::UpConfig;
 use crate::images::RegistryImages;
 use crate::log_sink::StoreLogs;
 use crate::metrics::Metrics;
+use crate::output::{note, say};
 use crate::routes;
 
-/// How long requests that are still being answered may keep the process from stopping.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long the router waits for requests when the process stops. It is not what bounds them: their tasks
+/// end them, each after its own `stopTimeout`, which ECS allows to be two minutes.
+const DRAIN: Duration = Duration::from_secs(180);
+/// How long requests get to end before the tasks that answer them are told to stop. While tasks run, what
+/// a connection sent just before the router closed it finds one.
+const BEFORE_TASKS_STOP: Duration = Duration::from_millis(100);
+/// How long clients get to take the rest of their answers when no task runs any more.
+const AFTER_TASKS_STOPPED: Duration = Duration::from_secs(2);
 
 /// Starts everything, says where it is, and runs until SIGTERM or Ctrl-C.
 pub(crate) async fn up(config: UpConfig) -> anyhow::Result<ExitCode> {
@@ -45,13 +54,12 @@ pub(crate) async fn up(config: UpConfig) -> anyhow::Result<ExitCode> {
     if let Some(path) = &ready_file {
         write_ready_file(path, &running)?;
     }
-    print_welcome(&running);
+    // Nobody has to read it.
+    let _ = print_welcome(&running);
     stop.wait().await;
-    eprintln!("coracle: stopping; Ctrl-C again to stop at once");
-    tokio::select! {
-        () = running.stop() => Ok(ExitCode::SUCCESS),
-        () = stop.wait() => bail!("stopped before every task had ended"),
-    }
+    note!("coracle: stopping; Ctrl-C again to stop at once");
+    running.stop_unless(&mut stop).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A whole Coracle in this process.
@@ -86,6 +94,9 @@ impl Coracle {
         // Both ports first: a port that is taken is found before anything has been touched.
         let api_listener = bind(config.api, "the API", "--api").await?;
         let router_listener = bind(config.router, "the router", "--router").await?;
+        if let Some(path) = &config.ready_file {
+            remove_stale(path)?;
+        }
         let api_url = format!("http://{}", api_listener.local_addr()?);
         let router_url = format!("http://{}", router_listener.local_addr()?);
 
@@ -100,12 +111,16 @@ impl Coracle {
         let engine = Engine::new(&EngineConfig::default()).context("cannot start the WebAssembly engine")?;
         let artifacts = ArtifactCache::open(engine.clone(), &dir.join("artifacts"))?;
 
-        let logs = logs.await?.context("cannot open the log store")?;
+        let logs = logs.await?.with_context(|| {
+            format!("the logs are damaged; to go on without them, move {} away", dir.join("logs").display())
+        })?;
 
-        let node_id = node_id(&dir.join("node-id"))?;
+        let node_id = node_id(&dir.join("node-id"), &store.snapshot())?;
         let node = node_link::register(&*store, node_id, config.cpu, config.memory, now()).await?;
         let node_text = format!("{} CPU units and {} MiB", node.cpu_units, node.memory_mib);
 
+        let sink = StoreLogs::new(&logs);
+        let writer = sink.writer();
         let (assigned_tx, assigned) = watch::channel(Arc::default());
         let (observed, observed_rx) = mpsc::unbounded_channel();
         let agent = Arc::new(Agent::spawn(
@@ -117,7 +132,7 @@ impl Coracle {
             },
             artifacts.clone(),
             Arc::new(RegistryImages(Arc::clone(&registry))),
-            Arc::new(StoreLogs::new(&logs)),
+            Arc::new(sink),
             Arc::new(now),
             assigned,
             observed,
@@ -169,8 +184,15 @@ impl Coracle {
         .with_reset({
             let agent = Arc::clone(&agent);
             Arc::new(move || {
-                let agent = Arc::clone(&agent);
-                Box::pin(async move { agent.idle().await })
+                let (agent, writer) = (Arc::clone(&agent), writer.clone());
+                Box::pin(async move {
+                    // What others have started since the reset began is theirs.
+                    agent.idle().await;
+                    // What tasks wrote until their end must not come back after the logs are emptied.
+                    if let Err(error) = writer.flush().await {
+                        tracing::warn!("while resetting: {error}");
+                    }
+                })
             })
         });
         let app = coracle_server::app(api);
@@ -197,14 +219,29 @@ impl Coracle {
         })
     }
 
+    /// Stops everything in order, or leaves it at that at the next signal.
+    pub(crate) async fn stop_unless(self, signals: &mut Signals) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.stop() => Ok(()),
+            _ = signals.wait() => bail!("stopped before every task had ended"),
+        }
+    }
+
     /// Stops everything in order: requests are answered, tasks get their `stopTimeout`, and what was
     /// acknowledged is on disk.
-    pub(crate) async fn stop(self) {
+    async fn stop(mut self) {
         self.plan_stop.send_replace(true);
         join(self.plan_loop, "the scheduler").await;
         self.router_stop.send_replace(true);
-        join(self.router_loop, "the router").await;
+        let drained = timeout(BEFORE_TASKS_STOP, &mut self.router_loop).await;
         self.agent.shutdown().await;
+        match drained {
+            Ok(ended) => joined(ended, "the router"),
+            Err(_) => match timeout(AFTER_TASKS_STOPPED, self.router_loop).await {
+                Ok(ended) => joined(ended, "the router"),
+                Err(_) => tracing::warn!("some clients did not take the rest of their answers"),
+            },
+        }
         self.report_stop.send_replace(true);
         join(self.report_loop, "the node's reports").await;
         self.api_stop.send_replace(true);
@@ -213,7 +250,11 @@ impl Coracle {
 }
 
 async fn join(handle: JoinHandle<()>, what: &str) {
-    if let Err(error) = handle.await {
+    joined(handle.await, what);
+}
+
+fn joined(ended: Result<(), JoinError>, what: &str) {
+    if let Err(error) = ended {
         tracing::error!("{what} ended badly: {error}");
     }
 }
@@ -266,12 +307,17 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// The node's id, kept over restarts.
-fn node_id(path: &Path) -> anyhow::Result<NodeId> {
+/// The node's id, kept over restarts. If the file is lost it is the one the state has: tasks placed on a
+/// node that never comes back would wait for ever.
+fn node_id(path: &Path, state: &State) -> anyhow::Result<NodeId> {
     match std::fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().with_context(|| format!("{} is damaged", path.display())),
+        Ok(text) => text
+            .trim()
+            .parse()
+            .with_context(|| format!("{} is damaged; remove it, and it is written anew", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = NodeId(rand::random());
+            let known = state.nodes.keys().next().copied();
+            let id = known.unwrap_or_else(|| NodeId(rand::random()));
             write_whole(path, &format!("{id}\n"))?;
             Ok(id)
         }
@@ -294,25 +340,35 @@ fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Takes away the ready file of an earlier process, which would make this one look ready too soon.
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove the earlier {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn write_ready_file(path: &Path, running: &Coracle) -> anyhow::Result<()> {
     let ready = json!({ "api": running.api, "router": running.router, "pid": std::process::id() });
     write_whole(path, &format!("{ready}\n"))
 }
 
-fn print_welcome(running: &Coracle) {
+fn print_welcome(running: &Coracle) -> std::io::Result<()> {
     let Coracle { api, router, .. } = running;
-    println!("Coracle is up.");
-    println!("  API      {api}   (ECS, CloudWatch Logs, STS; metrics at {api}/metrics)");
-    println!("  router   {router}   (http://SERVICE.CLUSTER.localhost:{}/)", port(router));
-    println!("  node     {}", running.node);
-    println!("  data     {}", running.data_dir.display());
-    println!();
-    println!("Try, in another terminal:");
-    println!(
+    say!("Coracle is up.")?;
+    say!("  API      {api}   (ECS, CloudWatch Logs, STS; metrics at {api}/metrics)")?;
+    say!("  router   {router}   (http://SERVICE.CLUSTER.localhost:{}/)", port(router))?;
+    say!("  node     {}", running.node)?;
+    say!("  data     {}", running.data_dir.display())?;
+    say!()?;
+    say!("Try, in another terminal:")?;
+    say!(
         "  export AWS_ENDPOINT_URL={api} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
-    );
-    println!("  coracle push hello.wasm hello:latest");
-    println!("  aws ecs list-clusters");
+    )?;
+    say!("  coracle push hello.wasm hello:latest")?;
+    say!("  aws ecs list-clusters")
 }
 
 /// What stands behind the last colon of a URL.
@@ -333,17 +389,36 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Resolves at the next of them.
-    pub(crate) async fn wait(&mut self) {
+    /// Resolves at the next of them, and says which it was.
+    pub(crate) async fn wait(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
+    }
+}
+
+/// What asked the process to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Terminate,
+    Interrupt,
+}
+
+impl Signal {
+    /// What a shell reports for a program that the signal ended.
+    pub(crate) fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Interrupt => ExitCode::from(128 + 2),
+            Self::Terminate => ExitCode::from(128 + 15),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use coracle_types::{Change, Node, Record};
+
     use super::*;
 
     #[test]
@@ -360,8 +435,15 @@ mod tests {
     fn the_node_keeps_its_id() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node-id");
-        assert_eq!(node_id(&path).unwrap(), node_id(&path).unwrap());
+        let mut state = State::default();
+        let id = node_id(&path, &state).unwrap();
+        assert_eq!(node_id(&path, &state).unwrap(), id);
         std::fs::write(&path, "nonsense").unwrap();
-        assert!(format!("{:#}", node_id(&path).unwrap_err()).contains("is damaged"));
+        assert!(format!("{:#}", node_id(&path, &state).unwrap_err()).contains("is damaged"));
+        // A lost file: the node is still the one whose tasks the state has.
+        std::fs::remove_file(&path).unwrap();
+        let node = Node { id, cpu_units: 1, memory_mib: 1, registered_at: now(), incarnation: 1 };
+        state.apply(&Change::Put(Record::Node(Arc::new(node))), 1);
+        assert_eq!(node_id(&path, &state).unwrap(), id);
     }
 }

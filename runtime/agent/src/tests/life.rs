@@ -4,6 +4,7 @@ use coracle_types::{
     Assigned, ContainerDefinition, ContainerOverride, ContainerStatus, Dependency, DependencyCondition,
     HealthCheck, HealthStatus, LastStatus, MountPoint, StopCode, Volume,
 };
+use futures_util::FutureExt as _;
 
 use super::node::{Node, end, eventually, get, stop, words};
 use crate::testing::{container, definition};
@@ -48,7 +49,7 @@ async fn an_http_task_walks_through_its_life() {
     let task = node.assign(&definition(vec![container("web", "http")]));
     let running = node.running(task).await;
     assert_eq!(running.containers[0].status, ContainerStatus::Running);
-    assert!(running.containers[0].image_digest.as_deref().unwrap().starts_with("sha256:http"));
+    assert!(running.containers[0].image_digest.as_deref().unwrap().starts_with("sha256:"));
     assert!(running.containers[0].runtime_id.as_deref().unwrap().starts_with(&task.to_string()));
     let endpoint = node.endpoint().await;
     assert_eq!((endpoint.task.id, endpoint.container.as_str()), (task, "web"));
@@ -274,6 +275,32 @@ async fn an_older_set_is_refused() {
 }
 
 #[tokio::test]
+async fn idle_waits_for_the_tasks_there_are_and_not_for_later_ones() {
+    let mut node = Node::new();
+    // Nothing runs.
+    node.agent.idle().await;
+    let earlier = node.assign(&definition(vec![command("earlier", &["sleep-forever"])]));
+    // Assigned, and perhaps not yet taken up: it counts.
+    {
+        let mut idle = std::pin::pin!(node.agent.idle());
+        for _ in 0..100 {
+            assert!((&mut idle).now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+    }
+    node.running(earlier).await;
+    let mut idle = std::pin::pin!(node.agent.idle());
+    assert!((&mut idle).now_or_never().is_none());
+    let later = node.assign(&definition(vec![command("later", &["sleep-forever"])]));
+    node.running(later).await;
+    node.remove(earlier);
+    idle.await;
+    assert_eq!(node.agent.usage().len(), 1);
+    node.remove(later);
+    node.agent.idle().await;
+}
+
+#[tokio::test]
 async fn shutdown_stops_and_reports_everything() {
     let mut node = Node::new();
     let web = node.assign(&definition(vec![container("web", "http")]));
@@ -307,4 +334,10 @@ async fn usage_is_counted_and_kept_until_the_task_is_unassigned() {
     assert!(usage[0].fuel_used > 0 && usage[0].memory_peak > 0, "{:?}", usage[0]);
     node.remove(web);
     eventually("it is forgotten", || node.agent.usage().is_empty()).await;
+    // What it used is not, until nobody asks for its group any more.
+    node.agent.retain_usage(|_| true);
+    let totals = node.agent.usage_totals();
+    assert_eq!(totals.values().map(|total| total.instances_started).collect::<Vec<_>>(), [3]);
+    node.agent.retain_usage(|_| false);
+    assert!(node.agent.usage_totals().is_empty());
 }

@@ -11,11 +11,11 @@ use coracle_control::{node_link, run};
 use coracle_scheduler::{NewDeployment, NewTask, PlanRng, new_deployment, new_task};
 use coracle_store::{BoxFuture, CommitError, MemoryStore, Store, transact};
 use coracle_types::{
-    Assigned, Change, Changes, ClusterId, ContainerDefinition, ContainerObservation, ContainerStatus,
-    DeploymentConfiguration, DesiredStatus, HealthStatus, JsonMap, Key, LastStatus, LaunchBackoff,
-    LaunchType, Node, NodeId, PropagateTags, Record, SchedulingStrategy, Service, ServiceId, ServiceStatus,
-    State, Tags, Task, TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId, TaskKey,
-    TaskObservation, TaskOverride, Timestamp,
+    Assigned, Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration,
+    DesiredStatus, JsonMap, Key, LastStatus, LaunchBackoff, LaunchType, Node, NodeId, PropagateTags, Record,
+    SchedulingStrategy, Service, ServiceId, ServiceStatus, State, Tags, Task, TaskDefinition,
+    TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId, TaskKey, TaskObservation, TaskOverride,
+    Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -147,34 +147,19 @@ fn count(state: &State, status: LastStatus) -> usize {
 
 fn see(task: &Task, status: LastStatus) -> TaskObservation {
     let reached = |at: LastStatus| (status >= at).then_some(Timestamp(1));
-    TaskObservation {
-        task: task.id,
+    let mut seen = TaskObservation {
         status,
-        stop: None,
-        pull_started_at: None,
-        pull_stopped_at: None,
         started_at: reached(LastStatus::Running),
         stopping_at: reached(LastStatus::Stopping),
         execution_stopped_at: reached(LastStatus::Stopped),
         stopped_at: reached(LastStatus::Stopped),
-        containers: task
-            .containers
-            .iter()
-            .map(|container| ContainerObservation {
-                name: container.name.clone(),
-                status: if status == LastStatus::Stopped {
-                    ContainerStatus::Stopped
-                } else {
-                    ContainerStatus::Running
-                },
-                exit_code: None,
-                reason: None,
-                health: HealthStatus::Unknown,
-                image_digest: None,
-                runtime_id: None,
-            })
-            .collect(),
+        ..TaskObservation::unseen(task)
+    };
+    let stopped = status == LastStatus::Stopped;
+    for container in &mut seen.containers {
+        container.status = if stopped { ContainerStatus::Stopped } else { ContainerStatus::Running };
     }
+    seen
 }
 
 /// Does at once what it is told.

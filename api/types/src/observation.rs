@@ -50,6 +50,34 @@ pub struct TaskObservation {
     pub containers: Vec<ContainerObservation>,
 }
 
+impl TaskObservation {
+    /// What a node reports of a task it has only just been given.
+    #[must_use]
+    pub fn unseen(task: &Task) -> Self {
+        let unseen = |name: &ContainerName| ContainerObservation {
+            name: name.clone(),
+            status: ContainerStatus::Pending,
+            exit_code: None,
+            reason: None,
+            health: HealthStatus::Unknown,
+            image_digest: None,
+            runtime_id: None,
+        };
+        Self {
+            task: task.id,
+            status: LastStatus::Pending,
+            stop: None,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            stopping_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+            containers: task.containers.iter().map(|container| unseen(&container.name)).collect(),
+        }
+    }
+}
+
 impl Task {
     /// Takes in what the node saw, and says whether anything changed. A state never goes back: an
     /// observation that is older than what is known changes nothing.

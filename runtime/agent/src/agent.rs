@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use coracle_sandbox::ArtifactCache;
 use coracle_types::{
-    Assigned, AssignedTask, ContainerObservation, ContainerStatus, HealthStatus, LastStatus, NodeId,
-    StopCode, TaskId, TaskObservation, TaskStop, Timestamp,
+    Assigned, AssignedTask, ContainerStatus, LastStatus, NodeId, StopCode, TaskId, TaskObservation, TaskStop,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -357,30 +357,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// The last report of a task whose driver has died: it has taken everything with it.
 fn after_panic(record: &TaskRecord, text: &str, now: Timestamp) -> TaskObservation {
     let task = &record.task;
-    let mut last = record.reported.lock().clone().unwrap_or_else(|| TaskObservation {
-        task: task.id,
-        status: LastStatus::Pending,
-        stop: None,
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-        containers: task
-            .containers
-            .iter()
-            .map(|container| ContainerObservation {
-                name: container.name.clone(),
-                status: ContainerStatus::Pending,
-                exit_code: None,
-                reason: None,
-                health: HealthStatus::Unknown,
-                image_digest: None,
-                runtime_id: None,
-            })
-            .collect(),
-    });
+    let mut last = record.reported.lock().clone().unwrap_or_else(|| TaskObservation::unseen(task));
     last.status = LastStatus::Stopped;
     last.stop.get_or_insert_with(|| TaskStop {
         code: if last.started_at.is_some() {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_types::{
-    Change, Changes, ClusterId, ContainerDefinition, ContainerObservation, ContainerStatus,
-    DeploymentConfiguration, DesiredStatus, HealthCheck, HealthStatus, Key, LastStatus, LaunchType, Node,
-    NodeId, PropagateTags, Record, RolloutState, SchedulingStrategy, Service, ServiceId, ServiceStatus,
-    State, StopCode, Task, TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId,
-    TaskKey, TaskObservation, TaskOverride, TaskStop, Timestamp,
+    Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration, DesiredStatus,
+    HealthCheck, HealthStatus, Key, LastStatus, LaunchType, Node, NodeId, PropagateTags, Record,
+    RolloutState, SchedulingStrategy, Service, ServiceId, ServiceStatus, State, StopCode, Task,
+    TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId, TaskKey, TaskObservation,
+    TaskOverride, TaskStop, Timestamp,
 };
 
 use crate::{NewDeployment, NewTask, Plan, PlanRng, Reason, check_plan, new_deployment, new_task, plan};
@@ -276,34 +276,22 @@ impl Harness {
 
     pub(crate) fn see(task: &Task, status: LastStatus, now: Timestamp) -> TaskObservation {
         let stopped = status == LastStatus::Stopped;
-        TaskObservation {
-            task: task.id,
+        let mut seen = TaskObservation {
             status,
-            stop: None,
-            pull_started_at: None,
-            pull_stopped_at: None,
             started_at: (status == LastStatus::Running).then_some(now),
             stopping_at: (status > LastStatus::Running).then_some(now),
             execution_stopped_at: stopped.then_some(now),
             stopped_at: stopped.then_some(now),
-            containers: task
-                .containers
-                .iter()
-                .map(|container| ContainerObservation {
-                    name: container.name.clone(),
-                    status: match status {
-                        LastStatus::Stopped => ContainerStatus::Stopped,
-                        LastStatus::Running => ContainerStatus::Running,
-                        _ => container.status,
-                    },
-                    exit_code: None,
-                    reason: None,
-                    health: HealthStatus::Unknown,
-                    image_digest: None,
-                    runtime_id: None,
-                })
-                .collect(),
+            ..TaskObservation::unseen(task)
+        };
+        for (seen, container) in seen.containers.iter_mut().zip(&task.containers) {
+            seen.status = match status {
+                LastStatus::Stopped => ContainerStatus::Stopped,
+                LastStatus::Running => ContainerStatus::Running,
+                _ => container.status,
+            };
         }
+        seen
     }
 
     /// A task stops by itself, now.

@@ -8,6 +8,7 @@
 use crate::engine::Engine;
 use crate::prepare::{Inner, PrepareError, Prepared};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -101,7 +102,8 @@ impl ArtifactCache {
     /// The component with this digest (`sha256:…`), ready to run: from memory, from disk, or compiled from the file
     /// `wasm`, which is read only then. Many may ask for the same at once; it is loaded or compiled once.
     ///
-    /// The caller vouches that the file has that digest.
+    /// A file that is compiled must have that digest, if it is a whole SHA-256. An artifact is found by the digest
+    /// alone.
     pub async fn prepare(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
         let entry = self.0.entry(digest);
         if let Some(prepared) = self.0.in_use(&entry) {
@@ -158,6 +160,9 @@ impl Cache {
         }
         let bytes =
             fs::read(wasm).map_err(|error| PrepareError::Io(format!("{}: {error}", wasm.display())))?;
+        // A file may change between the moment it was hashed and this one. What is compiled from it would be kept
+        // under the wrong name for ever.
+        check_digest(digest, wasm, &bytes)?;
         let code = Prepared::precompile(&self.engine, &bytes)?;
         self.compiles.fetch_add(1, Ordering::Relaxed);
         drop(bytes);
@@ -248,6 +253,22 @@ fn remove_leftovers(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is not `sha256:` and 64 digits is only a name, and taken on trust.
+fn check_digest(digest: &str, wasm: &Path, bytes: &[u8]) -> Result<(), PrepareError> {
+    let Some(expected) = digest.strip_prefix("sha256:").filter(|digits| digits.len() == 64) else {
+        return Ok(());
+    };
+    let actual = hex::encode(Sha256::digest(bytes));
+    if actual.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(PrepareError::Changed {
+        path: wasm.display().to_string(),
+        expected: digest.to_owned(),
+        actual: format!("sha256:{actual}"),
+    })
 }
 
 fn tag_file(artifact: &Path) -> PathBuf {

@@ -332,7 +332,7 @@ async fn run_command(shared: &Arc<Shared>) -> Exit {
     let Instance { store, exports, .. } = &mut instance;
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => Exit::Code(0),
-        Ok(Err(())) => Exit::Code(1),
+        Ok(Err(())) => instance.exit_from_failure(),
         Err(error) => instance.exit_from(&error),
     }
 }

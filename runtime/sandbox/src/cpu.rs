@@ -21,17 +21,17 @@ const BURST: u64 = 50_000_000;
 /// Debt that is not worth a sleep, in wall-clock nanoseconds. A sleep costs several microseconds on its own account
 /// (timer, idle thread, waking up), so a guest pays its debt in few long sleeps rather than many short ones. Timers
 /// tick in milliseconds; what is slept too long comes back as credit.
-const SLACK: u64 = 10_000_000;
+const SLACK: u64 = 20_000_000;
 
 /// What is charged for each poll beside its measured time: scheduling it and reading the clock happen outside.
 const POLL_COST: u64 = 1_000;
 
 /// What is charged for each sleep: the timer, the thread that goes idle, and those that are roused for it. Measured
 /// as what a process with one capped busy loop used beyond what its slices were billed.
-const SLEEP_COST: u64 = 40_000;
+const SLEEP_COST: u64 = 60_000;
 
 /// What is charged for yielding to tokio while threads are idle: one of them is roused in vain.
-const YIELD_COST: i64 = 8_000;
+const YIELD_COST: i64 = 20_000;
 
 /// What an instance pays in advance when it starts, and gets back with its first bill. Without it a flood of
 /// requests that each end in their first slice would never wait for the debt they leave.
@@ -186,7 +186,7 @@ impl Meter {
         thread_cpu()
     }
 
-    /// The thread was given to others; `idle` if there were probably none.
+    /// The thread was offered to others; `idle` if there were probably none.
     pub(crate) fn yielded(&self, idle: bool) {
         if idle && self.bucket.kind != Kind::Unlimited {
             self.bucket.charge(YIELD_COST, nanos_since_epoch());

@@ -6,6 +6,7 @@ use crate::cpu::Meter;
 use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::host::State;
 use crate::memory::Limiter;
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -125,6 +126,15 @@ impl<E: Send> Instance<E> {
     pub(crate) fn exit_from(&self, error: &wasmtime::Error) -> Exit {
         Exit::from_error(error, self.fuel, self.store.data().limiter.out_of_memory())
     }
+
+    /// How a guest ended that returned an error and no exit code. JavaScript's runtime does so without a word when it
+    /// gets no memory; a Linux process would have been killed.
+    pub(crate) fn exit_from_failure(&self) -> Exit {
+        match self.store.data().limiter.out_of_memory() {
+            Some((limit, peak)) => Exit::OutOfMemory { limit, peak },
+            None => Exit::Code(1),
+        }
+    }
 }
 
 impl<E> Drop for Instance<E> {
@@ -211,13 +221,8 @@ where
             }
             turn_taken += spent;
             let whole_slice = spent >= crate::cpu::BUSY_POLL;
-            if !whole_slice
-                || turn_taken >= LONGEST_TURN
-                || Busy::crowded()
-                || control.phase() != Phase::Running
-            {
-                meter.yielded(!Busy::crowded());
-                cx.waker().wake_by_ref();
+            if !whole_slice || turn_taken >= Busy::longest_turn() || control.phase() != Phase::Running {
+                give_way(cx, &meter);
                 return Poll::Pending;
             }
         }
@@ -225,10 +230,25 @@ where
     .await
 }
 
-/// How long a guest may go on from slice to slice, in CPU nanoseconds, while there are no more busy guests than
-/// threads. To yield to tokio then rouses an idle thread to look for work that is not there, which costs a good part
-/// of a slice; yielding rarely keeps that below two percent. When guests are many, every slice ends in a yield.
+/// How long a guest may go on from slice to slice, in CPU nanoseconds, while other threads are idle. They handle what
+/// comes in; what waits is only what this thread was about to do next.
+const LONGEST_TURN_ALONE: u64 = 2_000_000;
+
+/// The same while each thread has its busy guest. When guests are more than that, every slice ends a turn.
 const LONGEST_TURN: u64 = 500_000;
+
+/// Lets others have the thread, and comes back.
+fn give_way(cx: &mut Context<'_>, meter: &Meter) {
+    let crowd = Busy::crowd();
+    if crowd == Greater {
+        cx.waker().wake_by_ref();
+        return;
+    }
+    // Who wakes a task rouses an idle thread, and that one steals it. Who yields is woken only after his own thread
+    // found nothing else to do, and stays there. (An idle thread is roused all the same, to look for work in vain.)
+    let _always_pending = pin!(tokio::task::yield_now()).poll(cx);
+    meter.yielded(crowd == Less);
+}
 
 /// Whether an instance wants to go on computing; counts those that do.
 struct Busy(bool);
@@ -249,8 +269,17 @@ impl Busy {
         }
     }
 
-    fn crowded() -> bool {
-        BUSY.load(Ordering::Relaxed) > *THREADS
+    /// Whether there are fewer busy guests than threads, as many, or more.
+    fn crowd() -> std::cmp::Ordering {
+        BUSY.load(Ordering::Relaxed).cmp(&*THREADS)
+    }
+
+    fn longest_turn() -> u64 {
+        match Busy::crowd() {
+            Less => LONGEST_TURN_ALONE,
+            Equal => LONGEST_TURN,
+            Greater => 0,
+        }
     }
 }
 

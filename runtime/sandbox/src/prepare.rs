@@ -42,13 +42,33 @@ pub enum PrepareError {
     },
     /// A core module where a component is needed.
     #[error(
-        "a core WebAssembly module, not a component; build for the target wasm32-wasip2, or turn it into a \
-         component with `wasm-tools component new --adapt wasi_snapshot_preview1.wasm`"
+        "a core WebAssembly module, not a component; build for the target wasm32-wasip2 (Rust), or make a component \
+         of it: `jco new in.wasm --wasi-command -o out.wasm`, or `wasm-tools component new in.wasm --adapt \
+         wasi_snapshot_preview1.command.wasm -o out.wasm`"
     )]
     CoreModule,
     /// A component that is not valid, or needs a feature that is not available.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// A component that uses the component model's async features, if only by declaring them.
+    #[error(
+        "the component needs the component model's async features (WASI 0.3), which are not supported yet; build it \
+         for WASI 0.2: {0}"
+    )]
+    Async(
+        /// What it was that needs them.
+        String,
+    ),
+    /// The file is not, or no longer, the one that was asked for.
+    #[error("{path} has changed: it was {expected}, and is now {actual}; deploy it again")]
+    Changed {
+        /// The file.
+        path: String,
+        /// The digest that was asked for.
+        expected: String,
+        /// The digest it has.
+        actual: String,
+    },
     /// It imports what nobody provides.
     #[error("the component imports {import}, which nobody here provides")]
     MissingImport {
@@ -167,9 +187,10 @@ fn is_interface(name: &str, interface: &str) -> bool {
 }
 
 fn invalid(error: &wasmtime::Error) -> PrepareError {
-    let mut text = format!("{error:#}");
-    if text.contains("async") {
-        text.push_str(" (a component for WASI 0.3? It is not supported yet)");
+    let text = format!("{error:#}");
+    // The validator's words for every such feature: ``… requires the component model async feature``, and more.
+    if text.contains("requires the component model") && text.contains("async") {
+        return PrepareError::Async(text);
     }
     PrepareError::Invalid(text)
 }
@@ -226,6 +247,14 @@ mod tests {
             "component imports function `log`, but a matching implementation was not found in the linker";
         assert_eq!(import_named_in(text).unwrap(), "log");
         assert_eq!(import_named_in("something else"), None);
+    }
+
+    #[test]
+    fn async_features_are_named_as_the_reason() {
+        let error = wasmtime::Error::msg("`task.cancel` requires the component model async feature");
+        assert!(matches!(invalid(&error), PrepareError::Async(text) if text.contains("task.cancel")));
+        let error = wasmtime::Error::msg("unexpected end of `async`");
+        assert!(matches!(invalid(&error), PrepareError::Invalid(_)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The artifact cache.
 
 use crate::ENGINE;
-use coracle_sandbox::{ArtifactCache, ArtifactStats, Container, ContainerSpec, Exit};
+use coracle_sandbox::{ArtifactCache, ArtifactStats, Container, ContainerSpec, Exit, PrepareError};
+use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -89,4 +90,22 @@ async fn a_file_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let error = open(dir.path()).prepare(DIGEST, Path::new("/does/not/exist")).await.err().unwrap();
     assert!(error.to_string().contains("/does/not/exist"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_is_not_compiled() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir.path().join("artifacts"));
+    let wasm = dir.path().join("guest.wasm");
+    let bytes = std::fs::read(coracle_fixtures::command()).unwrap();
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+
+    std::fs::write(&wasm, b"\0asm, but another").unwrap();
+    let error = cache.prepare(&digest, &wasm).await.err().unwrap();
+    assert!(matches!(&error, PrepareError::Changed { expected, .. } if *expected == digest), "{error}");
+    assert!(error.to_string().contains("guest.wasm has changed"), "{error}");
+    assert_eq!(cache.stats().compiles, 0);
+
+    std::fs::write(&wasm, &bytes).unwrap();
+    assert!(cache.prepare(&digest, &wasm).await.is_ok());
 }

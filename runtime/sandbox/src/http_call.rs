@@ -12,6 +12,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -35,16 +37,16 @@ where
     }
     let in_flight = InFlight::new(shared);
     let permit = shared.admission.admit().await?;
-    let request = incoming(request)?;
+    let uploaded = (!request.body().is_end_stream()).then(Upload::begin);
+    let request = incoming(request, uploaded.clone())?;
     let method = request.method().clone();
-
-    let deadline = Instant::now() + shared.spec.request_timeout;
     let control = Control::new();
     let registered = shared.registry.insert(control.clone());
     if shared.is_stopped() {
         return Err(HandleError::Stopping);
     }
-    let (send_head, head) = oneshot::channel();
+    let (send_head, mut head) = oneshot::channel();
+    let begun = Instant::now();
     // A task of its own: the guest goes on after the head, and runs beside whoever sends its body.
     let task = tokio::spawn({
         let (shared, control) = (shared.clone(), control.clone());
@@ -59,13 +61,23 @@ where
         }
     });
     let cancel = CancelOnDrop::new(control.clone());
-    let answer = match timeout_at(deadline, head).await {
-        Ok(Ok(Ok(response))) => outgoing(shared, &method, response, control)?,
-        Ok(Ok(Err(code))) => {
-            return Err(HandleError::InvalidResponse(format!("the guest answered with the error {code:?}")));
+    let limit = shared.spec.request_timeout;
+    let mut deadline = begun + limit;
+    let answer = loop {
+        match timeout_at(deadline, &mut head).await {
+            Ok(Ok(Ok(response))) => break outgoing(shared, &method, response, control)?,
+            Ok(Ok(Err(code))) => {
+                return Err(HandleError::InvalidResponse(format!(
+                    "the guest answered with the error {code:?}"
+                )));
+            }
+            Ok(Err(_)) => return Err(no_head(shared, task).await),
+            // A large upload may take longer than an answer may, as long as it gets on.
+            Err(_) => match uploaded.as_ref().map(|upload| upload.last() + limit) {
+                Some(later) if later > deadline => deadline = later,
+                _ => return Err(HandleError::TimedOut { after: limit }),
+            },
         }
-        Ok(Err(_)) => return Err(no_head(shared, task).await),
-        Err(_) => return Err(HandleError::TimedOut { after: shared.spec.request_timeout }),
     };
     // From here on the body holds the guest.
     cancel.disarm();
@@ -118,8 +130,30 @@ async fn no_head(shared: &Shared, task: JoinHandle<RequestEnd>) -> HandleError {
     }
 }
 
+/// When a request's body last got on.
+#[derive(Clone)]
+struct Upload(Arc<(Instant, AtomicU64)>);
+
+impl Upload {
+    fn begin() -> Self {
+        Upload(Arc::new((Instant::now(), AtomicU64::new(0))))
+    }
+
+    fn gets_on(&self) {
+        let (begun, millis) = &*self.0;
+        millis.store(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.0.0 + Duration::from_millis(self.0.1.load(Ordering::Relaxed))
+    }
+}
+
 /// Makes of any request one that a guest can be given.
-fn incoming<B>(mut request: Request<B>) -> Result<Request<HyperIncomingBody>, HandleError>
+fn incoming<B>(
+    mut request: Request<B>,
+    upload: Option<Upload>,
+) -> Result<Request<HyperIncomingBody>, HandleError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -137,7 +171,16 @@ where
         }
     }
     Ok(request.map(|body| {
-        body.map_err(|error| HttpError::InternalError(Some(error.into().to_string()))).boxed_unsync()
+        let body = body.map_err(|error| HttpError::InternalError(Some(error.into().to_string())));
+        match upload {
+            None => body.boxed_unsync(),
+            Some(upload) => body
+                .map_frame(move |frame| {
+                    upload.gets_on();
+                    frame
+                })
+                .boxed_unsync(),
+        }
     }))
 }
 
@@ -225,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_request_without_host_gets_one() {
-        let request = incoming(Request::new(http_body_util::Empty::<Bytes>::new())).unwrap();
+        let request = incoming(Request::new(http_body_util::Empty::<Bytes>::new()), None).unwrap();
         assert_eq!(request.headers()[header::HOST], "localhost");
     }
 }

@@ -43,8 +43,9 @@ pub struct ContainerSpec {
     pub fuel_per_request: Option<u64>,
     /// Wall-clock limit of one run.
     pub run_timeout: Option<Duration>,
-    /// Wall-clock limit until a response's head, and afterwards of every wait for more of its body. After the
-    /// end of the body the guest may go on for as long once more.
+    /// Wall-clock limit until a response's head, counted from the last part of the request's body that the guest
+    /// read, and afterwards of every wait for more of the response's body. After the end of that the guest may go
+    /// on for as long once more.
     pub request_timeout: Duration,
     /// Requests that run at the same time, each in an instance of its own; further ones queue. At least 1.
     pub max_concurrency: u32,

@@ -134,6 +134,28 @@ async fn time_outs_end_in_a_dropped_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upload_may_take_longer_than_an_answer() {
+    let after = Duration::from_secs(1);
+    let container = http_guest(ContainerSpec { request_timeout: after, ..ContainerSpec::default() });
+    // Fifteen parts, a tenth of a second apart: longer than the limit in all, never idle for as long.
+    let parts = futures_util::stream::unfold(0, |sent| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (sent < 15).then(|| (Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"part"))), sent + 1))
+    });
+    let request = Request::post("/count").header("host", "x").body(StreamBody::new(parts)).unwrap();
+    let response = container.handle(request).await.map_err(|error| error.to_string()).unwrap();
+    assert_eq!(text(response).await.trim(), "60");
+
+    // One that stops getting on is given up.
+    let stalled = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+    let request = Request::post("/count").header("host", "x").body(StreamBody::new(stalled)).unwrap();
+    match container.handle(request).await {
+        Err(error) => assert_eq!(error, HandleError::TimedOut { after }),
+        Ok(response) => panic!("{}", response.status()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_body_times_out() {
     let after = Duration::from_millis(100);
     let container = http_guest(ContainerSpec { request_timeout: after, ..ContainerSpec::default() });

@@ -1,10 +1,12 @@
-//! A closed-loop HTTP load: each connection sends its next request when the last one is answered.
+//! HTTP load: closed-loop, where each connection sends its next request when the last one is answered,
+//! and at a fixed rate.
 //!
 //! Written on bare sockets, so that the client costs as little as it can on a machine it shares with
 //! the server: a request is one prepared buffer, and of the answer only the status and the length are
 //! read.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -39,6 +41,46 @@ pub(crate) async fn closed_loop(
     #[expect(clippy::cast_precision_loss, reason = "fewer requests than a float has digits")]
     let requests_per_second = latency.len() as f64 / seconds;
     Ok(Outcome { requests_per_second, latency })
+}
+
+/// Loads `GET /` at a fixed rate, whatever the answers take. Latency counts from the moment a request was
+/// due, so a stall is seen by all the requests it held up (no coordinated omission).
+pub(crate) async fn fixed_rate(
+    address: SocketAddr,
+    host: &str,
+    per_second: u32,
+    duration: Duration,
+) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let request: Arc<str> = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into();
+    let idle: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let mut requests = Vec::new();
+    let mut due = begun;
+    while due < begun + duration {
+        tokio::time::sleep_until(due.into()).await;
+        let (request, idle) = (Arc::clone(&request), Arc::clone(&idle));
+        requests.push(tokio::spawn(async move {
+            let kept = idle.lock().ok().and_then(|mut idle| idle.pop());
+            let mut stream = match kept {
+                Some(stream) => stream,
+                None => TcpStream::connect(address).await?,
+            };
+            stream.set_nodelay(true)?;
+            stream.write_all(request.as_bytes()).await?;
+            read_answer(&mut stream, &mut Vec::with_capacity(4096)).await?;
+            let micros = u64::try_from(due.elapsed().as_micros())?;
+            if let Ok(mut idle) = idle.lock() {
+                idle.push(stream);
+            }
+            anyhow::Ok(micros)
+        }));
+        due += Duration::from_secs(1) / per_second;
+    }
+    let mut latency = Histogram::new(3)?;
+    for request in requests {
+        latency.record(request.await??)?;
+    }
+    Ok(Outcome { requests_per_second: f64::from(per_second), latency })
 }
 
 async fn client(address: SocketAddr, request: String, deadline: Instant) -> anyhow::Result<Histogram<u64>> {

@@ -8,8 +8,10 @@
 //! more about the machine than about the program. A peer that is not installed is left out, and the
 //! output says how to get it (`benches/setup.sh`).
 
+mod cap;
 mod instantiate;
 mod load;
+mod noisy;
 mod peers;
 mod startup;
 mod throughput;
@@ -22,6 +24,8 @@ cargo run --release -p coracle-bench [-- NAME…]
   instantiate   creating an instance of hello, with Coracle's limits and without
   throughput    requests per second through the router, beside `wasmtime serve`
   startup       from `coracle up` on a warm data directory to the first answer
+  cap           how exactly CPU caps are kept
+  noisy         latency of one service beside tasks in endless loops
 
 Without a name, all of them.";
 
@@ -31,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         println!("{HELP}");
         return Ok(());
     }
-    let known = ["instantiate", "throughput", "startup"];
+    let known = ["instantiate", "throughput", "startup", "cap", "noisy"];
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no bench is called {unknown:?}\n\n{HELP}");
     }
@@ -48,6 +52,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("startup") {
         runtime.block_on(startup::run()).context("startup")?;
+    }
+    if wanted("cap") {
+        runtime.block_on(cap::run()).context("cap")?;
+    }
+    if wanted("noisy") {
+        runtime.block_on(noisy::run()).context("noisy")?;
     }
     Ok(())
 }

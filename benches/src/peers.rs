@@ -92,6 +92,38 @@ impl Coracle {
         })
     }
 
+    /// Runs so many tasks of one command with these arguments, 256 CPU units each, and waits until they run.
+    pub(crate) fn run_tasks(
+        &self,
+        name: &str,
+        component: &Path,
+        args: &[&str],
+        tasks: u32,
+    ) -> anyhow::Result<()> {
+        let definition = json!({
+            "family": name, "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "64",
+            "containerDefinitions": [{
+                "name": "main", "image": format!("file://{}", component.display()), "command": args,
+            }],
+        });
+        self.ecs("RegisterTaskDefinition", &definition)?;
+        // RunTask starts ten at a time at most.
+        for begun in (0..tasks).step_by(10) {
+            let count = (tasks - begun).min(10);
+            let answer = self.ecs(
+                "RunTask",
+                &json!({ "taskDefinition": name, "count": count, "launchType": "FARGATE" }),
+            )?;
+            if answer["failures"] != json!([]) {
+                bail!("RunTask: {}", answer["failures"]);
+            }
+        }
+        poll("the tasks", || {
+            let found = self.ecs("DescribeClusters", &json!({})).ok()?;
+            (found["clusters"][0]["runningTasksCount"].as_u64()? >= u64::from(tasks)).then_some(())
+        })
+    }
+
     fn ecs(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
         let target = format!("AmazonEC2ContainerServiceV20141113.{operation}");
         let body = body.to_string();

@@ -27,20 +27,24 @@ pub(crate) struct UpConfig {
     pub(crate) allow_reset: bool,
 }
 
-/// The same as a file may give it: any part.
+/// The same as a file may give it: any part, spelled with underscores or, as on the command line, hyphens.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(alias = "data-dir")]
     data_dir: Option<PathBuf>,
     api: Option<SocketAddr>,
     router: Option<SocketAddr>,
     cpu: Option<u32>,
     memory: Option<u32>,
+    #[serde(alias = "ready-file")]
     ready_file: Option<PathBuf>,
+    #[serde(alias = "account-id")]
     account_id: Option<String>,
     region: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "access-key")]
     access_key: Vec<String>,
+    #[serde(alias = "allow-reset")]
     allow_reset: Option<bool>,
 }
 
@@ -104,7 +108,7 @@ fn machine_cpu() -> u32 {
 /// The machine's memory in MiB.
 fn machine_memory() -> u32 {
     let info = rustix::system::sysinfo();
-    let bytes = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)));
+    let bytes = info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)));
     u32::try_from(bytes >> 20).unwrap_or(u32::MAX).max(1)
 }
 

@@ -7,7 +7,6 @@
 //! last.
 
 use std::fs::File;
-use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -260,11 +259,9 @@ fn joined(ended: Result<(), JoinError>, what: &str) {
 }
 
 /// Resolves once the switch is on, or gone.
-fn wait_for(mut switch: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error means the sender is gone, which is also the end.
-        let _ = switch.wait_for(|&stopped| stopped).await;
-    }
+async fn wait_for(mut switch: watch::Receiver<bool>) {
+    // An error means the sender is gone, which is also the end.
+    let _ = switch.wait_for(|&stopped| stopped).await;
 }
 
 /// The wall clock. The only place that reads it for the control plane and the agent.

@@ -1,5 +1,7 @@
 //! Crashes and stops: what was acknowledged is there afterwards, what ran is replaced.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod support;
 
 use coracle_fixtures as fixtures;

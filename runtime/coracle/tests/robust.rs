@@ -1,6 +1,8 @@
 //! What must hold when something around Coracle goes wrong: readers that leave, signals at bad moments,
 //! requests that do not end, resets under load.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -1,5 +1,7 @@
 //! A rolling update, a scale-in and a task's replacement under constant load: no request fails.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod support;
 
 use std::collections::BTreeMap;

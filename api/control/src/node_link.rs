@@ -124,10 +124,14 @@ pub async fn report(
             // Only an ending loop gets here.
             return;
         }
-        match write(&*store, &pending).await {
-            Ok(()) => pending.clear(),
+        let (written, later) = gather(write(&*store, &pending), &mut rx).await;
+        if written.is_ok() {
+            pending.clear();
+        }
+        pending.extend(later);
+        match written {
             // Many others write the same tasks; they can't go on for ever.
-            Err(CommitError::Conflict(_)) => {}
+            Ok(()) | Err(CommitError::Conflict(_)) => {}
             Err(error) => {
                 tracing::error!(%error, tasks = pending.len(), "what a node saw could not be written");
                 if error == CommitError::Closed || ending {
@@ -138,6 +142,23 @@ pub async fn report(
                     () = tokio::time::sleep(RETRY_AFTER) => {}
                 }
             }
+        }
+    }
+}
+
+/// Waits for `writing`, and takes in what comes meanwhile, the latest of each task: while the store is slow,
+/// as much waits as there are tasks, and not as much as their node has seen of them.
+async fn gather<T>(
+    writing: impl Future<Output = T>,
+    rx: &mut mpsc::UnboundedReceiver<TaskObservation>,
+) -> (T, BTreeMap<TaskId, TaskObservation>) {
+    let mut later = BTreeMap::new();
+    let mut writing = std::pin::pin!(writing);
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut writing => return (written, later),
+            Some(seen) = rx.recv() => { later.insert(seen.task, seen); }
         }
     }
 }
@@ -188,4 +209,46 @@ fn find_task<'a>(state: &'a State, clusters: &[ClusterId], id: TaskId) -> Option
         let key = TaskKey { cluster: cluster.clone(), id };
         state.tasks.get(&key).map(|found| &*found.value)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_types::LastStatus;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_store_is_slow_only_the_latest_of_each_task_waits() {
+        let (observed, mut rx) = mpsc::unbounded_channel();
+        let (written, writing) = oneshot::channel();
+        let seen = |task: u128, status| TaskObservation {
+            task: TaskId(task),
+            status,
+            stop: None,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            stopping_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+            containers: Vec::new(),
+        };
+        let sending = async {
+            for _ in 0..100 {
+                observed.send(seen(1, LastStatus::Activating)).unwrap();
+                observed.send(seen(2, LastStatus::Running)).unwrap();
+            }
+            observed.send(seen(1, LastStatus::Running)).unwrap();
+            // Tokio makes a channel yield every 128 messages.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            written.send(()).unwrap();
+        };
+        let ((_, later), ()) = tokio::join!(gather(writing, &mut rx), sending);
+        assert_eq!(later.len(), 2);
+        assert!(later.values().all(|seen| seen.status == LastStatus::Running));
+        assert!(rx.is_empty());
+    }
 }

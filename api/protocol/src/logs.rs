@@ -176,7 +176,7 @@ impl FilterLogEvents {
     }
 }
 
-/// CreateLogGroup and DeleteLogGroup.
+/// CreateLogGroup.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedLogGroup {
     /// The group.
@@ -193,7 +193,7 @@ impl NamedLogGroup {
     }
 }
 
-/// CreateLogStream and DeleteLogStream.
+/// CreateLogStream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedLogStream {
     /// The group.

@@ -64,6 +64,7 @@ pub(crate) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
 
 async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
     let (parts, body) = request.into_parts();
+    refuse_other_sites(&parts)?;
     let reference = form_value(parts.uri.query().unwrap_or_default(), "reference");
     let reference = reference.filter(|reference| !reference.is_empty()).ok_or_else(|| {
         Refused::new(StatusCode::BAD_REQUEST, "say which image this is: ?reference=NAME:TAG".to_owned())
@@ -72,19 +73,29 @@ async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
         let shown: String = reference.chars().take(300).collect();
         Refused::new(StatusCode::BAD_REQUEST, format!("{shown:?} is not an image reference: {error}"))
     })?;
+    let place = Arc::clone(&api.uploads).acquire_owned().await.map_err(|error| Refused::internal(&error))?;
     let (_, bytes) = admit(api, &parts, body, IMAGE_BYTES_MAX).await?;
     let registry = Arc::clone(&api.registry);
-    let pushed = blocking(move || registry.push(&reference, &bytes)).await??;
+    let pushed = blocking(move || {
+        // The bytes are here until the end, also when the client has hung up.
+        let _place = place;
+        registry.push(&reference, &bytes)
+    })
+    .await??;
     Ok(json!({"digest": pushed.digest, "size": pushed.size}))
 }
 
 /// `POST /_coracle/reset`: forgets everything but the nodes, and answers when nothing runs any more.
 pub(crate) async fn reset(State(api): State<Arc<Api>>, request: Request) -> Response {
-    answer(reset_everything(&api, request).await)
+    // In a task of its own, because a client that hangs up ends this one: half a reset would leave the logs
+    // and images of what is gone.
+    let done = tokio::spawn(async move { reset_everything(&api, request).await }).await;
+    answer(done.unwrap_or_else(|error| Err(Refused::internal(&error))))
 }
 
 async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused> {
     let (parts, body) = request.into_parts();
+    refuse_other_sites(&parts)?;
     admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
     api.transact(|state| {
         let mut changes = Changes::new();
@@ -103,6 +114,18 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
     blocking(move || logs.clear()).await?.map_err(|error| Refused::internal(&error))?;
     blocking(move || registry.clear()).await??;
     Ok(json!({}))
+}
+
+/// Refuses what a page of another site makes a browser send. Actions need headers that a page can't send
+/// without asking first; our own endpoints do not, and on a developer's machine often no keys either.
+fn refuse_other_sites(parts: &Parts) -> Result<(), Refused> {
+    let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text("host").or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+    let is_ours = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == host;
+    if text("origin").is_none_or(is_ours) {
+        return Ok(());
+    }
+    Err(Refused::new(StatusCode::FORBIDDEN, "pages of other sites may not do this".to_owned()))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {

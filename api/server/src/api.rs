@@ -10,6 +10,7 @@ use coracle_scheduler::PlanRng;
 use coracle_store::{BoxFuture, Store, TransactError, transact};
 use coracle_types::{AccountId, Changes, Region, State, Timestamp};
 use rand::Rng as _;
+use tokio::sync::Semaphore;
 
 use crate::ecs::InFlight;
 
@@ -19,8 +20,11 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// How long RunTask and StopTask wait for what they began to get somewhere.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// How many images may be on their way in at once: each is held in memory, up to half a gigabyte of it.
+const UPLOADS_MAX: usize = 2;
+
 /// What an [`Api`] is told at start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiConfig {
     /// The account everything belongs to.
     pub account: AccountId,
@@ -30,6 +34,19 @@ pub struct ApiConfig {
     pub access_keys: Vec<(String, String)>,
     /// Whether `POST /_coracle/reset` exists.
     pub allow_reset: bool,
+}
+
+impl std::fmt::Debug for ApiConfig {
+    /// Everything but the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ids: Vec<&str> = self.access_keys.iter().map(|(id, _)| id.as_str()).collect();
+        f.debug_struct("ApiConfig")
+            .field("account", &self.account)
+            .field("default_region", &self.default_region)
+            .field("access_keys", &ids)
+            .field("allow_reset", &self.allow_reset)
+            .finish()
+    }
 }
 
 /// Every action of every service.
@@ -43,6 +60,8 @@ pub struct Api {
     pub(crate) clock: Clock,
     pub(crate) settle: Duration,
     pub(crate) in_flight: InFlight,
+    /// Places for images on their way in.
+    pub(crate) uploads: Arc<Semaphore>,
     rng: Mutex<PlanRng>,
 }
 
@@ -68,6 +87,7 @@ impl Api {
             clock: Arc::new(system_time),
             settle: SETTLE,
             in_flight: InFlight::default(),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             rng: Mutex::new(PlanRng::new(rand::rng().random())),
         }
     }
@@ -131,4 +151,21 @@ impl Api {
 fn system_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = ApiConfig {
+            account: AccountId::default(),
+            default_region: "us-east-1".parse().unwrap(),
+            access_keys: vec![("AKID".to_owned(), "hush".to_owned())],
+            allow_reset: false,
+        };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("AKID") && !shown.contains("hush"), "{shown}");
+    }
 }

@@ -86,13 +86,12 @@ async fn front(State(api): State<Arc<Api>>, request: Request) -> Response {
     if path.starts_with("/_coracle/") {
         return admin::not_found(path);
     }
-    // SDKs sign what they send, whatever the method; people with browsers and curl don't.
-    let signature = Signature::of(&parts);
     let named = parts.uri.query().is_some_and(|query| form_value(query, "Action").is_some());
     match parts.method {
         Method::POST => action(api, parts, body).await,
         Method::GET if named => action(api, parts, body).await,
-        _ if matches!(signature, Ok(Some(_))) => action(api, parts, body).await,
+        // SDKs sign what they send, whatever the method; people with browsers and curl don't.
+        _ if matches!(Signature::of(&parts), Ok(Some(_))) => action(api, parts, body).await,
         Method::GET | Method::HEAD if path == "/" => admin::welcome(&parts),
         _ => admin::not_found(path),
     }

@@ -39,7 +39,8 @@ pub trait Store: Send + Sync + 'static {
     /// after that, the changes may be made or not.
     ///
     /// # Errors
-    /// [`CommitError`]; after any of them the changes were not made.
+    /// [`CommitError`]; after any of them the changes are not in the state. After [`CommitError::Io`]
+    /// nobody knows what is on the disk until the store is opened again.
     fn commit(
         &self,
         base: Arc<State>,

@@ -25,6 +25,6 @@ pub struct TokenRecord {
     pub fingerprint: String,
     /// The ids of the resources that were made, as `Display` prints them.
     pub made: Vec<String>,
-    /// When the request was answered; tokens are forgotten after 24 hours.
+    /// When the request was answered; tokens are forgotten after 24 hours, or when there are too many.
     pub at: Timestamp,
 }

@@ -53,9 +53,7 @@ pub(crate) fn check(
 ) -> Result<(), ApiError> {
     let signed_at = signature.signed_at()?;
     check_time(signature, signed_at, now)?;
-    if !signature.signed_headers.iter().any(|name| name == "host") {
-        return Err(ApiError::InvalidSignature("the host header must be signed".to_owned()));
-    }
+    check_signed_headers(signature, parts)?;
     let payload = payload_hash(signature, parts, body)?;
     let canonical = canonical::request(signature, parts, &payload)?;
     let scope = format!("{}/{}/{}/aws4_request", signature.date, signature.region, signature.service);
@@ -80,6 +78,30 @@ pub(crate) fn check(
          Access Key and signing method. Consult the service documentation for details."
             .to_owned(),
     ))
+}
+
+/// What has to be signed is, and nothing twice: repeated names would make a canonical request of any size out
+/// of a small one.
+fn check_signed_headers(signature: &Signature, parts: &Parts) -> Result<(), ApiError> {
+    let signed = &signature.signed_headers;
+    let is_signed = |header: &str| signed.iter().any(|name| name == header);
+    if !is_signed("host") {
+        return Err(ApiError::InvalidSignature("the host header must be signed".to_owned()));
+    }
+    // It says what to do: with a presigned GetCallerIdentity, which people hand out to prove who they are,
+    // somebody else could do anything.
+    if parts.headers.contains_key("x-amz-target") && !is_signed("x-amz-target") {
+        return Err(ApiError::InvalidSignature("the x-amz-target header must be signed".to_owned()));
+    }
+    let mut names: Vec<&str> = signed.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            let name: String = pair[0].chars().take(100).collect();
+            Err(ApiError::InvalidSignature(format!("the header {name:?} is signed more than once")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_time(signature: &Signature, signed_at: Timestamp, now: Timestamp) -> Result<(), ApiError> {

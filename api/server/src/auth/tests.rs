@@ -16,6 +16,10 @@ const NOW: Timestamp = Timestamp(1_795_254_385_000);
 const URL: &str = "http://127.0.0.1:4566/some/pre%20fix?b=2&a=x%2Fy&reference=acme%2Fweb:1";
 
 fn signed(location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
+    signed_for(Some("AmazonEC2ContainerServiceV20141113.ListClusters"), location, body, at_s)
+}
+
+fn signed_for(target: Option<&str>, location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
     let identity = Credentials::new("AKID", "secret", Some("token".to_owned()), None, "test").into();
     let mut settings = SigningSettings::default();
     settings.signature_location = location;
@@ -33,10 +37,12 @@ fn signed(location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
         .method("POST")
         .uri(URL)
         .header("host", "127.0.0.1:4566")
-        .header("x-amz-target", "AmazonEC2ContainerServiceV20141113.ListClusters")
         .header("content-type", "application/x-amz-json-1.1")
         .body(())
         .unwrap();
+    if let Some(target) = target {
+        request.headers_mut().insert("x-amz-target", target.parse().unwrap());
+    }
     let headers: Vec<(String, String)> = request
         .headers()
         .iter()
@@ -82,6 +88,32 @@ fn what_was_changed_is_refused() {
         other.method = http::Method::GET;
         assert!(matches!(verdict(&other, b"{}", NOW), Err(ApiError::InvalidSignature(_))));
     }
+}
+
+#[test]
+fn what_to_do_must_be_signed() {
+    for location in [SignatureLocation::Headers, SignatureLocation::QueryParams] {
+        let mut parts = signed_for(None, location, b"", NOW_S);
+        assert_eq!(verdict(&parts, b"", NOW), Ok(()));
+        let target = "AmazonEC2ContainerServiceV20141113.ListClusters";
+        parts.headers.insert("x-amz-target", target.parse().unwrap());
+        assert_eq!(
+            verdict(&parts, b"", NOW),
+            Err(ApiError::InvalidSignature("the x-amz-target header must be signed".to_owned()))
+        );
+    }
+}
+
+#[test]
+fn a_header_is_signed_once() {
+    let mut parts = signed(SignatureLocation::Headers, b"", NOW_S);
+    let header = parts.headers["authorization"].to_str().unwrap();
+    let header = header.replace("SignedHeaders=", &format!("SignedHeaders={}", "content-type;".repeat(1000)));
+    parts.headers.insert("authorization", header.parse().unwrap());
+    assert_eq!(
+        verdict(&parts, b"", NOW),
+        Err(ApiError::InvalidSignature("the header \"content-type\" is signed more than once".to_owned()))
+    );
 }
 
 #[test]

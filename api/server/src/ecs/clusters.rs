@@ -16,6 +16,10 @@ use serde_json::Value;
 use super::reference;
 use crate::api::{Api, Caller};
 
+/// At most this many regions get a cluster `default`. AWS has a few dozen; without access keys anybody can
+/// name any, and each makes a record that stays.
+const REGIONS_MAX: usize = 256;
+
 /// Makes sure that the cluster `default` of the caller's region was there once: everybody counts on it.
 /// Somebody who deletes it has it deleted.
 pub(super) async fn ensure_default(api: &Api, caller: &Caller) -> Result<(), ApiError> {
@@ -26,6 +30,12 @@ pub(super) async fn ensure_default(api: &Api, caller: &Caller) -> Result<(), Api
     api.transact(|state| {
         let mut changes = Changes::new();
         if !state.clusters.contains_key(&id) {
+            if state.clusters.keys().filter(|known| known.name == id.name).count() >= REGIONS_MAX {
+                return Err(ApiError::Client(format!(
+                    "{REGIONS_MAX} regions are in use already, and {} is another one.",
+                    id.region
+                )));
+            }
             changes.put(new_cluster(api, id.clone(), Tags::default(), JsonMap::new()));
         }
         Ok((changes, ()))

@@ -67,6 +67,20 @@ async fn every_region_has_a_default_cluster_of_its_own() {
 }
 
 #[tokio::test]
+async fn regions_are_bounded() {
+    let harness = Harness::new();
+    let target = "AmazonEC2ContainerServiceV20141113.ListClusters";
+    for n in 0..256 {
+        let answer = harness.target(target, Some(&format!("region-{n}")), &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let answer = harness.target(target, Some("one-more"), &json!({})).await;
+    assert_eq!((answer.status, &answer.json()["__type"]), (400, &json!("ClientException")));
+    assert_eq!(harness.store.snapshot().clusters.size(), 256);
+    assert_eq!(harness.target(target, Some("region-7"), &json!({})).await.status, 200);
+}
+
+#[tokio::test]
 async fn pages_join_up() {
     let harness = Harness::new();
     for name in ["a", "b", "c", "d"] {

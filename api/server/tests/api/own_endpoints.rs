@@ -1,5 +1,8 @@
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use axum::body::Body;
 use http::Request;
@@ -34,6 +37,82 @@ async fn images_are_pushed_and_listed() {
         assert_eq!(refused.status, 400);
         assert!(refused.json()["message"].as_str().unwrap().contains(why), "{}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_push_and_reset_nothing() {
+    let harness = Harness::with(|api| api, |config| config.allow_reset = true);
+    let send = async |path: &str, origin: &str| {
+        let request = Request::post(path).header("host", "127.0.0.1:4566").header("origin", origin);
+        harness.send(request.body(Body::from(COMPONENT)).unwrap()).await.status
+    };
+    for path in ["/_coracle/images?reference=acme/web", "/_coracle/reset"] {
+        for origin in ["https://example.com", "null", "http://127.0.0.1:8080"] {
+            assert_eq!(send(path, origin).await, 403, "{path} {origin}");
+        }
+        assert_eq!(send(path, "http://127.0.0.1:4566").await, 200, "{path}");
+    }
+}
+
+/// Whether a future has not ended yet, after it got on as far as it could.
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
+}
+
+#[tokio::test]
+async fn few_images_are_on_their_way_in_at_once() {
+    let harness = Harness::new();
+    let push = |body: Body| {
+        let request = Request::post("/_coracle/images?reference=acme/web").body(body).unwrap();
+        Box::pin(harness.send(request))
+    };
+    let mut slow = [(); 2]
+        .map(|()| push(Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>())));
+    for one in &mut slow {
+        assert!(is_pending(one).await);
+    }
+    let mut third = push(Body::from(COMPONENT));
+    for _ in 0..100 {
+        assert!(is_pending(&mut third).await);
+        tokio::task::yield_now().await;
+    }
+    // A client that hangs up makes room.
+    drop(slow);
+    assert_eq!(third.await.status, 200);
+}
+
+#[tokio::test]
+async fn a_reset_goes_on_when_its_client_hangs_up() {
+    let (begun, mut has_begun) = tokio::sync::watch::channel(false);
+    let (go_on, may_go_on) = tokio::sync::watch::channel(false);
+    let wait = Arc::new(move || -> coracle_store::BoxFuture<'static, ()> {
+        let mut may_go_on = may_go_on.clone();
+        begun.send_replace(true);
+        Box::pin(async move {
+            let _ = may_go_on.wait_for(|go| *go).await;
+        })
+    });
+    let harness = Harness::with(|api| api.with_reset(wait), |config| config.allow_reset = true);
+    let push = Request::post("/_coracle/images?reference=acme/web").body(Body::from(COMPONENT)).unwrap();
+    assert_eq!(harness.send(push).await.status, 200);
+    {
+        let mut reset = Box::pin(harness.send(Request::post("/_coracle/reset").body(Body::empty()).unwrap()));
+        tokio::select! {
+            _ = &mut reset => panic!("it waits"),
+            begun = has_begun.wait_for(|begun| *begun) => assert!(begun.is_ok()),
+        }
+    }
+    go_on.send(true).unwrap();
+    let gone = async {
+        loop {
+            let request = Request::get("/_coracle/images").body(Body::empty()).unwrap();
+            if harness.send(request).await.json()["images"] == json!([]) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the images are gone");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ impl Writer {
         Self { database, published, queue }
     }
 
+    /// Commits until the queue is closed and empty.
     pub(super) fn run(self) {
         let mut failed = false;
         while let Some(batch) = self.queue.take() {
@@ -90,5 +91,44 @@ impl Writer {
         format::write_revision(&transaction, last)?;
         transaction.commit()?;
         Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// However the thread ends, also by a panic: nobody is left waiting for an answer that won't come.
+    fn drop(&mut self) {
+        self.queue.close();
+        drop(self.queue.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_types::Changes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_is_gone_leaves_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::create(folder.path().join("state.redb")).unwrap();
+        let (published, queue) = (Arc::new(Published::new(State::default())), Arc::new(Queue::new()));
+        let writer = Writer::new(database, published, Arc::clone(&queue));
+        let permit = queue.admit().await.unwrap();
+        let request = |permit| {
+            let (answer, answered) = oneshot::channel();
+            let base = Arc::new(State::default());
+            let (changes, writes) = (Changes::new(), Vec::new());
+            (Request { base, changes, writes, answer, _permit: permit }, answered)
+        };
+        let (waiting, answered) = request(permit);
+        let (late, _) = request(queue.admit().await.unwrap());
+        queue.push(waiting).unwrap();
+        // As a panic does while it unwinds.
+        drop(writer);
+        assert!(answered.await.is_err());
+        assert_eq!(queue.push(late), Err(CommitError::Closed));
+        assert!(matches!(queue.admit().await, Err(CommitError::Closed)));
     }
 }

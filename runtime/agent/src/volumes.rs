@@ -138,9 +138,62 @@ fn is_plain(name: &str) -> bool {
 
 /// Removes what was this task's own. It need not be there. Blocks.
 pub(crate) fn release(volumes: &Path, task: TaskId) -> io::Result<()> {
-    match std::fs::remove_dir_all(volumes.join(task.to_string())) {
+    match remove_tree(&volumes.join(task.to_string())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Removes a directory and all that is in it, however deep.
+///
+/// A guest can nest directories as deep as it likes, and the standard library's `remove_dir_all` takes a stack
+/// frame and an open file for each level: 19,000 levels overflow a thread's stack, which ends the process. Here
+/// directories two levels down are moved up to `root` first, so that nothing is ever deeper than that.
+fn remove_tree(root: &Path) -> io::Result<()> {
+    if !std::fs::symlink_metadata(root)?.is_dir() {
+        return std::fs::remove_file(root);
+    }
+    let mut moved = 0_u64;
+    loop {
+        let mut is_empty = true;
+        // What is moved up while this reads may be missed; it is found in the next round.
+        for entry in std::fs::read_dir(root)? {
+            let entry = entry?;
+            is_empty = false;
+            if !entry.file_type()?.is_dir() {
+                std::fs::remove_file(entry.path())?;
+                continue;
+            }
+            for inner in std::fs::read_dir(entry.path())? {
+                let inner = inner?;
+                if inner.file_type()?.is_dir() {
+                    move_up(&inner.path(), root, &mut moved)?;
+                } else {
+                    std::fs::remove_file(inner.path())?;
+                }
+            }
+            std::fs::remove_dir(entry.path())?;
+        }
+        if is_empty {
+            return std::fs::remove_dir(root);
+        }
+    }
+}
+
+/// Moves a directory into `root`, under a name that no volume has and that is free.
+fn move_up(directory: &Path, root: &Path, moved: &mut u64) -> io::Result<()> {
+    loop {
+        let free = root.join(format!("~{moved}"));
+        *moved += 1;
+        match std::fs::rename(directory, free) {
+            // Left behind by a removal that was interrupted.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+                ) => {}
+            renamed => return renamed,
+        }
     }
 }
 
@@ -150,13 +203,15 @@ pub(crate) fn release_all(volumes: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
+    // One that can't be removed must not keep the others.
+    let mut result = Ok(());
     for entry in entries {
         let name = entry?.file_name();
         if let Some(task) = name.to_str().and_then(|name| name.parse::<TaskId>().ok()) {
-            release(volumes, task)?;
+            result = release(volumes, task).and(result);
         }
     }
-    Ok(())
+    result
 }
 
 #[cfg(test)]
@@ -228,6 +283,31 @@ mod tests {
         release_all(&volumes).unwrap();
         assert!(!volumes.join(TASK.to_string()).exists());
         assert!(shared.path(&volumes).exists());
+    }
+
+    #[test]
+    fn a_volume_of_any_depth_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join(TASK.to_string());
+        std::fs::create_dir_all(own.join("scratch/kept/x")).unwrap();
+        std::fs::write(own.join("scratch/kept/file"), "x").unwrap();
+        std::fs::create_dir_all(own.join("~0/left-behind")).unwrap();
+        std::os::unix::fs::symlink(root.path(), own.join("scratch/link")).unwrap();
+        std::fs::write(root.path().join("outside"), "x").unwrap();
+        // From the bottom up: a path this long could not be named.
+        let (deep, next) = (own.join("deep"), own.join("next"));
+        std::fs::create_dir(&deep).unwrap();
+        for _ in 0..3000 {
+            std::fs::create_dir(&next).unwrap();
+            std::fs::rename(&deep, next.join("d")).unwrap();
+            std::fs::rename(&next, &deep).unwrap();
+        }
+        // A sixteenth of the stack of tokio's blocking threads; a recursion would need 110 bytes for each level.
+        let volumes = root.path().to_owned();
+        let release = move || release(&volumes, TASK);
+        std::thread::Builder::new().stack_size(128 << 10).spawn(release).unwrap().join().unwrap().unwrap();
+        assert!(!own.exists());
+        assert!(root.path().join("outside").exists(), "no link is followed");
     }
 
     #[test]

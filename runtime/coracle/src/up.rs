@@ -55,10 +55,17 @@ pub(crate) async fn up(config: UpConfig) -> anyhow::Result<ExitCode> {
     }
     // Nobody has to read it.
     let _ = print_welcome(&running);
-    stop.wait().await;
-    note!("coracle: stopping; Ctrl-C again to stop at once");
+    let failed = tokio::select! {
+        _ = stop.wait() => None,
+        what = running.failed() => Some(what),
+    };
+    match failed {
+        None => note!("coracle: stopping; Ctrl-C again to stop at once"),
+        // Whoever supervises the process starts it again, which half a Coracle that goes on would prevent.
+        Some(what) => note!("coracle: {what} failed, see above; stopping"),
+    }
     running.stop_unless(&mut stop).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A whole Coracle in this process.
@@ -79,6 +86,7 @@ pub(crate) struct Coracle {
     report_loop: JoinHandle<()>,
     router_loop: JoinHandle<()>,
     api_loop: JoinHandle<()>,
+    failed: watch::Receiver<Option<&'static str>>,
     /// Held for as long as the process uses the directory.
     _lock: File,
 }
@@ -90,6 +98,7 @@ impl Coracle {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
         let lock = lock(dir)?;
+        raise_open_files();
         // Both ports first: a port that is taken is found before anything has been touched.
         let api_listener = bind(config.api, "the API", "--api").await?;
         let router_listener = bind(config.router, "the router", "--router").await?;
@@ -147,17 +156,18 @@ impl Coracle {
             RouterConfig { drain_timeout: DRAIN, ..RouterConfig::default() },
             metrics.registry(),
         )?;
-        tokio::spawn(routes::run(
-            router.clone(),
-            Arc::clone(&store),
-            agent.endpoints(),
-            config.region.clone(),
-        ));
-        tokio::spawn(node_link::feed(Arc::clone(&store), node, assigned_tx, report_stopped.clone()));
-        let report_loop = tokio::spawn(node_link::report(Arc::clone(&store), observed_rx, report_stopped));
-        let seed = rand::random();
-        let plan_loop = tokio::spawn(coracle_control::run(Arc::clone(&store), now, seed, plan_stopped));
-        let router_loop = tokio::spawn({
+        let vital = Vital::new();
+        vital.spawn(
+            "the routing table",
+            routes::run(router.clone(), Arc::clone(&store), agent.endpoints(), config.region.clone()),
+        );
+        let feed = node_link::feed(Arc::clone(&store), node, assigned_tx, report_stopped.clone());
+        vital.spawn("the node's assignments", feed);
+        let report = node_link::report(Arc::clone(&store), observed_rx, report_stopped);
+        let report_loop = vital.spawn("the node's reports", report);
+        let plan = coracle_control::run(Arc::clone(&store), now, rand::random(), plan_stopped);
+        let plan_loop = vital.spawn("the scheduler", plan);
+        let router_loop = vital.spawn("the router", {
             let stopped = wait_for(router_stopped);
             async move {
                 if let Err(error) = router.serve(router_listener, stopped).await {
@@ -195,7 +205,7 @@ impl Coracle {
             })
         });
         let app = coracle_server::app(api);
-        let api_loop = tokio::spawn(async move {
+        let api_loop = vital.spawn("the API", async move {
             if let Err(error) = coracle_server::serve(api_listener, app, wait_for(api_stopped)).await {
                 tracing::error!("the API stopped: {error}");
             }
@@ -214,8 +224,21 @@ impl Coracle {
             report_loop,
             router_loop,
             api_loop,
+            failed: vital.failed(),
             _lock: lock,
         })
+    }
+
+    /// Resolves when a part has panicked without which the rest is of no use, and names it.
+    pub(crate) async fn failed(&self) -> &'static str {
+        let mut failed = self.failed.clone();
+        // A statement of its own: what it borrows must not be held while waiting.
+        let what = failed.wait_for(Option::is_some).await.ok().and_then(|what| *what);
+        match what {
+            Some(what) => what,
+            // Every part has ended well.
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops everything in order, or leaves it at that at the next signal.
@@ -248,6 +271,36 @@ impl Coracle {
     }
 }
 
+/// Spawns what the process can't do without.
+struct Vital(watch::Sender<Option<&'static str>>);
+
+impl Vital {
+    fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// The name of the last part that panicked.
+    fn failed(&self) -> watch::Receiver<Option<&'static str>> {
+        self.0.subscribe()
+    }
+
+    fn spawn(&self, what: &'static str, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        struct Witness(&'static str, watch::Sender<Option<&'static str>>);
+        impl Drop for Witness {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.1.send_replace(Some(self.0));
+                }
+            }
+        }
+        let witness = Witness(what, self.0.clone());
+        tokio::spawn(async move {
+            let _witness = witness;
+            part.await;
+        })
+    }
+}
+
 async fn join(handle: JoinHandle<()>, what: &str) {
     joined(handle.await, what);
 }
@@ -268,6 +321,19 @@ async fn wait_for(mut switch: watch::Receiver<bool>) {
 fn now() -> Timestamp {
     let millis = UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis());
     Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// Lets the process have as many open files as it may: each connection is one, and shells and service managers
+/// start programs with 1,024, for the sake of those that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
 }
 
 async fn bind(address: std::net::SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
@@ -426,6 +492,30 @@ mod tests {
         assert!(error.contains("in use by process") && error.contains("--data-dir"), "{error}");
         drop(held);
         lock(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        let few = before.maximum.map_or(1000, |most| most.min(1000));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(few), ..before }).unwrap();
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile), Rlimit { current: before.maximum, ..before });
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_is_named_and_one_that_ends_is_not() {
+        let vital = Vital::new();
+        let failed = vital.failed();
+        vital.spawn("the first", async {}).await.unwrap();
+        assert_eq!(*failed.borrow(), None);
+        let part = vital.spawn("the second", async {
+            tokio::task::yield_now().await;
+            panic!("as the test wants it");
+        });
+        assert!(part.await.unwrap_err().is_panic());
+        assert_eq!(*failed.borrow(), Some("the second"));
     }
 
     #[test]

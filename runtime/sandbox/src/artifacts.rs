@@ -291,22 +291,32 @@ fn deserialize_own(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> 
 }
 
 fn read_or_create_key(path: &Path) -> io::Result<[u8; 32]> {
-    match fs::read(path) {
-        Ok(key) => {
-            if let Ok(key) = <[u8; 32]>::try_from(key) {
-                return Ok(key);
+    loop {
+        match fs::read(path) {
+            Ok(key) => {
+                if let Ok(key) = <[u8; 32]>::try_from(key) {
+                    return Ok(key);
+                }
+                // A key that was damaged authenticates nothing; a new one makes the old artifacts strangers.
+                fs::remove_file(path)?;
             }
-            // A key cut short by a crash authenticates nothing; a new one makes the old artifacts strangers.
-            fs::remove_file(path)?;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        // Several processes may open a new cache at once. The key appears whole, and whoever comes second takes it.
+        let key: [u8; 32] = rand::random();
+        let temporary = path.with_file_name(format!("{TEMPORARY}{:032x}", rand::random::<u128>()));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let linked = file
+            .write_all(&key)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&temporary, path));
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            linked => return linked.map(|()| key),
+        }
     }
-    let key: [u8; 32] = rand::random();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    Ok(key)
 }
 
 fn compatibility(engine: &Engine) -> [u8; 32] {
@@ -322,4 +332,28 @@ fn compatibility(engine: &Engine) -> [u8; 32] {
     let mut hasher = Blake(blake3::Hasher::new());
     engine.0.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
     *hasher.0.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_open_a_new_cache_agree_on_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(KEY_FILE);
+        let open = || {
+            std::thread::scope(|scope| {
+                let all: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| read_or_create_key(&path).unwrap())).collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+            })
+        };
+        let keys = open();
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        assert_eq!(open(), keys, "and keep it");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+        fs::write(&path, "short").unwrap();
+        assert_ne!(read_or_create_key(&path).unwrap(), keys[0]);
+    }
 }

@@ -58,19 +58,22 @@ pub(crate) struct HostLimits {
 
 impl HostLimits {
     /// A part of the memory limit for each, never more than wasmtime's defaults, never so little that ordinary
-    /// guests would notice.
+    /// guests would notice. What an instance makes the host hold is not charged to the memory budget, so these
+    /// bound it: as many resources as there may be, each a full set of header fields, or a third of them a body
+    /// with two chunks waiting, are about three times the limit, and more only below 64 MiB.
     pub(crate) fn for_memory(limit: u64) -> HostLimits {
         let part = |divisor: u64, least: u64, most: u64| {
             usize::try_from((limit / divisor).clamp(least, most)).unwrap_or(usize::MAX)
         };
         HostLimits {
             hostcall_bytes: part(2, 1 << 20, 128 << 20),
-            // A handle costs the host about 100 bytes, a resource about 200 and what it holds.
+            // A handle costs the host about 100 bytes, a resource about 200 and what it holds, which may also be
+            // a file descriptor of this process.
             handles: part(1000, 1000, 100_000),
-            resources: part(2000, 1000, 100_000),
-            fields: part(256, 32 << 10, 128 << 10),
+            resources: part(64 << 10, 1000, 16_384),
+            fields: part(2048, 32 << 10, 128 << 10),
             random: part(16, 64 << 10, 64 << 20) as u64,
-            body_chunk: part(64, 64 << 10, 1 << 20),
+            body_chunk: part(4096, 64 << 10, 1 << 20),
         }
     }
 }
@@ -116,7 +119,7 @@ impl State {
         let shared = slot
             .get_or_insert_with(|| output::Shared::new(self.container.spec.output.clone(), stream))
             .clone();
-        let stream: DynOutputStream = Box::new(GuestStream(shared));
+        let stream: DynOutputStream = Box::new(GuestStream::new(shared));
         Ok(self.table.push(stream)?)
     }
 
@@ -168,7 +171,47 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
     cli::terminal_stderr::add_to_linker::<State, HasSelf<State>>(l, |state| state)?;
 
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    bound_outgoing_requests(l)?;
     Ok(linker)
+}
+
+/// The interface as wasmtime links it.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+
+/// The longest method and authority of an outgoing request, in bytes. The rest of its head is bounded already.
+const LONGEST_NAME: usize = 4096;
+
+/// wasmtime keeps methods and authorities of any length, one for each request that a guest makes and never sends:
+/// thousands of them, each as large as one call can carry. Longer ones are refused as if they were malformed.
+fn bound_outgoing_requests(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use wasmtime::StoreContextMut;
+    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method};
+    use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(HTTP_TYPES)?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: StoreContextMut<'_, State>,
+         (request, method): (Resource<HostOutgoingRequest>, Method)| {
+            if matches!(&method, Method::Other(name) if name.len() > LONGEST_NAME) {
+                return Ok((Err(()),));
+            }
+            Ok((store.data_mut().http().set_method(request, method)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store: StoreContextMut<'_, State>,
+         (request, authority): (Resource<HostOutgoingRequest>, Option<String>)| {
+            if authority.as_ref().is_some_and(|authority| authority.len() > LONGEST_NAME) {
+                return Ok((Err(()),));
+            }
+            Ok((store.data_mut().http().set_authority(request, authority)?,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 impl cli::environment::Host for State {
@@ -351,10 +394,21 @@ mod tests {
     fn small_containers_hold_little_on_the_host() {
         let small = HostLimits::for_memory(16 << 20);
         let large = HostLimits::for_memory(u64::MAX);
-        assert_eq!(small.body_chunk, 256 << 10);
+        assert_eq!(small.body_chunk, 64 << 10);
         assert_eq!(small.hostcall_bytes, 8 << 20);
         assert_eq!(large.hostcall_bytes, 128 << 20);
         assert_eq!(large.fields, 128 << 10);
         assert!(small.resources < large.resources);
+    }
+
+    #[test]
+    fn what_the_host_holds_is_in_proportion_to_the_limit() {
+        for mib in [64_u64, 128, 256, 512, 1024, 2048, 4096, 65_536] {
+            let limits = HostLimits::for_memory(mib << 20);
+            let headers = limits.resources * limits.fields;
+            // A request, its headers or its stream, and its body.
+            let bodies = limits.resources / 3 * 2 * limits.body_chunk;
+            assert!(headers.max(bodies) as u64 <= 3 * (mib << 20), "{mib} MiB: {headers} {bodies}");
+        }
     }
 }

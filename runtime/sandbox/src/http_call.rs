@@ -71,7 +71,11 @@ where
                     "the guest answered with the error {code:?}"
                 )));
             }
-            Ok(Err(_)) => return Err(no_head(shared, task).await),
+            // The guest gave the answer up, but may go on for as long as it likes.
+            Ok(Err(_)) => {
+                let ended = timeout_at(deadline, no_head(shared, task)).await;
+                return Err(ended.unwrap_or(HandleError::TimedOut { after: limit }));
+            }
             // A large upload may take longer than an answer may, as long as it gets on.
             Err(_) => match uploaded.as_ref().map(|upload| upload.last() + limit) {
                 Some(later) if later > deadline => deadline = later,
@@ -118,7 +122,7 @@ async fn call(
     End(Ok(exit))
 }
 
-/// The guest ended without a head; its task knows why.
+/// The guest gave no head; its task knows why, once it has ended.
 async fn no_head(shared: &Shared, task: JoinHandle<RequestEnd>) -> HandleError {
     match task.await {
         Ok(Ok(Exit::Code(0))) => HandleError::NoResponse,

@@ -91,8 +91,10 @@ impl Allowed {
 fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
+            let [first, second, third, _] = ip.octets();
             let shared = first == 100 && (64..128).contains(&second);
+            let protocols = [first, second, third] == [192, 0, 0];
+            let benchmarks = first == 198 && second & 0xfe == 18;
             !(ip.is_loopback()
                 || ip.is_private()
                 || ip.is_link_local()
@@ -100,15 +102,17 @@ fn is_public(ip: IpAddr) -> bool {
                 || ip.is_broadcast()
                 || ip.is_multicast()
                 || shared
+                || protocols
+                || benchmarks
                 || first == 0
                 || first >= 240)
         }
+        // Only what is assigned as global unicast, and of that nothing by which a gateway would reach an IPv4
+        // address inside: 6to4 and Teredo. (NAT64's prefixes, loopback and the rest are outside of 2000::/3.)
         IpAddr::V6(ip) => {
-            !(ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local()
-                || ip.is_multicast())
+            let [first, second, ..] = ip.segments();
+            let (six_to_four, teredo) = (first == 0x2002, first == 0x2001 && second == 0);
+            first & 0xe000 == 0x2000 && !six_to_four && !teredo
         }
     }
 }
@@ -166,13 +170,32 @@ mod tests {
 
     #[test]
     fn a_wildcard_does_not_reach_the_inside() {
-        for inside in
-            ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "0.0.0.0"]
-        {
+        for inside in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "192.0.0.8",
+            "198.19.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fec0::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            "2002:a00:1::",
+            "2001:0:a00:1::",
+        ] {
             assert!(!Allowed::ByWildcard.permits(inside.parse().unwrap()), "{inside}");
             assert!(Allowed::ByName.permits(inside.parse().unwrap()), "{inside}");
         }
-        assert!(Allowed::ByWildcard.permits("93.184.216.34".parse().unwrap()));
+        for outside in ["93.184.216.34", "192.0.1.1", "198.20.0.1", "2606:4700::1111", "2001:4860:4860::8888"]
+        {
+            assert!(Allowed::ByWildcard.permits(outside.parse().unwrap()), "{outside}");
+        }
     }
 
     #[test]

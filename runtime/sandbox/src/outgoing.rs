@@ -23,6 +23,9 @@ pub(crate) type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result
 /// What a guest that names no time-outs gets.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes held per connection and direction, and the longest head of a response. hyper's own default is 400 KiB.
+const MAX_BUFFER: usize = 64 * 1024;
+
 pub(crate) async fn send(
     network: Arc<NetPolicy>,
     mut request: http::Request<WasiBody>,
@@ -65,8 +68,11 @@ pub(crate) async fn send(
     let stream = timeout(connect_timeout, connect).await.map_err(|_| Error::ConnectionTimeout)??;
     // Small requests are not worth waiting for more of them.
     stream.set_nodelay(true).map_err(Error::Connect)?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Error::Hyper)?;
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MAX_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(Error::Hyper)?;
 
     // What goes over the wire is the path alone; the host is in its header.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -95,7 +101,12 @@ pub(crate) async fn send(
     };
     let response = response
         .map(|body| WithTimeout::new(body.map_err(Error::Hyper), between_bytes_timeout).boxed_unsync());
-    let rest = async move { connection.await.map_err(Error::Hyper) };
+    // How it ends concerns the guest alone, and the guest learns it from the body. wasmtime would write an error to
+    // the host's log, which guests must not be able to fill.
+    let rest = async move {
+        let _ = connection.await;
+        Ok(())
+    };
     Ok((response, Box::new(rest)))
 }
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,7 +130,17 @@ impl Shared {
 }
 
 /// A handle the guest has of its stream.
-pub(crate) struct GuestStream(pub(crate) Arc<Shared>);
+pub(crate) struct GuestStream {
+    shared: Arc<Shared>,
+    /// Bytes the guest may still write before it has to ask again.
+    permit: usize,
+}
+
+impl GuestStream {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        GuestStream { shared, permit: 0 }
+    }
+}
 
 impl Pollable for GuestStream {
     // What `async_trait` would make of `async fn ready(&mut self)`.
@@ -139,15 +149,21 @@ impl Pollable for GuestStream {
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(poll_fn(|cx| self.0.poll_ready(cx)))
+        Box::pin(poll_fn(|cx| self.shared.poll_ready(cx)))
     }
 }
 
 impl OutputStream for GuestStream {
+    // Guests are to ask first, and wasmtime leaves it to the stream to insist. One that did not would fill the host's
+    // memory with what the sink has no room for.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let Some(left) = self.permit.checked_sub(bytes.len()) else {
+            return Err(StreamError::trap("wrote more than `check-write` allows"));
+        };
+        self.permit = left;
         if !bytes.is_empty() {
-            let mut sink = self.0.sink.lock();
-            sink.get_or_insert_with(|| self.0.output.open(self.0.stream)).write(&bytes);
+            let Shared { output, stream, sink } = &*self.shared;
+            sink.lock().get_or_insert_with(|| output.open(*stream)).write(&bytes);
         }
         Ok(())
     }
@@ -157,10 +173,11 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.0.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(()) => Ok(PERMIT),
-            Poll::Pending => Ok(0),
-        }
+        self.permit = match self.shared.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => PERMIT,
+            Poll::Pending => 0,
+        };
+        Ok(self.permit)
     }
 }
 
@@ -206,8 +223,20 @@ mod tests {
                 panic!("opened");
             }
         }
-        let mut stream = GuestStream(Shared::new(Arc::new(Panics), StdStream::Stdout));
+        let mut stream = GuestStream::new(Shared::new(Arc::new(Panics), StdStream::Stdout));
         assert_eq!(stream.check_write().unwrap(), PERMIT);
         stream.write(Bytes::new()).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_written_without_permission() {
+        let mut stream = GuestStream::new(Shared::new(Arc::new(Discard), StdStream::Stdout));
+        let is_trap = |result| matches!(result, Err(StreamError::Trap(_)));
+        assert!(is_trap(stream.write(Bytes::from_static(b"x"))));
+        assert_eq!(stream.check_write().unwrap(), PERMIT);
+        assert!(is_trap(stream.write(Bytes::from(vec![0; PERMIT + 1]))));
+        stream.write(Bytes::from(vec![0; PERMIT / 2])).unwrap();
+        stream.write(Bytes::from(vec![0; PERMIT / 2])).unwrap();
+        assert!(is_trap(stream.write(Bytes::from_static(b"x"))));
     }
 }

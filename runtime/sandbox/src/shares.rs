@@ -113,7 +113,9 @@ impl State {
 
         let members: Vec<Arc<Bucket>> = self.members.iter().filter_map(Weak::upgrade).collect();
         let wants: Vec<Want> = members.iter().map(|bucket| bucket.demand.close_window(elapsed)).collect();
-        let idle = (elapsed.saturating_mul(*CORES)).saturating_sub(busy) * UNITS_PER_CORE / elapsed;
+        // Saturating, because a window after a long pause is weeks long.
+        let idle =
+            elapsed.saturating_mul(*CORES).saturating_sub(busy).saturating_mul(UNITS_PER_CORE) / elapsed;
         let grants = if self.full { divide(&wants, idle) } else { vec![0; wants.len()] };
         for (bucket, units) in members.iter().zip(grants) {
             bucket.demand.granted.store(units, Ordering::Relaxed);
@@ -200,6 +202,13 @@ mod tests {
         let grants = divide(&[want(256, 1024, u64::MAX), want(256, 1024, u64::MAX), want(2048, 0, 0)], 0);
         assert_eq!(&grants[..2], [1024, 1024]);
         assert!(grants[2] >= 1);
+    }
+
+    #[test]
+    fn a_window_may_be_as_long_as_the_process_lives() {
+        let mut state = State { members: Vec::new(), since: 0, process_cpu: 0, full: true };
+        state.close_window(u64::MAX / 2);
+        assert!(!state.full);
     }
 
     #[test]

@@ -124,13 +124,13 @@ async fn half_a_response_is_an_error_not_an_end() {
 async fn time_outs_end_in_a_dropped_store() {
     let after = Duration::from_millis(50);
     let container = http_guest(ContainerSpec { request_timeout: after, ..ContainerSpec::default() });
-    for path in ["/spin", "/slow?ms=3600000"] {
+    for path in ["/spin", "/slow?ms=3600000", "/no-response/spin"] {
         match get(&container, path).await {
             Err(error) => assert_eq!(error, HandleError::TimedOut { after }, "{path}"),
             Ok(_) => panic!("{path} answered"),
         }
     }
-    eventually("both are gone", || container.stats().instances_live == 0).await;
+    eventually("all are gone", || container.stats().instances_live == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +287,13 @@ async fn header_floods_are_bounded() {
     // A hundred megabytes of headers.
     assert!(matches!(get(&container, "/many-headers?n=100000&bytes=1000").await, Err(HandleError::Guest(_))));
     assert!(get(&container, "/hello").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_makes_the_host_keep_is_short() {
+    let container = http_guest(ContainerSpec::default());
+    let accepted = text(get(&container, "/long-names").await.unwrap()).await;
+    assert_eq!(accepted, "method 1000\nauthority 1000\npath 1000\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

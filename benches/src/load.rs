@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// What a stretch of load came to.
 pub(crate) struct Outcome {
@@ -54,10 +55,21 @@ pub(crate) async fn fixed_rate(
     let begun = Instant::now();
     let request: Arc<str> = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into();
     let idle: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    // A thread of its own ticks: tokio's timers are a millisecond wide.
+    let (tick, mut ticks) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut due = begun;
+        while due < begun + duration {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            // The end of the load is the end of the ticks.
+            if tick.send(due).is_err() {
+                return;
+            }
+            due += Duration::from_secs(1) / per_second;
+        }
+    });
     let mut requests = Vec::new();
-    let mut due = begun;
-    while due < begun + duration {
-        tokio::time::sleep_until(due.into()).await;
+    while let Some(due) = ticks.recv().await {
         let (request, idle) = (Arc::clone(&request), Arc::clone(&idle));
         requests.push(tokio::spawn(async move {
             let kept = idle.lock().ok().and_then(|mut idle| idle.pop());
@@ -74,7 +86,6 @@ pub(crate) async fn fixed_rate(
             }
             anyhow::Ok(micros)
         }));
-        due += Duration::from_secs(1) / per_second;
     }
     let mut latency = Histogram::new(3)?;
     for request in requests {

@@ -7,7 +7,7 @@
 //! FilterLogEvents, with their limits, tokens and error cases.
 //!
 //! What it deliberately does not know: the wire (JSON shapes and ARNs are the API's), accounts, tasks and
-//! containers. A stream is a name to it. Retention, metric filters and PutLogEvents are absent.
+//! containers. A stream is a name to it. Retention and metric filters are absent.
 //!
 //! # What survives what
 //!

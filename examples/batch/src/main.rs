@@ -1,12 +1,12 @@
 //! A batch job as a component: an ordinary Rust program with a `main`. It reads its arguments, does its work, prints
 //! the result and ends with an exit code, which becomes the container's.
 //!
-//! Run with
+//! Run with, in `examples`,
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip2
 //! coracle run target/wasm32-wasip2/release/batch.wasm -- primes 10000
-//! coracle run target/wasm32-wasip2/release/batch.wasm -- words < README.md
+//! coracle run target/wasm32-wasip2/release/batch.wasm -- words < batch/README.md
 //! ```
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! An HTTP service as a component: it exports `wasi:http/incoming-handler`, and nothing more is needed to be
 //! one. There is no server loop and no port: the host calls `handle` with a fresh instance for every request.
 //!
-//! Run with
+//! Run with, in `examples`,
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip2
@@ -73,7 +73,8 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
     let _ = OutgoingBody::finish(outgoing, None);
 }
 
-/// The environment and arguments that the task definition gave this container: there is nothing else in it.
+/// The environment and arguments of this container: what its task definition says, and where it runs. There is
+/// nothing else in it.
 fn surroundings() -> String {
     let mut text = String::new();
     for (name, value) in environment::get_environment() {

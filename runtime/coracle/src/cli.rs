@@ -11,45 +11,68 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "coracle", version, about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Say more on standard error. CORACLE_LOG takes a filter, such as `info,coracle_agent=debug`.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 100)]
     pub(crate) verbose: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+/// What a list of flags can't say about `up`.
+const UP_NOTES: &str = "\
+Every flag but --config is also a key of the TOML file that --config names, with underscores or hyphens:
+  data_dir = \"/srv/coracle\"
+  access_key = [\"ID:SECRET\"]
+The command line wins over the environment, and that over the file.";
+
+/// What a list of flags can't say about `run`.
+const RUN_NOTES: &str = "\
+A component that exports wasi:http/incoming-handler is served at --listen until Ctrl-C; another one runs to
+its exit code. Without --env, --dir and --allow-net it sees no variables, no files and no network.
+
+Exit codes of coracle itself: 124 the time is over, 134 a trap, 137 out of memory, 152 out of fuel.";
+
+/// What the client commands are told by the environment.
+const CLIENT_NOTES: &str = "\
+Requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if both are set.";
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Start the API, the scheduler, a node and the router in this process.
+    #[command(after_help = UP_NOTES)]
     Up(UpArgs),
     /// Start Coracle with an example service of three tasks, and show it at work.
     Demo(DemoArgs),
     /// Run one component under limits, without a server.
+    #[command(after_help = RUN_NOTES)]
     Run(RunArgs),
     /// List tasks.
+    #[command(after_help = CLIENT_NOTES)]
     Ps(PsArgs),
     /// Print what a service's tasks, or one task, wrote.
+    #[command(after_help = CLIENT_NOTES)]
     Logs(LogsArgs),
     /// Put a component into the built-in registry.
+    #[command(after_help = CLIENT_NOTES)]
     Push(PushArgs),
     /// List the images in the built-in registry.
+    #[command(after_help = CLIENT_NOTES)]
     Images(ImagesArgs),
 }
 
-/// Every setting may also stand in the file named by `--config`, under the same name with
-/// underscores; the command line wins over the environment, and that over the file.
+/// The settings of a Coracle, each optional: what is not given is looked for in the file, see [`UP_NOTES`].
 #[derive(Args, Default)]
 pub(crate) struct UpArgs {
     /// A TOML file with any of these settings.
     #[arg(long, env = "CORACLE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where state, images, artifacts, logs and volumes are kept [default: ~/.local/share/coracle]
+    /// Where state, images, artifacts, logs and volumes are kept [default: coracle in XDG_DATA_HOME, else in ~/.local/share]
     #[arg(long, env = "CORACLE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the AWS API listens; port 0 picks a free one [default: 127.0.0.1:4566]
-    #[arg(long, env = "CORACLE_API", value_name = "ADDR")]
+    #[arg(long, env = "CORACLE_API", value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) api: Option<SocketAddr>,
     /// Where the router listens; port 0 picks a free one [default: 127.0.0.1:8080]
-    #[arg(long, env = "CORACLE_ROUTER", value_name = "ADDR")]
+    #[arg(long, env = "CORACLE_ROUTER", value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) router: Option<SocketAddr>,
     /// CPU units this node offers, 1024 for each vCPU; may be more than it has [default: the machine's]
     #[arg(long, env = "CORACLE_CPU", value_name = "UNITS")]
@@ -66,7 +89,8 @@ pub(crate) struct UpArgs {
     /// The region of requests that do not name one [default: us-east-1]
     #[arg(long, env = "CORACLE_REGION", value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// Require requests to be signed with this access key; may be repeated.
+    /// Take only requests signed with this access key. Repeatable; the variable takes several with commas
+    /// between them [default: any signature will do]
     #[arg(
         long,
         env = "CORACLE_ACCESS_KEY",
@@ -75,10 +99,11 @@ pub(crate) struct UpArgs {
         hide_env_values = true
     )]
     pub(crate) access_key: Vec<String>,
-    /// Serve POST /_coracle/reset, which empties everything. For test suites.
+    /// Serve POST /_coracle/reset, which empties everything; for test suites [default: false]
     #[arg(
         long,
         env = "CORACLE_ALLOW_RESET",
+        value_name = "BOOL",
         num_args = 0..=1,
         default_missing_value = "true",
         value_parser = clap::builder::BoolishValueParser::new()
@@ -92,10 +117,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the AWS API listens [default: 127.0.0.1:4566, or a free port if that is taken]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) api: Option<SocketAddr>,
     /// Where the router listens [default: 127.0.0.1:8080, or a free port if that is taken]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) router: Option<SocketAddr>,
     /// Stop after the demonstration instead of leaving it running.
     #[arg(long)]
@@ -118,7 +143,7 @@ pub(crate) struct RunArgs {
     /// Fuel it may burn at most: per run, or per request of an HTTP component [default: no limit]
     #[arg(long, value_name = "UNITS")]
     pub(crate) fuel: Option<u64>,
-    /// How long a run, or one request, may take: `500ms`, `30s`, `5m` [default: no limit; 60s a request]
+    /// How long a run, or one request, may take: 500ms, 30s, 5m, 1h [default: no limit; 60s for a request]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// An environment variable: NAME=VALUE, or NAME to pass on this process's own. Repeatable.
@@ -127,11 +152,11 @@ pub(crate) struct RunArgs {
     /// A directory it may use: HOST::GUEST, or HOST::GUEST:ro to only read. Repeatable.
     #[arg(long, value_name = "HOST::GUEST[:ro]")]
     pub(crate) dir: Vec<String>,
-    /// An address it may connect to: HOST:PORT. Repeatable.
+    /// An address it may connect to, over TCP or HTTP; `*` stands for any port, and for any public host. Repeatable.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) allow_net: Vec<String>,
     /// Where an HTTP component is served; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_address, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 }
 
@@ -158,7 +183,7 @@ pub(crate) struct ApiArgs {
 
 #[derive(Args)]
 pub(crate) struct PsArgs {
-    /// Only this cluster [default: all]
+    /// Only this cluster [default: all of the region's]
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster: Option<String>,
     /// Also the tasks that have stopped.
@@ -173,7 +198,7 @@ pub(crate) struct LogsArgs {
     /// A service's name, or a task's id or the beginning of one.
     #[arg(value_name = "SERVICE|TASK")]
     pub(crate) subject: String,
-    /// Go on printing what comes.
+    /// Go on printing what comes, until Ctrl-C; waits for a service or task that is not there yet.
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// The cluster it is in.
@@ -187,7 +212,7 @@ pub(crate) struct LogsArgs {
 pub(crate) struct PushArgs {
     /// The component: a .wasm file.
     pub(crate) file: PathBuf,
-    /// What task definitions call it, such as `shop/web:1.4`.
+    /// What task definitions call it, such as `shop/web:1.4`; without a tag, `latest`.
     #[arg(value_name = "NAME:TAG")]
     pub(crate) reference: String,
     #[command(flatten)]
@@ -198,6 +223,12 @@ pub(crate) struct PushArgs {
 pub(crate) struct ImagesArgs {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
+}
+
+/// Reads an address to listen on. Names are not looked up: one can mean several addresses, or another
+/// machine's.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:4566".to_owned())
 }
 
 /// Reads `500ms`, `30s`, `5m`, or a bare number of seconds.
@@ -241,6 +272,15 @@ mod tests {
                 panic!("{args:?} is not up");
             };
             assert_eq!(up.allow_reset, expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(parse_address("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert!(parse_address("[::1]:80").is_ok());
+        for bad in ["4566", ":4566", "127.0.0.1", "localhost:4566", "http://127.0.0.1:4566"] {
+            assert!(parse_address(bad).is_err_and(|why| why.contains("127.0.0.1:4566")), "{bad:?}");
         }
     }
 

@@ -105,7 +105,9 @@ async fn deploy(coracle: &Coracle) -> anyhow::Result<()> {
     let arn = registered["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default();
     say!("  {arn}")?;
 
-    say!("$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS}")?;
+    say!(
+        "$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS} --launch-type FARGATE"
+    )?;
     let begun = Instant::now();
     let existing = client.ecs("DescribeServices", &json!({ "services": ["hello"] })).await?;
     if existing["services"]
@@ -179,7 +181,7 @@ fn say_next(coracle: &Coracle) -> std::io::Result<()> {
         "\nIt stays up until Ctrl-C. Try, in another terminal:\n\
          \x20 curl http://hello.default.localhost:{port}/\n\
          \x20 curl -H 'X-Coracle-Service: default/hello' {router}/\n\
-         \x20 export AWS_ENDPOINT_URL={api} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any\n\
+         \x20 export AWS_ENDPOINT_URL={api} AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any\n\
          \x20 aws ecs describe-services --services hello\n\
          \x20 aws ecs update-service --service hello --desired-count 5\n\
          \x20 {binary} ps\n\

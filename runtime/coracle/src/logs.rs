@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::LogsArgs;
 use crate::client::{ApiClient, ApiError};
-use crate::output::say;
+use crate::output::{note, say};
 use crate::ps::{describe_tasks, last_segment, list_tasks};
 use crate::up::Signals;
 
@@ -33,8 +33,16 @@ pub(crate) async fn logs(args: &LogsArgs) -> anyhow::Result<ExitCode> {
 async fn print(args: &LogsArgs) -> anyhow::Result<()> {
     let client = ApiClient::new(&args.api)?;
     let mut printed = Printed::default();
+    let mut said_waiting = false;
     loop {
         let tasks = find_tasks(&client, args).await?;
+        if tasks.is_empty() && !std::mem::replace(&mut said_waiting, true) {
+            note!(
+                "no service or task {:?} has run in cluster {:?} yet; waiting for one",
+                args.subject,
+                args.cluster
+            );
+        }
         let mut merged = Merged::new(find_streams(&client, &tasks).await?, printed.since);
         while let Some(event) = merged.next(&client).await? {
             if printed.is_new(&event) {

@@ -428,7 +428,7 @@ fn print_welcome(running: &Coracle) -> std::io::Result<()> {
     say!()?;
     say!("Try, in another terminal:")?;
     say!(
-        "  export AWS_ENDPOINT_URL={api} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+        "  export AWS_ENDPOINT_URL={api} AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
     )?;
     say!("  coracle push hello.wasm hello:latest")?;
     say!("  aws ecs list-clusters")

@@ -2,7 +2,7 @@
 //! with exit code 0 when the greeting is there, for a container that `dependsOn` its SUCCESS; told `every SECONDS`
 //! it stays and keeps the greeting fresh.
 //!
-//! Run with
+//! Run with, in `examples`,
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip2

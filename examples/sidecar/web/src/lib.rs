@@ -1,7 +1,7 @@
 //! The main container: an HTTP service that serves the greeting its sidecar has written into the volume they share.
 //! The two are separate components with separate memories; the volume is all they have in common.
 //!
-//! Run with
+//! Run with, in `examples`, after the greeter
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip2

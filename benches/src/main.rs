@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(throughput::run()).context("throughput")?;
     }
     if wanted("startup") {
-        runtime.block_on(startup::run()).context("startup")?;
+        startup::run().context("startup")?;
     }
     if wanted("cap") {
         runtime.block_on(cap::run()).context("cap")?;

@@ -13,6 +13,7 @@ use rand::Rng as _;
 use tokio::sync::Semaphore;
 
 use crate::ecs::InFlight;
+use crate::seal::Sealer;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -55,6 +56,8 @@ pub struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) logs: LogStore,
     pub(crate) registry: Arc<Registry>,
+    /// Seals what is confidential before it goes into the store.
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     pub(crate) clock: Clock,
@@ -82,6 +85,7 @@ impl Api {
             store,
             logs,
             registry,
+            sealer: Arc::new(Sealer::with_key(rand::rng().random())),
             metrics: Arc::new(String::new),
             reset: Arc::new(|| Box::pin(std::future::ready(()))),
             clock: Arc::new(system_time),
@@ -90,6 +94,14 @@ impl Api {
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             rng: Mutex::new(PlanRng::new(rand::rng().random())),
         }
+    }
+
+    /// Seals secrets with this key, which outlives the process. Unless set, the key does not, and
+    /// neither does what was sealed.
+    #[must_use]
+    pub fn with_sealer(mut self, sealer: Arc<Sealer>) -> Self {
+        self.sealer = sealer;
+        self
     }
 
     /// Answers `GET /metrics` with this text, in Prometheus' format.

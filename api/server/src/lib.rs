@@ -16,6 +16,8 @@ mod dispatch;
 mod ecs;
 mod http;
 mod logs;
+mod seal;
 
 pub use crate::api::{Api, ApiConfig, Clock};
 pub use crate::http::{app, serve};
+pub use crate::seal::{Sealer, Unsealable};

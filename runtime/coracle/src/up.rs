@@ -20,7 +20,7 @@ use coracle_logs::LogStore;
 use coracle_registry::Registry;
 use coracle_router::{Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
-use coracle_server::{Api, ApiConfig};
+use coracle_server::{Api, ApiConfig, Sealer};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp};
 use serde_json::json;
@@ -117,6 +117,8 @@ impl Coracle {
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir.join("state.redb"))?);
         let registry = Arc::new(Registry::open(&dir.join("registry")).context("cannot open the registry")?);
         let engine = Engine::new(&EngineConfig::default()).context("cannot start the WebAssembly engine")?;
+        let sealer =
+            Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
         let artifacts = ArtifactCache::open(engine.clone(), &dir.join("artifacts"))?;
 
         let logs = logs.await?.with_context(|| {
@@ -186,6 +188,7 @@ impl Coracle {
             logs,
             registry,
         )
+        .with_sealer(sealer)
         .with_metrics({
             let metrics = Arc::clone(&metrics);
             Arc::new(move || metrics.render())

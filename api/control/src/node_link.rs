@@ -57,10 +57,20 @@ pub fn assigned(state: &State, node: &Node) -> Assigned {
         .filter_map(|task| {
             // Definitions outlive their tasks; without one there is nothing to run.
             let definition = state.task_definitions.get(&task.task_definition)?;
-            Some(AssignedTask { task: Arc::clone(task), definition: Arc::clone(&definition.value) })
+            Some(AssignedTask { task: as_assigned(task), definition: Arc::clone(&definition.value) })
         })
         .collect();
     Assigned { generation: state.revision, tasks }
+}
+
+/// A task as its node should see it: one that is still registered in a target group goes on running until
+/// its requests have ended.
+fn as_assigned(task: &Arc<Task>) -> Arc<Task> {
+    let held = task.desired_status == DesiredStatus::Stopped && !task.targets.is_empty();
+    if !held {
+        return Arc::clone(task);
+    }
+    Arc::new(Task { desired_status: DesiredStatus::Running, ..Task::clone(task) })
 }
 
 /// Keeps `tx` at what `node` should be running, until `shutdown` is true or nobody receives any more.

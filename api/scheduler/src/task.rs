@@ -74,6 +74,7 @@ pub fn new_task(definition: &TaskDefinition, new: NewTask, now: Timestamp, rng: 
         execution_stopped_at: None,
         stopped_at: None,
         version: 1,
+        targets: Vec::new(),
         tags: new.tags,
         rest: new.rest,
     }

@@ -10,6 +10,7 @@
 pub mod arn;
 pub mod capacity_provider;
 pub mod cluster;
+pub mod elb;
 pub mod ids;
 pub mod node;
 pub mod observation;

@@ -96,6 +96,9 @@ impl Task {
         if seen.status >= LastStatus::Deactivating {
             self.desired_status = DesiredStatus::Stopped;
         }
+        if seen.status == LastStatus::Stopped {
+            self.targets.clear();
+        }
         // Whoever decided first to stop it is the reason: a user's stop is not overwritten by the exit
         // code it caused.
         if self.stop.is_none() {

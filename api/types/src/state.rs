@@ -10,6 +10,10 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
+use crate::elb::{
+    Certificate, CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Rule, RuleId, Target,
+    TargetGroup, TargetGroupId, TargetId, TrustStore, TrustStoreId,
+};
 use crate::ids::{ClusterId, FamilyId, NodeId, ServiceId, TaskDefinitionId, TaskKey};
 use crate::node::Node;
 use crate::service::Service;
@@ -109,6 +113,20 @@ tables! {
     nodes: Node(NodeId => Node) by |node| node.id;
     /// Client tokens.
     tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
+    /// Load balancers.
+    load_balancers: LoadBalancer(LoadBalancerId => LoadBalancer) by |balancer| balancer.id.clone();
+    /// Listeners of load balancers.
+    listeners: Listener(ListenerId => Listener) by |listener| listener.id.clone();
+    /// Rules of listeners, without the default ones.
+    rules: Rule(RuleId => Rule) by |rule| rule.id.clone();
+    /// Target groups.
+    target_groups: TargetGroup(TargetGroupId => TargetGroup) by |group| group.id.clone();
+    /// Targets that were registered by hand; those of services are in their tasks.
+    targets: Target(TargetId => Target) by |target| target.id.clone();
+    /// Trust stores.
+    trust_stores: TrustStore(TrustStoreId => TrustStore) by |store| store.id.clone();
+    /// Imported certificates.
+    certificates: Certificate(CertificateId => Certificate) by |certificate| certificate.id.clone();
 }
 
 /// One change to the state.

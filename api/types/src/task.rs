@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::elb::TaskTarget;
 use crate::ids::{
     ClusterId, ContainerId, ContainerName, DeploymentId, Family, NodeId, ServiceName, TaskDefinitionId,
     TaskId, TaskKey,
@@ -253,6 +254,9 @@ pub struct Task {
     pub stopped_at: Option<Timestamp>,
     /// Grows by one with each change.
     pub version: u64,
+    /// The target groups it is registered in.
+    #[serde(default)]
+    pub targets: Vec<TaskTarget>,
     /// Its tags.
     #[serde(default)]
     pub tags: Tags,
@@ -284,7 +288,8 @@ impl Task {
         self.last_status != LastStatus::Stopped
     }
 
-    /// Marks it as to be stopped, unless it is already. The first reason stays.
+    /// Marks it as to be stopped, unless it is already. The first reason stays. A task that is registered
+    /// in target groups is DEACTIVATING until its requests have ended.
     pub fn stop(&mut self, stop: TaskStop, now: Timestamp) {
         if self.desired_status == DesiredStatus::Stopped {
             return;
@@ -292,6 +297,12 @@ impl Task {
         self.desired_status = DesiredStatus::Stopped;
         self.stop.get_or_insert(stop);
         self.version += 1;
+        for target in &mut self.targets {
+            target.drain(now);
+        }
+        if !self.targets.is_empty() {
+            self.last_status = self.last_status.max(LastStatus::Deactivating);
+        }
         if self.node.is_none() {
             // No node knows of it, so nobody else will report its end.
             self.end(now);
@@ -305,6 +316,7 @@ impl Task {
         self.stopping_at.get_or_insert(now);
         self.execution_stopped_at.get_or_insert(now);
         self.stopped_at.get_or_insert(now);
+        self.targets.clear();
         for container in &mut self.containers {
             container.status = ContainerStatus::Stopped;
         }

@@ -105,6 +105,7 @@ pub(crate) fn task(definition: &TaskDefinition, id: u128) -> Task {
         execution_stopped_at: None,
         stopped_at: None,
         version: 1,
+        targets: Vec::new(),
         tags: Default::default(),
         rest: Default::default(),
     }

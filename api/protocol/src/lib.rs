@@ -1,5 +1,7 @@
 //! The wire shapes of the AWS services Coracle speaks: Amazon ECS and CloudWatch Logs (JSON 1.1) and
-//! STS (Query, answered in XML), converted by hand to and from `coracle-types`.
+//! STS (Query, answered in XML), converted by hand to and from `coracle-types`. A Query form becomes JSON as
+//! soon as it comes in, and an answer becomes XML as late as it goes out ([`query`]): in between there is one
+//! way to do things.
 //!
 //! Requests are first brought into their [`shape::Shape`] and then taken apart with
 //! [`members::Members`]; both know where they are and say so when something is wrong. What no conversion
@@ -16,6 +18,7 @@ pub mod members;
 pub mod names;
 pub mod object;
 pub mod page;
+pub mod query;
 pub mod shape;
 pub mod sts;
 

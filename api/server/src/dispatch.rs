@@ -5,6 +5,7 @@
 //! by the service a request is signed for; none of them is spoken here. A request that means nothing here
 //! is refused in the protocol it seems to speak, so that the client shows the reason and not a parse error.
 
+use coracle_protocol::query::form_text;
 use coracle_protocol::{ApiError, Wire, ecs, logs, sts};
 
 /// A service.
@@ -102,26 +103,8 @@ pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Opera
 
 /// The first value of a member of a form, decoded.
 pub(crate) fn form_value(form: &str, name: &str) -> Option<String> {
-    form.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| {
-        let value = value.replace('+', " ");
-        String::from_utf8_lossy(&percent_decoded(&value)).into_owned()
-    })
-}
-
-/// The bytes a percent-encoded text stands for; a `%` without two digits stands for itself.
-pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
-        let value = pair
-            .filter(|pair| pair.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        decoded.push(value.unwrap_or(bytes[at]));
-        at += if value.is_some() { 3 } else { 1 };
-    }
-    decoded
+    let mut pairs = form.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| form_text(value))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use coracle_protocol::ApiError;
 use http::request::Parts;
 
 use super::Signature;
-use crate::dispatch::percent_decoded;
+use coracle_protocol::query::percent_decoded;
 
 /// The canonical request, with the digest of its payload.
 ///

@@ -56,6 +56,54 @@ pub enum ApiError {
     /// A quota is reached.
     #[error("{0}")]
     LimitExceeded(String),
+    /// The cluster still has container instances of its own.
+    #[error("The Cluster cannot be deleted while Container Instances are active or draining.")]
+    ClusterContainsContainerInstances,
+    /// The cluster still has capacity providers of its own.
+    #[error("The Cluster cannot be deleted while Capacity Providers are associated with it.")]
+    ClusterContainsCapacityProvider,
+    /// The container instance attributes are meant for is not there.
+    #[error("{0}")]
+    TargetNotFound(String),
+    /// Nobody is there to run a command.
+    #[error("The execute command failed due to an internal error. Try again later.")]
+    TargetNotConnected,
+    /// A container instance would have too many custom attributes.
+    #[error("The limit for custom attributes has been exceeded for this resource.")]
+    AttributeLimitExceeded,
+    /// The agent is the newest there is.
+    #[error("There is no update available for this container agent.")]
+    NoUpdateAvailable,
+    /// What is to be changed is still being changed.
+    #[error("{0}")]
+    UpdateInProgress(String),
+    /// Something else needs it.
+    #[error("{0}")]
+    ResourceInUse(String),
+    /// The service has no such task set.
+    #[error("The specified task set does not exist.")]
+    TaskSetNotFound,
+    /// There is no such service deployment.
+    #[error("The specified service deployment does not exist.")]
+    ServiceDeploymentNotFound,
+    /// No daemon of this name was ever there, or it is gone.
+    #[error("Daemon not found.")]
+    DaemonNotFound,
+    /// The daemon is being deleted.
+    #[error("Daemon was not ACTIVE.")]
+    DaemonNotActive,
+    /// There is no such gateway.
+    #[error("The specified gateway does not exist.")]
+    GatewayNotFound,
+    /// There is no such Cloud Map namespace.
+    #[error("{0}")]
+    NamespaceNotFound(String),
+    /// ECS has no such platform version.
+    #[error("The specified platform does not exist.")]
+    PlatformUnknown,
+    /// The platform version is too old for the task definition.
+    #[error("{0}")]
+    PlatformTaskDefinitionIncompatibility(String),
     /// ECS has it, Coracle does not.
     #[error("{0}")]
     UnsupportedFeature(String),
@@ -132,6 +180,38 @@ impl ApiError {
             Self::ResourceNotFound(_) => row("ResourceNotFoundException", "ResourceNotFound", 400, 400),
             Self::Conflict { .. } => row("ConflictException", "Conflict", 400, 400),
             Self::LimitExceeded(_) => row("LimitExceededException", "LimitExceeded", 400, 400),
+            Self::ClusterContainsContainerInstances => row(
+                "ClusterContainsContainerInstancesException",
+                "ClusterContainsContainerInstances",
+                400,
+                400,
+            ),
+            Self::ClusterContainsCapacityProvider => {
+                row("ClusterContainsCapacityProviderException", "ClusterContainsCapacityProvider", 400, 400)
+            }
+            Self::TargetNotFound(_) => row("TargetNotFoundException", "TargetNotFound", 400, 400),
+            Self::TargetNotConnected => row("TargetNotConnectedException", "TargetNotConnected", 400, 400),
+            Self::AttributeLimitExceeded => {
+                row("AttributeLimitExceededException", "AttributeLimitExceeded", 400, 400)
+            }
+            Self::NoUpdateAvailable => row("NoUpdateAvailableException", "NoUpdateAvailable", 400, 400),
+            Self::UpdateInProgress(_) => row("UpdateInProgressException", "UpdateInProgress", 400, 400),
+            Self::ResourceInUse(_) => row("ResourceInUseException", "ResourceInUse", 400, 400),
+            Self::TaskSetNotFound => row("TaskSetNotFoundException", "TaskSetNotFound", 400, 400),
+            Self::ServiceDeploymentNotFound => {
+                row("ServiceDeploymentNotFoundException", "ServiceDeploymentNotFound", 400, 400)
+            }
+            Self::DaemonNotFound => row("DaemonNotFoundException", "DaemonNotFound", 400, 400),
+            Self::DaemonNotActive => row("DaemonNotActiveException", "DaemonNotActive", 400, 400),
+            Self::GatewayNotFound => row("GatewayNotFoundException", "GatewayNotFound", 400, 400),
+            Self::NamespaceNotFound(_) => row("NamespaceNotFoundException", "NamespaceNotFound", 400, 400),
+            Self::PlatformUnknown => row("PlatformUnknownException", "PlatformUnknown", 400, 400),
+            Self::PlatformTaskDefinitionIncompatibility(_) => row(
+                "PlatformTaskDefinitionIncompatibilityException",
+                "PlatformTaskDefinitionIncompatibility",
+                400,
+                400,
+            ),
             Self::UnsupportedFeature(_) => row("UnsupportedFeatureException", "UnsupportedFeature", 400, 400),
             Self::ResourceAlreadyExists(_) => {
                 row("ResourceAlreadyExistsException", "ResourceAlreadyExists", 400, 400)
@@ -215,6 +295,22 @@ mod tests {
             ApiError::UnknownAccessKey,
             ApiError::InvalidSignature(text()),
             ApiError::Server(text()),
+            ApiError::ClusterContainsContainerInstances,
+            ApiError::ClusterContainsCapacityProvider,
+            ApiError::TargetNotFound(text()),
+            ApiError::TargetNotConnected,
+            ApiError::AttributeLimitExceeded,
+            ApiError::NoUpdateAvailable,
+            ApiError::UpdateInProgress(text()),
+            ApiError::ResourceInUse(text()),
+            ApiError::TaskSetNotFound,
+            ApiError::ServiceDeploymentNotFound,
+            ApiError::DaemonNotFound,
+            ApiError::DaemonNotActive,
+            ApiError::NamespaceNotFound(text()),
+            ApiError::PlatformUnknown,
+            ApiError::PlatformTaskDefinitionIncompatibility(text()),
+            ApiError::GatewayNotFound,
         ];
         let place = |error: &ApiError| match error {
             ApiError::Client(_) => 0,
@@ -238,6 +334,22 @@ mod tests {
             ApiError::UnknownAccessKey => 18,
             ApiError::InvalidSignature(_) => 19,
             ApiError::Server(_) => 20,
+            ApiError::ClusterContainsContainerInstances => 21,
+            ApiError::ClusterContainsCapacityProvider => 22,
+            ApiError::TargetNotFound(_) => 23,
+            ApiError::TargetNotConnected => 24,
+            ApiError::AttributeLimitExceeded => 25,
+            ApiError::NoUpdateAvailable => 26,
+            ApiError::UpdateInProgress(_) => 27,
+            ApiError::ResourceInUse(_) => 28,
+            ApiError::TaskSetNotFound => 29,
+            ApiError::ServiceDeploymentNotFound => 30,
+            ApiError::DaemonNotFound => 31,
+            ApiError::DaemonNotActive => 32,
+            ApiError::NamespaceNotFound(_) => 33,
+            ApiError::PlatformUnknown => 34,
+            ApiError::PlatformTaskDefinitionIncompatibility(_) => 35,
+            ApiError::GatewayNotFound => 36,
         };
         assert!(all.iter().enumerate().all(|(index, error)| place(error) == index));
         all

@@ -37,7 +37,15 @@ impl PageRequest {
     /// # Errors
     /// When one of them is of the wrong type or out of range.
     pub fn take(members: &mut Members, default: u32) -> Result<Self, ApiError> {
-        let limit = members.integer_in("maxResults", 1..=100)?.unwrap_or(default);
+        Self::take_up_to(members, default, 100)
+    }
+
+    /// The same for a list whose pages have at most `max` items.
+    ///
+    /// # Errors
+    /// When one of them is of the wrong type or out of range.
+    pub fn take_up_to(members: &mut Members, default: u32, max: u32) -> Result<Self, ApiError> {
+        let limit = members.integer_in("maxResults", 1..=max)?.unwrap_or(default);
         let token = members.text("nextToken")?.filter(|token| !token.is_empty());
         Ok(Self { limit: limit as usize, token })
     }

@@ -101,6 +101,12 @@ name!(
     "container name"
 );
 
+name!(
+    /// A daemon's name, unique in its cluster.
+    DaemonName,
+    "daemon name"
+);
+
 impl ClusterName {
     /// `default`, the cluster that every request without a cluster means and that always exists.
     #[must_use]

@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`state`]: it lists every record there is.
 
+pub mod account_setting;
 pub mod arn;
 pub mod capacity_provider;
 pub mod cluster;
@@ -22,12 +23,13 @@ pub mod task_definition;
 pub mod time;
 pub mod token;
 
+pub use account_setting::{AccountSetting, AccountSettingId};
 pub use arn::{AccountId, Arn, ArnError, Resource};
 pub use capacity_provider::leading_provider;
 pub use cluster::{Cluster, ClusterStatus};
 pub use ids::{
-    ClusterId, ClusterName, ContainerId, ContainerName, DeploymentId, EventId, Family, FamilyId, IdError,
-    NodeId, Region, ServiceId, ServiceName, TaskDefinitionId, TaskId, TaskKey,
+    ClusterId, ClusterName, ContainerId, ContainerName, DaemonName, DeploymentId, EventId, Family, FamilyId,
+    IdError, NodeId, Region, ServiceId, ServiceName, TaskDefinitionId, TaskId, TaskKey,
 };
 pub use node::{Assigned, AssignedTask, Node};
 pub use observation::{ContainerObservation, TaskObservation};

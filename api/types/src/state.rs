@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+use crate::account_setting::{AccountSetting, AccountSettingId};
 use crate::cluster::Cluster;
 use crate::elb::{
     Certificate, CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Rule, RuleId, Target,
@@ -111,6 +112,8 @@ tables! {
     tasks: Task(TaskKey => Task) by |task| task.key();
     /// Nodes.
     nodes: Node(NodeId => Node) by |node| node.id;
+    /// Account settings that somebody changed.
+    account_settings: AccountSetting(AccountSettingId => AccountSetting) by |setting| setting.id.clone();
     /// Client tokens.
     tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
     /// Load balancers.

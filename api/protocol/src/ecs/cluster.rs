@@ -3,12 +3,14 @@
 use coracle_types::{AccountId, Arn, Cluster, JsonMap, Resource, Tags};
 use serde_json::{Value, json};
 
+use super::task::check_strategy;
 use super::{Failure, include, names, tag};
 use crate::error::ApiError;
 use crate::members::Members;
 use crate::names::Named;
 use crate::object::{Object, list};
 
+/// Members CreateCluster keeps.
 const KEPT: [&str; 5] = [
     "settings",
     "configuration",
@@ -17,6 +19,9 @@ const KEPT: [&str; 5] = [
     "serviceConnectDefaults",
 ];
 
+/// The most capacity providers a cluster has.
+const PROVIDERS_MAX: usize = 20;
+
 /// CreateCluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateCluster {
@@ -24,6 +29,8 @@ pub struct CreateCluster {
     pub name: Option<String>,
     /// Its tags.
     pub tags: Tags,
+    /// Its capacity providers.
+    pub providers: ClusterProviders,
     /// Members that are kept.
     pub rest: JsonMap,
 }
@@ -32,18 +39,69 @@ impl CreateCluster {
     /// Takes the request apart.
     ///
     /// # Errors
-    /// When a member is of the wrong type or a tag breaks a rule.
+    /// When a member is of the wrong type, a tag breaks a rule, or a setting or the configuration is impossible.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
+        check_settings(&members)?;
+        check_configuration(&members)?;
+        let providers = ClusterProviders::peek(&members)?;
         Ok(Self {
             name: members.text("clusterName")?.filter(|name| !name.is_empty()),
             tags: tag::take_tags(&mut members)?,
+            providers,
             rest: members.keep(&KEPT),
         })
     }
 }
 
-/// UpdateCluster, UpdateClusterSettings and PutClusterCapacityProviders: they differ in which members
-/// they may carry.
+/// The capacity providers of a cluster, as a request gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterProviders {
+    /// `capacityProviders`: names or ARNs.
+    pub associated: Vec<String>,
+    /// Those `defaultCapacityProviderStrategy` names.
+    pub of_default: Vec<String>,
+}
+
+impl ClusterProviders {
+    /// Looks at the members, which stay where they are.
+    fn peek(members: &Members) -> Result<Self, ApiError> {
+        const STRATEGY: &str = "defaultCapacityProviderStrategy";
+        check_strategy(members, STRATEGY)?;
+        let mut probe = members.clone();
+        let associated = names(&mut probe, "capacityProviders", PROVIDERS_MAX)?;
+        let items = probe.objects(STRATEGY)?.unwrap_or_default().into_iter();
+        let of_default = items.map(|mut item| item.required_text("capacityProvider"));
+        Ok(Self { associated, of_default: of_default.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Looks at `settings`, which stay where they are.
+fn check_settings(members: &Members) -> Result<(), ApiError> {
+    for mut setting in members.clone().objects("settings")?.unwrap_or_default() {
+        setting.required_text("name")?;
+        let value = setting.required_text("value")?;
+        if !matches!(value.as_str(), "enabled" | "disabled" | "enhanced") {
+            return Err(setting.invalid("value", "it is none of enabled, disabled, enhanced"));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at `configuration`, which stays where it is.
+fn check_configuration(members: &Members) -> Result<(), ApiError> {
+    let Some(mut configuration) = members.clone().object("configuration")? else { return Ok(()) };
+    let Some(mut exec) = configuration.object("executeCommandConfiguration")? else { return Ok(()) };
+    let overridden = exec.text("logging")?.as_deref() == Some("OVERRIDE");
+    match exec.object("logConfiguration")? {
+        None if overridden => Err(exec.missing("logConfiguration")),
+        Some(_) if !overridden => {
+            Err(exec.refuse("A logConfiguration can only be given together with logging OVERRIDE."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// UpdateCluster and UpdateClusterSettings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateCluster {
     /// Which one.
@@ -53,12 +111,56 @@ pub struct UpdateCluster {
 }
 
 impl UpdateCluster {
+    /// Takes UpdateCluster apart.
+    ///
+    /// # Errors
+    /// When the cluster is missing, or a setting or the configuration is impossible.
+    pub fn decode(mut members: Members) -> Result<Self, ApiError> {
+        check_settings(&members)?;
+        check_configuration(&members)?;
+        let kept = ["settings", "configuration", "serviceConnectDefaults"];
+        Ok(Self { cluster: members.required_text("cluster")?, rest: members.keep(&kept) })
+    }
+
+    /// Takes UpdateClusterSettings apart.
+    ///
+    /// # Errors
+    /// When the cluster or the settings are missing, or a setting is impossible.
+    pub fn decode_settings(mut members: Members) -> Result<Self, ApiError> {
+        check_settings(&members)?;
+        let cluster = members.required_text("cluster")?;
+        let rest = members.keep(&["settings"]);
+        if rest.is_empty() {
+            return Err(members.missing("settings"));
+        }
+        Ok(Self { cluster, rest })
+    }
+}
+
+/// PutClusterCapacityProviders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PutClusterCapacityProviders {
+    /// Which one.
+    pub cluster: String,
+    /// What is named.
+    pub providers: ClusterProviders,
+    /// Both lists as they were sent.
+    pub rest: JsonMap,
+}
+
+impl PutClusterCapacityProviders {
     /// Takes the request apart.
     ///
     /// # Errors
-    /// When the cluster is missing.
+    /// When a member is missing, or the strategy makes no sense.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
-        Ok(Self { cluster: members.required_text("cluster")?, rest: members.keep(&KEPT) })
+        let providers = ClusterProviders::peek(&members)?;
+        let cluster = members.required_text("cluster")?;
+        let lists = ["capacityProviders", "defaultCapacityProviderStrategy"];
+        if let Some(missing) = lists.iter().find(|name| members.peek(name).is_none()) {
+            return Err(members.refuse(format_args!("{missing} should not be null.")));
+        }
+        Ok(Self { cluster, providers, rest: members.keep(&lists) })
     }
 }
 

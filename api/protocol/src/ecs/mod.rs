@@ -1,5 +1,6 @@
 //! Amazon ECS: one file per group of actions, requests in and records out.
 
+pub mod account_setting;
 pub mod cluster;
 pub mod container_definition;
 pub mod container_instance;

@@ -125,7 +125,7 @@ impl CreateService {
     /// When a member is missing, of the wrong type or out of range.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
-        check_strategy(&members)?;
+        check_strategy(&members, "capacityProviderStrategy")?;
         check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,
@@ -199,7 +199,7 @@ impl UpdateService {
     /// When a member is missing, of the wrong type or out of range.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
-        check_strategy(&members)?;
+        check_strategy(&members, "capacityProviderStrategy")?;
         check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,

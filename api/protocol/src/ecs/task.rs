@@ -77,7 +77,7 @@ impl RunTask {
         if group.as_ref().is_some_and(|group| group.chars().count() > 255) {
             return Err(members.refuse("group can have at most 255 characters."));
         }
-        check_strategy(&members)?;
+        check_strategy(&members, "capacityProviderStrategy")?;
         let overrides = members.peek("overrides").map_or(0, |overrides| overrides.to_string().len());
         if overrides > OVERRIDES_BYTES_MAX {
             return Err(members
@@ -126,13 +126,13 @@ pub fn launch_type(members: &mut Members) -> Result<Option<LaunchType>, ApiError
     members.named("launchType")
 }
 
-/// Looks at `capacityProviderStrategy`, which stays where it is.
+/// Looks at a capacity provider strategy, which stays where it is.
 ///
 /// # Errors
 /// When an item has no provider or a number out of range, or the items make no sense together.
-pub fn check_strategy(members: &Members) -> Result<(), ApiError> {
+pub fn check_strategy(members: &Members, name: &str) -> Result<(), ApiError> {
     let mut probe = members.clone();
-    let items = probe.objects("capacityProviderStrategy")?.unwrap_or_default();
+    let items = probe.objects(name)?.unwrap_or_default();
     let several = items.len() > 1;
     if items.len() > PROVIDERS_MAX {
         return Err(members.refuse(format_args!(

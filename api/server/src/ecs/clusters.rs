@@ -2,8 +2,8 @@
 
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::cluster::{
-    ClusterCounts, CreateCluster, DescribeClusters, UpdateCluster, cluster, describe_clusters, everything,
-    one,
+    ClusterCounts, CreateCluster, DescribeClusters, PutClusterCapacityProviders, UpdateCluster, cluster,
+    describe_clusters, everything, one,
 };
 use coracle_protocol::{ApiError, Members, Object, PageRequest};
 use coracle_store::placing;
@@ -11,9 +11,10 @@ use coracle_types::{
     Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, DesiredStatus, JsonMap, Key, LastStatus,
     LaunchType, Resource, ServiceStatus, State, Tags,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::reference;
+use super::account_settings::container_insights;
+use super::{capacity_providers, reference};
 use crate::api::{Api, Caller};
 
 /// At most this many regions get a cluster `default`. AWS has a few dozen; without access keys anybody can
@@ -49,7 +50,8 @@ fn new_cluster(api: &Api, id: ClusterId, tags: Tags, rest: JsonMap) -> Cluster {
 }
 
 /// CreateCluster: one that is there already is answered as it is.
-pub(super) async fn create(api: &Api, caller: &Caller, request: CreateCluster) -> Result<Value, ApiError> {
+pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = CreateCluster::decode(members)?;
     let name = request.name.as_deref();
     if name.is_some_and(|name| name.starts_with("arn:")) {
         return Err(ApiError::InvalidParameter("clusterName must be a name, not an ARN.".to_owned()));
@@ -59,7 +61,12 @@ pub(super) async fn create(api: &Api, caller: &Caller, request: CreateCluster) -
         .transact(|state| {
             let mut changes = Changes::new();
             if reference::active_cluster(state, &id).is_err() {
-                changes.put(new_cluster(api, id.clone(), request.tags.clone(), request.rest.clone()));
+                capacity_providers::check_associations(&request.providers)?;
+                let mut rest = request.rest.clone();
+                let insights =
+                    || json!([{"name": "containerInsights", "value": container_insights(state, caller)}]);
+                rest.entry("settings").or_insert_with(insights);
+                changes.put(new_cluster(api, id.clone(), request.tags.clone(), rest));
             }
             Ok((changes, ()))
         })
@@ -67,13 +74,42 @@ pub(super) async fn create(api: &Api, caller: &Caller, request: CreateCluster) -
     shown(api, &state, &id)
 }
 
-/// UpdateCluster, UpdateClusterSettings and PutClusterCapacityProviders.
-pub(super) async fn update(api: &Api, caller: &Caller, request: UpdateCluster) -> Result<Value, ApiError> {
-    let id = reference::cluster_id(caller, Some(&request.cluster))?;
+/// UpdateCluster.
+pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = UpdateCluster::decode(members)?;
+    change(api, caller, &request.cluster, &request.rest, |_, _| Ok(())).await
+}
+
+/// UpdateClusterSettings.
+pub(super) async fn update_settings(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = UpdateCluster::decode_settings(members)?;
+    change(api, caller, &request.cluster, &request.rest, |_, _| Ok(())).await
+}
+
+/// PutClusterCapacityProviders: from now on the cluster has these and no others.
+pub(super) async fn put_providers(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = PutClusterCapacityProviders::decode(members)?;
+    change(api, caller, &request.cluster, &request.rest, |state, cluster| {
+        capacity_providers::check_associations(&request.providers)?;
+        capacity_providers::check_unused(state, cluster, &request.providers.associated)
+    })
+    .await
+}
+
+/// Keeps other members with a cluster, if `check` finds nothing wrong with that.
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    cluster: &str,
+    members: &JsonMap,
+    check: impl Fn(&State, &Cluster) -> Result<(), ApiError>,
+) -> Result<Value, ApiError> {
+    let id = reference::cluster_id(caller, Some(cluster))?;
     let (state, ()) = api
         .transact(|state| {
             let mut cluster = Cluster::clone(&*reference::active_cluster(state, &id)?);
-            cluster.rest.extend(request.rest.clone());
+            check(state, &cluster)?;
+            cluster.rest.extend(members.clone());
             let mut changes = Changes::new();
             changes.put(cluster);
             Ok((changes, ()))
@@ -112,7 +148,8 @@ fn shown(api: &Api, state: &State, id: &ClusterId) -> Result<Value, ApiError> {
 }
 
 /// DescribeClusters: names nobody knows are failures, not errors.
-pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeClusters) -> Result<Value, ApiError> {
+pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DescribeClusters::decode(members)?;
     let state = api.store.snapshot();
     let default = [ClusterName::default_cluster().to_string()];
     let asked = if request.clusters.is_empty() { default.as_slice() } else { request.clusters.as_slice() };
@@ -138,7 +175,8 @@ fn missing_arn(api: &Api, caller: &Caller, given: &str) -> String {
 }
 
 /// ListClusters.
-pub(super) fn list(api: &Api, caller: &Caller, page: &PageRequest) -> Result<Value, ApiError> {
+pub(super) fn list(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
+    let page = PageRequest::take(&mut members, 100)?;
     let state = api.store.snapshot();
     let clusters = state.clusters.values().map(|found| &found.value);
     let names = clusters

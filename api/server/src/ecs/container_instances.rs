@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use coracle_protocol::ApiError;
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::container_instance::{
     DescribeContainerInstances, ListContainerInstances, NodeUse, container_instance,
     describe_container_instances, list_container_instances,
 };
+use coracle_protocol::{ApiError, Members};
 use coracle_types::{Arn, ClusterId, DesiredStatus, LastStatus, Node, Resource, State};
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ use super::reference;
 use crate::api::{Api, Caller};
 
 /// ListContainerInstances.
-pub(super) fn list(api: &Api, caller: &Caller, request: &ListContainerInstances) -> Result<Value, ApiError> {
+pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = ListContainerInstances::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let active = request.status.as_deref().is_none_or(|status| status == "ACTIVE");
@@ -35,11 +36,8 @@ pub(super) fn list(api: &Api, caller: &Caller, request: &ListContainerInstances)
 }
 
 /// DescribeContainerInstances.
-pub(super) fn describe(
-    api: &Api,
-    caller: &Caller,
-    request: &DescribeContainerInstances,
-) -> Result<Value, ApiError> {
+pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DescribeContainerInstances::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let (mut instances, mut failures) = (Vec::new(), Vec::new());

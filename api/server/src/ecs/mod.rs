@@ -1,9 +1,11 @@
 //! Amazon ECS: one file per group of actions.
 
 mod account_settings;
+mod capacity_providers;
 mod clusters;
 mod container_instances;
 mod deploy;
+mod gateways;
 mod reference;
 mod run_task;
 mod services;
@@ -14,20 +16,9 @@ mod tasks;
 mod token;
 mod validate;
 
-use coracle_protocol::ecs::cluster::{CreateCluster, DescribeClusters, UpdateCluster};
-use coracle_protocol::ecs::container_instance::{DescribeContainerInstances, ListContainerInstances};
 use coracle_protocol::ecs::inputs;
-use coracle_protocol::ecs::service::{
-    CreateService, DeleteService, DescribeServices, ListServices, UpdateService,
-};
-use coracle_protocol::ecs::tag::{TagResource, UntagResource};
-use coracle_protocol::ecs::task::{DescribeTasks, ListTasks, RunTask, StopTask};
-use coracle_protocol::ecs::task_definition::{
-    BYTES_MAX, DescribeTaskDefinition, ListTaskDefinitionFamilies, ListTaskDefinitions,
-    RegisterTaskDefinition, delete_task_definitions,
-};
 use coracle_protocol::members::Refusal;
-use coracle_protocol::{ApiError, Members, PageRequest};
+use coracle_protocol::{ApiError, Members};
 use serde_json::Value;
 
 pub(crate) use self::run_task::InFlight;
@@ -63,55 +54,50 @@ pub(crate) async fn call(
     let shape = inputs::of(operation).ok_or_else(|| unknown_operation(Service::Ecs, operation))?;
     let mut body = body;
     shape.conform(&mut body, refusal)?;
-    let mut members = Members::of_body(body, refusal)?;
+    let members = Members::of_body(body, refusal)?;
     clusters::ensure_default(api, caller).await?;
     match operation {
-        "CreateCluster" => clusters::create(api, caller, CreateCluster::decode(members)?).await,
-        "DescribeClusters" => clusters::describe(api, caller, &DescribeClusters::decode(members)?),
-        "ListClusters" => clusters::list(api, caller, &PageRequest::take(&mut members, 100)?),
+        "CreateCluster" => clusters::create(api, caller, members).await,
+        "DescribeClusters" => clusters::describe(api, caller, members),
+        "ListClusters" => clusters::list(api, caller, members),
+        "UpdateCluster" => clusters::update(api, caller, members).await,
+        "UpdateClusterSettings" => clusters::update_settings(api, caller, members).await,
+        "PutClusterCapacityProviders" => clusters::put_providers(api, caller, members).await,
         "DeleteCluster" => clusters::delete(api, caller, members).await,
-        "UpdateCluster" | "UpdateClusterSettings" | "PutClusterCapacityProviders" => {
-            clusters::update(api, caller, UpdateCluster::decode(members)?).await
-        }
-        "ListContainerInstances" => {
-            container_instances::list(api, caller, &ListContainerInstances::decode(members)?)
-        }
-        "DescribeContainerInstances" => {
-            container_instances::describe(api, caller, &DescribeContainerInstances::decode(members)?)
-        }
-        "RegisterTaskDefinition" => {
-            if fingerprint.bytes > BYTES_MAX {
-                return Err(ApiError::Client(format!(
-                    "Actual length: '{}'. Max allowed length is '{BYTES_MAX}' bytes.",
-                    fingerprint.bytes
-                )));
-            }
-            task_definitions::register(api, caller, RegisterTaskDefinition::decode(members)?).await
-        }
-        "DescribeTaskDefinition" => {
-            task_definitions::describe(api, caller, &DescribeTaskDefinition::decode(members)?)
-        }
-        "ListTaskDefinitions" => task_definitions::list(api, caller, &ListTaskDefinitions::decode(members)?),
-        "ListTaskDefinitionFamilies" => {
-            task_definitions::list_families(api, caller, &ListTaskDefinitionFamilies::decode(members)?)
-        }
+
+        "PutAccountSetting" => account_settings::put(api, caller, members).await,
+        "PutAccountSettingDefault" => account_settings::put_default(api, caller, members).await,
+        "DeleteAccountSetting" => account_settings::delete(api, caller, members).await,
+        "ListAccountSettings" => account_settings::list(api, caller, members),
+
+        "TagResource" => tags::tag(api, caller, members).await,
+        "UntagResource" => tags::untag(api, caller, members).await,
+        "ListTagsForResource" => tags::list(api, caller, members),
+
+        "ListContainerInstances" => container_instances::list(api, caller, members),
+        "DescribeContainerInstances" => container_instances::describe(api, caller, members),
+
+        "RegisterTaskDefinition" => task_definitions::register(api, caller, members, &fingerprint).await,
+        "DescribeTaskDefinition" => task_definitions::describe(api, caller, members),
+        "ListTaskDefinitions" => task_definitions::list(api, caller, members),
+        "ListTaskDefinitionFamilies" => task_definitions::list_families(api, caller, members),
         "DeregisterTaskDefinition" => task_definitions::deregister(api, caller, members).await,
-        "DeleteTaskDefinitions" => {
-            task_definitions::delete(api, caller, &delete_task_definitions(members)?).await
+        "DeleteTaskDefinitions" => task_definitions::delete(api, caller, members).await,
+
+        "RunTask" => run_task::run_task(api, caller, members, &fingerprint).await,
+        "StopTask" => tasks::stop(api, caller, members).await,
+        "DescribeTasks" => tasks::describe(api, caller, members),
+        "ListTasks" => tasks::list(api, caller, members),
+
+        "CreateService" => services::create(api, caller, members, &fingerprint).await,
+        "UpdateService" => services::update(api, caller, members).await,
+        "DescribeServices" => services::describe(api, caller, members),
+        "ListServices" => services::list(api, caller, members),
+        "ListServicesByNamespace" => services::list_by_namespace(api, caller, members),
+        "DeleteService" => services::delete(api, caller, members).await,
+
+        other => {
+            gateways::answer(other, members).unwrap_or_else(|| Err(unknown_operation(Service::Ecs, other)))
         }
-        "RunTask" => run_task::run_task(api, caller, RunTask::decode(members)?, &fingerprint).await,
-        "StopTask" => tasks::stop(api, caller, StopTask::decode(members)?).await,
-        "DescribeTasks" => tasks::describe(api, caller, &DescribeTasks::decode(members)?),
-        "ListTasks" => tasks::list(api, caller, &ListTasks::decode(members)?),
-        "CreateService" => services::create(api, caller, CreateService::decode(members)?, &fingerprint).await,
-        "UpdateService" => services::update(api, caller, UpdateService::decode(members)?).await,
-        "DescribeServices" => services::describe(api, caller, &DescribeServices::decode(members)?),
-        "ListServices" => services::list(api, caller, &ListServices::decode(members)?),
-        "DeleteService" => services::delete(api, caller, DeleteService::decode(members)?).await,
-        "ListAccountSettings" => account_settings::list(api, members),
-        "TagResource" => tags::tag(api, caller, TagResource::decode(members)?).await,
-        "UntagResource" => tags::untag(api, caller, UntagResource::decode(members)?).await,
-        "ListTagsForResource" => tags::list(api, caller, &members.required_text("resourceArn")?),
-        unknown => Err(unknown_operation(Service::Ecs, unknown)),
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coracle_protocol::ApiError;
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task::{self as wire, RunTask};
+use coracle_protocol::{ApiError, Members};
 use coracle_scheduler::{Capacity, NewTask, Unplaceable, assign, new_task};
 use coracle_store::placing;
 use coracle_types::{
@@ -96,9 +96,10 @@ struct Started {
 pub(super) async fn run_task(
     api: &Api,
     caller: &Caller,
-    request: RunTask,
+    members: Members,
     fingerprint: &Fingerprint,
 ) -> Result<Value, ApiError> {
+    let request = RunTask::decode(members)?;
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let token = Token::of(&caller.region, "RunTask", request.client_token.as_ref(), fingerprint);
     let ticket = api.in_flight.ticket();

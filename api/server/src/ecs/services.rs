@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use coracle_protocol::ApiError;
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::service::{
     self as wire, CreateService, DeleteService, DescribeServices, ListServices, TaskCounts, UpdateService,
 };
+use coracle_protocol::{ApiError, Members, PageRequest};
 use coracle_scheduler::{NewDeployment, new_deployment};
 use coracle_store::placing;
 use coracle_types::{
@@ -29,9 +29,10 @@ const REDEPLOYED_BY: [&str; 2] = ["loadBalancers", "serviceRegistries"];
 pub(super) async fn create(
     api: &Api,
     caller: &Caller,
-    request: CreateService,
+    members: Members,
     fingerprint: &Fingerprint,
 ) -> Result<Value, ApiError> {
+    let request = CreateService::decode(members)?;
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let id = ServiceId { cluster, name: request.name.clone() };
     let token = Token::of(&caller.region, "CreateService", request.client_token.as_ref(), fingerprint);
@@ -181,7 +182,8 @@ fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) -> Result<(
 }
 
 /// UpdateService. A new deployment begins only when its tasks would not be like those that run.
-pub(super) async fn update(api: &Api, caller: &Caller, request: UpdateService) -> Result<Value, ApiError> {
+pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = UpdateService::decode(members)?;
     let (state, id) = api
         .transact(|state| {
             let cluster_id = reference::cluster(state, caller, request.cluster.as_deref())?;
@@ -294,7 +296,8 @@ fn merged(before: &JsonMap, request: &JsonMap) -> JsonMap {
 }
 
 /// DeleteService: it drains; the scheduler ends it when its tasks have stopped.
-pub(super) async fn delete(api: &Api, caller: &Caller, request: DeleteService) -> Result<Value, ApiError> {
+pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DeleteService::decode(members)?;
     let (state, id) = api
         .transact(|state| {
             let cluster = reference::cluster(state, caller, request.cluster.as_deref())?;
@@ -328,7 +331,8 @@ pub(super) async fn delete(api: &Api, caller: &Caller, request: DeleteService) -
 }
 
 /// DescribeServices.
-pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeServices) -> Result<Value, ApiError> {
+pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DescribeServices::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let with_tags = request.include.iter().any(|include| include == "TAGS");
@@ -351,7 +355,8 @@ pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeServices) -
 }
 
 /// ListServices: those being deleted are not shown.
-pub(super) fn list(api: &Api, caller: &Caller, request: &ListServices) -> Result<Value, ApiError> {
+pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = ListServices::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let ids = state.services_in(&cluster).filter(|service| {
@@ -365,6 +370,36 @@ pub(super) fn list(api: &Api, caller: &Caller, request: &ListServices) -> Result
     let page = request.page.of("services", ids, ServiceId::clone, |id| id.name.to_string(), parse)?;
     let arns = page.items.into_iter().map(|id| Arn::new(api.account(), Resource::Service(id)).to_string());
     Ok(wire::list_services(arns.collect(), page.next))
+}
+
+/// ListServicesByNamespace: those whose tasks find each other in a namespace, in any cluster of the region.
+pub(super) fn list_by_namespace(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
+    let namespace = members.required_text("namespace")?;
+    let page = PageRequest::take(&mut members, 10)?;
+    let state = api.store.snapshot();
+    let wanted = last_part(&namespace);
+    let ids = state.services.values().map(|found| &found.value).filter(|service| {
+        let connect = service.primary().and_then(|primary| primary.rest.get("serviceConnectConfiguration"));
+        let named = connect.and_then(|connect| connect.get("namespace")?.as_str());
+        service.status == ServiceStatus::Active
+            && service.id.cluster.region == caller.region
+            && named.is_some_and(|named| last_part(named) == wanted)
+    });
+    let ids = ids.map(|service| service.id.clone());
+    let print = |id: &ServiceId| format!("{}/{}", id.cluster.name, id.name);
+    let parse = |text: &str| {
+        let (cluster, name) = text.split_once('/')?;
+        let cluster = ClusterId { region: caller.region.clone(), name: cluster.parse().ok()? };
+        Some(ServiceId { cluster, name: name.parse().ok()? })
+    };
+    let page = page.of("servicesByNamespace", ids, ServiceId::clone, print, parse)?;
+    let arns = page.items.into_iter().map(|id| Arn::new(api.account(), Resource::Service(id)).to_string());
+    Ok(wire::list_services(arns.collect(), page.next))
+}
+
+/// The name at the end of an ARN, or the name itself.
+fn last_part(named: &str) -> &str {
+    named.rsplit('/').next().unwrap_or(named)
 }
 
 fn shown(api: &Api, state: &State, id: &ServiceId) -> Result<Value, ApiError> {

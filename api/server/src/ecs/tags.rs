@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coracle_protocol::ApiError;
 use coracle_protocol::ecs::tag::{TagResource, UntagResource, list_tags_for_resource, nothing};
+use coracle_protocol::{ApiError, Members};
 use coracle_types::{
     Arn, Changes, Cluster, ClusterStatus, LastStatus, Record, Region, Resource, Service, ServiceStatus,
     State, Tags, Task, TaskDefinition, TaskDefinitionStatus, TaskKey,
@@ -108,7 +108,8 @@ async fn change(
 }
 
 /// TagResource.
-pub(super) async fn tag(api: &Api, caller: &Caller, request: TagResource) -> Result<Value, ApiError> {
+pub(super) async fn tag(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = TagResource::decode(members)?;
     change(api, caller, &request.resource_arn, |tags| {
         tags.merge(request.tags.clone()).map_err(|error| ApiError::InvalidParameter(error.to_string()))
     })
@@ -116,7 +117,8 @@ pub(super) async fn tag(api: &Api, caller: &Caller, request: TagResource) -> Res
 }
 
 /// UntagResource.
-pub(super) async fn untag(api: &Api, caller: &Caller, request: UntagResource) -> Result<Value, ApiError> {
+pub(super) async fn untag(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = UntagResource::decode(members)?;
     change(api, caller, &request.resource_arn, |tags| {
         request.keys.iter().for_each(|key| tags.remove(key));
         Ok(())
@@ -125,7 +127,8 @@ pub(super) async fn untag(api: &Api, caller: &Caller, request: UntagResource) ->
 }
 
 /// ListTagsForResource.
-pub(super) fn list(api: &Api, caller: &Caller, arn: &str) -> Result<Value, ApiError> {
-    let found = Tagged::find(&api.store.snapshot(), caller, arn)?;
+pub(super) fn list(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
+    let arn = members.required_text("resourceArn")?;
+    let found = Tagged::find(&api.store.snapshot(), caller, &arn)?;
     Ok(list_tags_for_resource(found.tags()))
 }

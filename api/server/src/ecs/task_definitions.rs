@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task_definition::{
-    self as wire, DescribeTaskDefinition, ListTaskDefinitionFamilies, ListTaskDefinitions,
-    RegisterTaskDefinition,
+    self as wire, BYTES_MAX, DescribeTaskDefinition, ListTaskDefinitionFamilies, ListTaskDefinitions,
+    RegisterTaskDefinition, delete_task_definitions,
 };
 use coracle_protocol::{ApiError, Members, Object, Page};
 use coracle_types::{
@@ -16,6 +16,7 @@ use coracle_types::{
 use serde_json::Value;
 
 use super::reference::{definition, definition_name};
+use super::token::Fingerprint;
 use super::validate::validate;
 use crate::api::{Api, Caller};
 
@@ -23,8 +24,16 @@ use crate::api::{Api, Caller};
 pub(super) async fn register(
     api: &Api,
     caller: &Caller,
-    request: RegisterTaskDefinition,
+    members: Members,
+    fingerprint: &Fingerprint,
 ) -> Result<Value, ApiError> {
+    if fingerprint.bytes > BYTES_MAX {
+        return Err(ApiError::Client(format!(
+            "Actual length: '{}'. Max allowed length is '{BYTES_MAX}' bytes.",
+            fingerprint.bytes
+        )));
+    }
+    let request = RegisterTaskDefinition::decode(members)?;
     validate(&request)?;
     let family = FamilyId { region: caller.region.clone(), family: request.family.clone() };
     let (_, registered) = api
@@ -65,11 +74,8 @@ fn unable_to_describe() -> ApiError {
 }
 
 /// DescribeTaskDefinition.
-pub(super) fn describe(
-    api: &Api,
-    caller: &Caller,
-    request: &DescribeTaskDefinition,
-) -> Result<Value, ApiError> {
+pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DescribeTaskDefinition::decode(members)?;
     let name = definition_name(&caller.region, &request.task_definition)?;
     let state = api.store.snapshot();
     let found = definition(&state, &caller.region, &name).ok_or_else(unable_to_describe)?;
@@ -78,7 +84,8 @@ pub(super) fn describe(
 }
 
 /// ListTaskDefinitions.
-pub(super) fn list(api: &Api, caller: &Caller, request: &ListTaskDefinitions) -> Result<Value, ApiError> {
+pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = ListTaskDefinitions::decode(members)?;
     let state = api.store.snapshot();
     let wanted = state.task_definitions.values().map(|found| &found.value).filter(|definition| {
         let family = request.family_prefix.as_deref();
@@ -119,11 +126,8 @@ pub(super) fn list(api: &Api, caller: &Caller, request: &ListTaskDefinitions) ->
 }
 
 /// ListTaskDefinitionFamilies.
-pub(super) fn list_families(
-    api: &Api,
-    caller: &Caller,
-    request: &ListTaskDefinitionFamilies,
-) -> Result<Value, ApiError> {
+pub(super) fn list_families(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = ListTaskDefinitionFamilies::decode(members)?;
     let state = api.store.snapshot();
     // Whether a family has an ACTIVE revision.
     let mut families: BTreeMap<&Family, bool> = BTreeMap::new();
@@ -165,11 +169,12 @@ pub(super) async fn deregister(api: &Api, caller: &Caller, mut members: Members)
 }
 
 /// DeleteTaskDefinitions: those nothing refers to are gone at once, the others stay until then.
-pub(super) async fn delete(api: &Api, caller: &Caller, named: &[String]) -> Result<Value, ApiError> {
+pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let named = delete_task_definitions(members)?;
     let (_, (deleted, failures)) = api
         .transact(|state| {
             let (mut changes, mut deleted, mut failures) = (Changes::new(), Vec::new(), Vec::new());
-            for given in named {
+            for given in &named {
                 let fail = |reason: &str| Failure {
                     arn: Some(given.clone()),
                     reason: reason.to_owned(),

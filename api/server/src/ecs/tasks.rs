@@ -1,8 +1,8 @@
 //! Tasks that are there: StopTask, DescribeTasks, ListTasks.
 
-use coracle_protocol::ApiError;
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task::{self as wire, DescribeTasks, DesiredFilter, ListTasks, StopTask};
+use coracle_protocol::{ApiError, Members};
 use coracle_types::{Arn, Changes, DesiredStatus, Resource, State, StopCode, Task, TaskKey, TaskStop};
 use serde_json::Value;
 
@@ -17,7 +17,8 @@ pub(super) fn shown(api: &Api, state: &State, task: &Task, with_tags: bool) -> V
 }
 
 /// StopTask.
-pub(super) async fn stop(api: &Api, caller: &Caller, request: StopTask) -> Result<Value, ApiError> {
+pub(super) async fn stop(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = StopTask::decode(members)?;
     let not_found = || ApiError::InvalidParameter("The referenced task was not found.".to_owned());
     let (state, key) = api
         .transact(|state| {
@@ -39,7 +40,8 @@ pub(super) async fn stop(api: &Api, caller: &Caller, request: StopTask) -> Resul
 }
 
 /// DescribeTasks.
-pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeTasks) -> Result<Value, ApiError> {
+pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = DescribeTasks::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let with_tags = request.include.iter().any(|include| include == "TAGS");
@@ -58,7 +60,8 @@ pub(super) fn describe(api: &Api, caller: &Caller, request: &DescribeTasks) -> R
 }
 
 /// ListTasks.
-pub(super) fn list(api: &Api, caller: &Caller, request: &ListTasks) -> Result<Value, ApiError> {
+pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
+    let request = ListTasks::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let service = request.service_name.as_deref().map(|given| reference::service(&state, &cluster, given));

@@ -133,6 +133,10 @@ impl Refusal {
                 let (status, reason) = (StatusCode::SERVICE_UNAVAILABLE, "it is draining");
                 (status, "no_ready_target", "the target takes no more requests", reason, Some(RETRY_SOON))
             }
+            CallError::Unreachable { reason, timed_out, .. } => {
+                let status = if *timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+                (status, "target_unreachable", "the target can't be reached", reason.as_str(), None)
+            }
             CallError::Unavailable { reason, retry_after } => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 (status, "target_unavailable", "the target is busy", reason.as_str(), Some(*retry_after))
@@ -200,9 +204,15 @@ mod tests {
     fn every_call_error_has_its_status() {
         let reason = || "why\nso".to_owned();
         let not_started = CallError::NotStarted(http::Request::default());
+        let unreachable = |timed_out| {
+            let request = http::Request::default();
+            CallError::Unreachable { request, reason: reason(), timed_out }
+        };
         let retry_after = Duration::from_millis(1500);
         for (error, status, code, retry) in [
             (not_started, 503, "no_ready_target", Some("1")),
+            (unreachable(false), 502, "target_unreachable", None),
+            (unreachable(true), 504, "target_unreachable", None),
             (CallError::Unavailable { reason: reason(), retry_after }, 503, "target_unavailable", Some("2")),
             (CallError::Failed { reason: reason() }, 502, "target_failed", None),
             (CallError::TimedOut { reason: reason() }, 504, "target_timed_out", None),

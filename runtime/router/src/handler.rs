@@ -38,11 +38,15 @@ pub(crate) async fn handle(
     let mut request = request.map(|body| request_body(body, &connection));
     let router = &connection.router;
     let mut tried = Vec::new();
+    let mut unreachable = None;
     let mut deadline = None;
     loop {
         let slot = match next {
             Some(slot) => slot,
             None => {
+                if let Some(refusal) = unreachable {
+                    return Ok(in_flight.refuse(refusal, scan));
+                }
                 let deadline =
                     *deadline.get_or_insert_with(|| tokio::time::Instant::now() + router.config.empty_wait);
                 // Boxed, as it is rare: its state would otherwise be part of every request's.
@@ -55,16 +59,21 @@ pub(crate) async fn handle(
         };
         match in_flight.enter(slot).call(request).await {
             Ok(response) => return Ok(in_flight.respond(response, is_head, scan)),
-            Err(CallError::NotStarted(returned)) => {
-                request = returned;
+            Err(error) => {
+                let refusal = Refusal::of_call(&error);
+                let is_unreachable = matches!(error, CallError::Unreachable { .. });
+                let Some(unsent) = error.into_unsent() else { return Ok(in_flight.refuse(refusal, scan)) };
+                request = unsent;
                 tried.extend(in_flight.leave());
+                if is_unreachable {
+                    unreachable = Some(refusal);
+                }
                 if tried.len() >= router.config.max_attempts {
                     let refusal = router.no_ready_target(&in_flight.service.name);
                     return Ok(in_flight.refuse(refusal, scan));
                 }
                 next = router.pick(&in_flight.service.name, &tried);
             }
-            Err(error) => return Ok(in_flight.refuse(Refusal::of_call(&error), scan)),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A [`Router`] accepts HTTP/1.1 connections, finds the service a request is for, picks the target of
 //! that service with the fewest requests in flight, and calls it. A target is anything that implements
-//! [`Target`]: in the binary it is a task's container, called in process without a socket. Which targets
-//! a service has is told by whoever owns that knowledge, with [`Router::publish`].
+//! [`Target`]: in the binary it is a task's container, called in process without a socket, or an
+//! [`HttpTarget`], called over pooled connections. Which targets a service has is told by whoever owns that knowledge, with [`Router::publish`].
 //!
 //! # The life of a request
 //!
@@ -32,16 +32,21 @@ mod config;
 mod connection;
 mod handler;
 mod headers;
+mod http_target;
 mod metrics;
+mod prefixed;
 mod router;
 mod serve;
 mod table;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use config::RouterConfig;
+pub use http_target::{HttpTarget, HttpTargetConfig, TargetProtocol};
 pub use router::{Router, RouterError};
 pub use serve::Drained;
 pub use table::{RoutingTable, ServiceName};
 pub use target::{BoxError, CallError, RequestBody, ResponseBody, Slot, Target};
+pub use tunnel::{Duplex, Upgrade};

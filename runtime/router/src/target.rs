@@ -32,6 +32,13 @@ pub trait Target: Send + Sync + 'static {
         &self,
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>>;
+
+    /// Whether the target can leave HTTP for another protocol, such as WebSocket. It then gets requests
+    /// with `Connection: upgrade` and `Upgrade`, and agrees by a response of status 101 with an
+    /// [`Upgrade`](crate::Upgrade) in its extensions. Requests that ask for it of other targets are refused.
+    fn accepts_upgrades(&self) -> bool {
+        false
+    }
 }
 
 /// Why a target did not answer. The variants say whose fault it was and whether another target may be
@@ -41,6 +48,17 @@ pub enum CallError {
     /// The target takes no new requests and has seen nothing of this one: another is tried.
     #[error("the target is draining")]
     NotStarted(Request<RequestBody>),
+    /// There was no way to the target, and it has seen nothing of the request: another is tried. With none
+    /// left, answered 502, or 504 where it was a matter of time.
+    #[error("{reason}")]
+    Unreachable {
+        /// The request.
+        request: Request<RequestBody>,
+        /// What stood in the way.
+        reason: String,
+        /// Whether the target did not react in time; otherwise it refused.
+        timed_out: bool,
+    },
     /// The target has more to do than it can hold. Answered 503 with `Retry-After`.
     #[error("{reason}")]
     Unavailable {
@@ -67,6 +85,17 @@ pub enum CallError {
         /// What was wrong with it.
         reason: String,
     },
+}
+
+impl CallError {
+    /// The request, if the target has seen nothing of it.
+    #[must_use]
+    pub fn into_unsent(self) -> Option<Request<RequestBody>> {
+        match self {
+            CallError::NotStarted(request) | CallError::Unreachable { request, .. } => Some(request),
+            _ => None,
+        }
+    }
 }
 
 /// A registered target. It survives table swaps, and with it the count of its requests in flight: put

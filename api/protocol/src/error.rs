@@ -7,6 +7,7 @@
 
 use serde_json::Value;
 
+use crate::elb::ElbError;
 use crate::object::Object;
 
 /// Which of AWS's protocols a request came in by, and so how an error has to look.
@@ -142,6 +143,9 @@ pub enum ApiError {
     /// The signature is not the one this request and this key give, or it is too old.
     #[error("{0}")]
     InvalidSignature(String),
+    /// One of ELBv2's errors.
+    #[error(transparent)]
+    Elb(#[from] ElbError),
     /// Something of ours failed; the text says what, without internals.
     #[error("{0}")]
     Server(String),
@@ -228,6 +232,7 @@ impl ApiError {
             }
             Self::UnknownAccessKey => row("UnrecognizedClientException", "InvalidClientTokenId", 400, 403),
             Self::InvalidSignature(_) => row("InvalidSignatureException", "SignatureDoesNotMatch", 400, 403),
+            Self::Elb(error) => row(error.code.exception(), error.code.as_str(), 400, 400),
             Self::Server(_) => row("ServerException", "InternalFailure", 500, 500),
         }
     }
@@ -311,6 +316,7 @@ mod tests {
             ApiError::PlatformUnknown,
             ApiError::PlatformTaskDefinitionIncompatibility(text()),
             ApiError::GatewayNotFound,
+            ApiError::Elb(crate::elb::ElbCode::RuleNotFound.because("text")),
         ];
         let place = |error: &ApiError| match error {
             ApiError::Client(_) => 0,
@@ -350,6 +356,7 @@ mod tests {
             ApiError::PlatformUnknown => 34,
             ApiError::PlatformTaskDefinitionIncompatibility(_) => 35,
             ApiError::GatewayNotFound => 36,
+            ApiError::Elb(_) => 37,
         };
         assert!(all.iter().enumerate().all(|(index, error)| place(error) == index));
         all

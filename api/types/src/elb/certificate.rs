@@ -49,11 +49,11 @@ impl FromStr for CertificateId {
 
 /// A private key, encrypted with a key that is not in the store.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedKey(pub Vec<u8>);
+pub struct SealedKey(pub String);
 
 impl fmt::Debug for SealedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealedKey({} bytes)", self.0.len())
+        write!(f, "SealedKey({} characters)", self.0.len())
     }
 }
 

@@ -257,13 +257,13 @@ mod tests {
     const OTHER: &str =
         "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/green/73e2d6bc24d8a068";
 
-    fn taken(action: Value) -> Result<Option<Action>, ApiError> {
+    fn taken(action: &Value) -> Result<Option<Action>, ApiError> {
         take(&mut Members::of_body(json!({"Actions": [action]}), Refusal::Client).unwrap(), "Actions")
     }
 
     #[test]
     fn one_group_comes_back_both_ways() {
-        let action = taken(json!({"Type": "forward", "TargetGroupArn": GROUP})).unwrap().unwrap();
+        let action = taken(&json!({"Type": "forward", "TargetGroupArn": GROUP})).unwrap().unwrap();
         let config = json!({
             "TargetGroups": [{"TargetGroupArn": GROUP, "Weight": 1}], "TargetGroupStickinessConfig": {"Enabled": false},
         });
@@ -271,7 +271,7 @@ mod tests {
             json!([{"Type": "forward", "TargetGroupArn": GROUP, "ForwardConfig": config, "Order": 1}]);
         assert_eq!(encode(&action, AccountId::default()), expected);
         assert_eq!(
-            taken(json!({"Type": "forward", "ForwardConfig": config})).unwrap().unwrap().groups().count(),
+            taken(&json!({"Type": "forward", "ForwardConfig": config})).unwrap().unwrap().groups().count(),
             1
         );
     }
@@ -282,13 +282,13 @@ mod tests {
             "TargetGroups": [{"TargetGroupArn": GROUP, "Weight": 90}, {"TargetGroupArn": OTHER, "Weight": 10}],
             "TargetGroupStickinessConfig": {"Enabled": true, "DurationSeconds": 60},
         });
-        let action = taken(json!({"Type": "forward", "ForwardConfig": config})).unwrap().unwrap();
+        let action = taken(&json!({"Type": "forward", "ForwardConfig": config})).unwrap().unwrap();
         assert_eq!(encode(&action, AccountId::default())[0]["ForwardConfig"], config);
     }
 
     #[test]
     fn impossible_actions_are_refused() {
-        let code = |action| taken(action).unwrap_err().row().query;
+        let code = |action: &Value| taken(action).unwrap_err().row().query;
         for action in [
             json!({"Type": "forward"}),
             json!({"Type": "redirect"}),
@@ -296,7 +296,7 @@ mod tests {
             json!({"Type": "authenticate-oidc"}),
             json!({"Type": "forward", "TargetGroupArn": GROUP, "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": OTHER}]}}),
         ] {
-            assert_eq!(code(action.clone()), "InvalidLoadBalancerAction", "{action}");
+            assert_eq!(code(&action), "InvalidLoadBalancerAction", "{action}");
         }
         for action in [
             json!({"Type": "forward", "TargetGroupArn": "nonsense"}),
@@ -304,7 +304,7 @@ mod tests {
             json!({"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "301"}}),
             json!({"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Path": "x"}}),
         ] {
-            assert_eq!(code(action.clone()), "ValidationError", "{action}");
+            assert_eq!(code(&action), "ValidationError", "{action}");
         }
     }
 }

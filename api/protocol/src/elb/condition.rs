@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use crate::members::Refusal;
 
-    fn taken(conditions: Value) -> Result<Vec<Condition>, ApiError> {
+    fn taken(conditions: &Value) -> Result<Vec<Condition>, ApiError> {
         let body = json!({"Conditions": conditions});
         take(&mut Members::of_body(body, Refusal::Client).unwrap()).map(Option::unwrap_or_default)
     }
@@ -328,13 +328,13 @@ mod tests {
             {"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8"]}},
             {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["GET"]}},
         ]);
-        let back = encode(&taken(sent.clone()).unwrap());
+        let back = encode(&taken(&sent).unwrap());
         assert_eq!(back[0]["PathPatternConfig"], json!({"Values": ["/api/*"]}));
         assert_eq!(back[0]["Values"], json!(["/api/*"]));
         for index in 1..5 {
             assert_eq!(back[index], sent[index]);
         }
-        assert_eq!(encode(&taken(back.clone()).unwrap()), back);
+        assert_eq!(encode(&taken(&back).unwrap()), back);
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
             json!([{"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["get"]}}]),
             json!([{"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "a b", "Values": ["1"]}}]),
         ] {
-            assert!(matches!(taken(bad.clone()), Err(ApiError::Client(_))), "{bad}");
+            assert!(matches!(taken(&bad), Err(ApiError::Client(_))), "{bad}");
         }
     }
 }

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use crate::members::Refusal;
 
-    fn decoded(more: Value) -> Result<CreateTargetGroup, ApiError> {
+    fn decoded(more: &Value) -> Result<CreateTargetGroup, ApiError> {
         let mut body = json!({"Name": "web", "Protocol": "HTTP", "Port": 80, "VpcId": "vpc-1"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         CreateTargetGroup::decode(Members::of_body(body, Refusal::Client).unwrap())
@@ -308,13 +308,13 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_aws() {
-        let made = decoded(json!({})).unwrap();
+        let made = decoded(&json!({})).unwrap();
         let check = &made.check;
         let numbers = (check.interval_s, check.timeout_s, check.healthy_threshold, check.unhealthy_threshold);
         assert_eq!(numbers, (30, 5, 5, 2));
         assert_eq!((check.path.as_str(), &check.matcher), ("/", &Matcher::Http("200".to_owned())));
         assert_eq!((made.target_type, made.protocol_version), (TargetType::Instance, ProtocolVersion::Http1));
-        let grpc = decoded(json!({"ProtocolVersion": "GRPC"})).unwrap();
+        let grpc = decoded(&json!({"ProtocolVersion": "GRPC"})).unwrap();
         assert_eq!(
             (grpc.check.path.as_str(), &grpc.check.matcher),
             (GRPC_PATH, &Matcher::Grpc("12".to_owned()))
@@ -338,7 +338,7 @@ mod tests {
             (json!({"HealthCheckEnabled": false}), "InvalidConfigurationRequest"),
             (json!({"ProtocolVersion": "HTTP3"}), "ValidationError"),
         ] {
-            assert_eq!(decoded(bad.clone()).unwrap_err().row().query, code, "{bad}");
+            assert_eq!(decoded(&bad).unwrap_err().row().query, code, "{bad}");
         }
     }
 }

@@ -31,8 +31,20 @@ pub async fn register(
     now: Timestamp,
 ) -> Result<Node, CommitError> {
     let registered = transact(store, |state: &State| {
-        let incarnation = state.nodes.get(&id).map_or(1, |found| found.value.incarnation + 1);
-        let node = Node { id, cpu_units, memory_mib, registered_at: now, incarnation };
+        let before = state.nodes.get(&id);
+        let incarnation = before.map_or(1, |found| found.value.incarnation + 1);
+        // What people have put on the node, and whether it is to drain, outlives its process.
+        let node = match before {
+            Some(before) => Node {
+                cpu_units,
+                memory_mib,
+                registered_at: now,
+                incarnation,
+                agent_connected: true,
+                ..Node::clone(&before.value)
+            },
+            None => Node::new(id, cpu_units, memory_mib, now, incarnation),
+        };
         let mut changes = Changes::new();
         changes.put(node.clone());
         Ok::<_, Infallible>((changes, node))

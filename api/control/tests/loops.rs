@@ -87,6 +87,8 @@ fn service(desired_count: u32) -> Service {
         deployment_configuration: DeploymentConfiguration::default(),
         deployments: vec![deployment],
         last_completed: None,
+        last_completed_revision: None,
+        task_sets: Vec::new(),
         events: std::collections::VecDeque::new(),
         steady: false,
         backoff: LaunchBackoff::default(),

@@ -67,7 +67,8 @@ names! {
     StopCode {
         TaskFailedToStart = "TaskFailedToStart", EssentialContainerExited = "EssentialContainerExited",
         UserInitiated = "UserInitiated", ServiceSchedulerInitiated = "ServiceSchedulerInitiated",
-        TerminationNotice = "TerminationNotice",
+        TerminationNotice = "TerminationNotice", SpotInterruption = "SpotInterruption",
+        InfrastructureHealth = "InfrastructureHealth",
     }
     LaunchType { Ec2 = "EC2", Fargate = "FARGATE", External = "EXTERNAL", }
     PropagateTags { TaskDefinition = "TASK_DEFINITION", Service = "SERVICE", None = "NONE", }

@@ -78,7 +78,9 @@ fn outcome(changed: &Changed<'_>) -> Outcome {
             let deliberate = task.stop.as_ref().is_some_and(|stop| match stop.code {
                 StopCode::UserInitiated
                 | StopCode::ServiceSchedulerInitiated
-                | StopCode::TerminationNotice => true,
+                | StopCode::TerminationNotice
+                | StopCode::SpotInterruption
+                | StopCode::InfrastructureHealth => true,
                 StopCode::TaskFailedToStart | StopCode::EssentialContainerExited => false,
             });
             match task.started_at {

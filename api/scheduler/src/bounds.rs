@@ -1,6 +1,6 @@
 //! How many tasks a service may have at least and at most while it changes.
 
-use coracle_types::DeploymentConfiguration;
+use coracle_types::{CircuitBreaker, DeploymentConfiguration, FailureThreshold};
 
 /// The fewest failures in a row that trip the circuit breaker, and the most it waits for (ECS's).
 const FAILURE_THRESHOLD: (u32, u32) = (3, 200);
@@ -33,11 +33,21 @@ impl Bounds {
     }
 }
 
-/// How many tasks in a row may fail before the circuit breaker gives a deployment up: half of the
-/// desired count, rounded up, within 3 and 200.
+/// How many tasks in a row may fail before the circuit breaker gives a deployment up: a share of the desired
+/// count, rounded up (half of it within 3 and 200, unless the configuration says otherwise), or a number.
 #[must_use]
-pub fn failure_threshold(desired: u32) -> u32 {
-    desired.div_ceil(2).clamp(FAILURE_THRESHOLD.0, FAILURE_THRESHOLD.1)
+pub fn failure_threshold(desired: u32, breaker: &CircuitBreaker) -> u32 {
+    let share = |percent: u32| {
+        let tasks = (u64::from(desired) * u64::from(percent)).div_ceil(100);
+        u32::try_from(tasks).unwrap_or(u32::MAX)
+    };
+    match breaker.threshold {
+        FailureThreshold::BoundedPercent(percent) => {
+            share(percent).clamp(FAILURE_THRESHOLD.0, FAILURE_THRESHOLD.1)
+        }
+        FailureThreshold::UnboundedPercent(percent) => share(percent).max(1),
+        FailureThreshold::Count(count) => count.max(1),
+    }
 }
 
 #[cfg(test)]
@@ -68,8 +78,24 @@ mod tests {
 
     #[test]
     fn breaker_threshold() {
-        for (desired, expected) in [(0, 3), (1, 3), (6, 3), (7, 4), (25, 13), (400, 200), (u32::MAX, 200)] {
-            assert_eq!(failure_threshold(desired), expected, "{desired}");
+        use FailureThreshold::{BoundedPercent, Count, UnboundedPercent};
+        for (desired, threshold, expected) in [
+            (0, BoundedPercent(50), 3),
+            (1, BoundedPercent(50), 3),
+            (6, BoundedPercent(50), 3),
+            (7, BoundedPercent(50), 4),
+            (25, BoundedPercent(50), 13),
+            (400, BoundedPercent(50), 200),
+            (u32::MAX, BoundedPercent(50), 200),
+            (10, BoundedPercent(100), 10),
+            (10, UnboundedPercent(1), 1),
+            (0, UnboundedPercent(50), 1),
+            (1000, UnboundedPercent(50), 500),
+            (1000, Count(7), 7),
+            (1, Count(0), 1),
+        ] {
+            let breaker = CircuitBreaker { threshold, ..CircuitBreaker::default() };
+            assert_eq!(failure_threshold(desired, &breaker), expected, "{desired} {threshold:?}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub use backoff::BackoffPolicy;
 pub use bounds::{Bounds, failure_threshold};
 pub use capacity::{Capacity, Unplaceable};
 pub use check::{Violation, check_plan};
-pub use deployment::{NewDeployment, completed_reason, in_progress_reason, new_deployment};
+pub use deployment::{NewDeployment, completed_reason, deploy, in_progress_reason, new_deployment};
 pub use plan::{Plan, plan};
 pub use reason::Reason;
 pub use retention::RetentionPolicy;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use coracle_types::{
-    Changes, ClusterId, Container, DesiredStatus, Key, LastStatus, NodeId, Service, ServiceName, State,
-    StopCode, Task, TaskDefinitionId, TaskId, TaskKey, TaskStop, Timestamp,
+    Changes, ClusterId, Container, DesiredStatus, Key, LastStatus, NodeId, Service, ServiceDeployment,
+    ServiceName, State, StopCode, Task, TaskDefinitionId, TaskId, TaskKey, TaskStop, Timestamp,
 };
 
 use crate::capacity::{Capacity, occupied};
@@ -80,6 +80,7 @@ pub(crate) struct Pass<'a> {
     /// Tasks that are new or changed.
     tasks: BTreeMap<TaskKey, Task>,
     services: Vec<Service>,
+    service_deployments: Vec<ServiceDeployment>,
     deletes: Vec<Key>,
     nodes_used: BTreeSet<NodeId>,
     definitions_used: BTreeSet<TaskDefinitionId>,
@@ -97,6 +98,7 @@ impl<'a> Pass<'a> {
             releasing: false,
             tasks: BTreeMap::new(),
             services: Vec::new(),
+            service_deployments: Vec::new(),
             deletes: Vec::new(),
             nodes_used: BTreeSet::new(),
             definitions_used: BTreeSet::new(),
@@ -186,6 +188,10 @@ impl<'a> Pass<'a> {
         self.stop(task, TaskStop { code: StopCode::ServiceSchedulerInitiated, reason });
     }
 
+    pub(crate) fn put_service_deployment(&mut self, record: ServiceDeployment) {
+        self.service_deployments.push(record);
+    }
+
     pub(crate) fn put_service(&mut self, service: Service) {
         self.services.push(service);
     }
@@ -198,6 +204,7 @@ impl<'a> Pass<'a> {
         let mut changes = Changes::new();
         self.tasks.into_values().for_each(|task| changes.put(task));
         self.services.into_iter().for_each(|service| changes.put(service));
+        self.service_deployments.into_iter().for_each(|record| changes.put(record));
         self.deletes.into_iter().for_each(|key| changes.delete(key));
         // A node that registers anew, or a definition that goes away, makes these placements wrong.
         self.nodes_used.into_iter().for_each(|node| changes.guard(Key::Node(node)));

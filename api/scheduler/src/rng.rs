@@ -1,6 +1,8 @@
 //! Where new ids come from.
 
-use coracle_types::{ContainerId, DeploymentId, EventId, TaskId};
+use coracle_types::{
+    ContainerId, DeploymentId, EventId, ServiceDeploymentKey, ServiceRevisionNumber, TaskId,
+};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -14,6 +16,7 @@ pub struct PlanRng {
     containers: StdRng,
     events: StdRng,
     deployments: StdRng,
+    records: StdRng,
 }
 
 impl PlanRng {
@@ -23,7 +26,13 @@ impl PlanRng {
         // A new kind of id goes last here, or it changes the others'.
         let mut root = StdRng::seed_from_u64(seed);
         let mut stream = || StdRng::from_rng(&mut root);
-        Self { tasks: stream(), containers: stream(), events: stream(), deployments: stream() }
+        Self {
+            tasks: stream(),
+            containers: stream(),
+            events: stream(),
+            deployments: stream(),
+            records: stream(),
+        }
     }
 
     /// A task id.
@@ -44,6 +53,16 @@ impl PlanRng {
     /// A deployment id.
     pub fn deployment_id(&mut self) -> DeploymentId {
         DeploymentId::from_random(self.deployments.random())
+    }
+
+    /// The last part of a service deployment's id.
+    pub fn service_deployment_key(&mut self) -> ServiceDeploymentKey {
+        ServiceDeploymentKey::from_random(self.records.random())
+    }
+
+    /// The last part of a service revision's id.
+    pub fn revision_number(&mut self) -> ServiceRevisionNumber {
+        ServiceRevisionNumber::from_random(self.records.random())
     }
 }
 

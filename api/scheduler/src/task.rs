@@ -73,6 +73,7 @@ pub fn new_task(definition: &TaskDefinition, new: NewTask, now: Timestamp, rng: 
         stopping_at: None,
         execution_stopped_at: None,
         stopped_at: None,
+        protected_until: None,
         version: 1,
         targets: Vec::new(),
         tags: new.tags,

@@ -21,8 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4566".to_owned());
     let dir = tempfile::tempdir()?;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let node =
-        Node { id: NodeId(7), cpu_units: 4096, memory_mib: 8192, registered_at: now(), incarnation: 1 };
+    let node = Node::new(NodeId(7), 4096, 8192, now(), 1);
     let mut changes = Changes::new();
     changes.put(node);
     store.commit(store.snapshot(), changes).await?;

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{
-    ClusterId, ClusterName, ContainerId, IdError, NodeId, Region, ServiceId, TaskDefinitionId, TaskId,
-    serde_as_text,
+    CapacityProviderId, ClusterId, ClusterName, ContainerId, DeploymentId, IdError, NodeId, Region,
+    ServiceDeploymentId, ServiceId, ServiceRevisionId, TaskDefinitionId, TaskId, serde_as_text,
 };
 
 /// An AWS account: 12 digits. One process serves one account.
@@ -55,6 +55,14 @@ pub enum Resource {
     Container(ClusterId, TaskId, ContainerId),
     /// `container-instance/CLUSTER/ID`
     ContainerInstance(ClusterId, NodeId),
+    /// `task-set/CLUSTER/SERVICE/ecs-svc/NUMBER`
+    TaskSet(ServiceId, DeploymentId),
+    /// `service-deployment/CLUSTER/SERVICE/KEY`
+    ServiceDeployment(ServiceDeploymentId),
+    /// `service-revision/CLUSTER/SERVICE/NUMBER`
+    ServiceRevision(ServiceRevisionId),
+    /// `capacity-provider/NAME`
+    CapacityProvider(CapacityProviderId),
 }
 
 impl Resource {
@@ -64,7 +72,11 @@ impl Resource {
             | Self::Task(cluster, _)
             | Self::Container(cluster, ..)
             | Self::ContainerInstance(cluster, _) => &cluster.region,
-            Self::Service(service) => &service.cluster.region,
+            Self::Service(service)
+            | Self::TaskSet(service, _)
+            | Self::ServiceDeployment(ServiceDeploymentId { service, .. })
+            | Self::ServiceRevision(ServiceRevisionId { service, .. }) => &service.cluster.region,
+            Self::CapacityProvider(provider) => &provider.region,
             Self::TaskDefinition(definition) => &definition.region,
         }
     }
@@ -119,12 +131,29 @@ impl FromStr for Arn {
             Ok(ClusterId { region: region.clone(), name: name.parse()? })
         };
         let default = || ClusterId { region: region.clone(), name: ClusterName::default_cluster() };
+        let service = |in_cluster: &str, name: &str| -> Result<ServiceId, IdError> {
+            Ok(ServiceId { cluster: cluster(in_cluster)?, name: name.parse()? })
+        };
         let segments: Vec<&str> = rest.split('/').collect();
         let resource = match segments.as_slice() {
             ["cluster", name] => Resource::Cluster(cluster(name)?),
             ["service", name] => Resource::Service(ServiceId { cluster: default(), name: name.parse()? }),
-            ["service", in_cluster, name] => {
-                Resource::Service(ServiceId { cluster: cluster(in_cluster)?, name: name.parse()? })
+            ["service", in_cluster, name] => Resource::Service(service(in_cluster, name)?),
+            ["task-set", in_cluster, name, prefix, number] => {
+                Resource::TaskSet(service(in_cluster, name)?, format!("{prefix}/{number}").parse()?)
+            }
+            ["service-deployment", in_cluster, name, key] => {
+                Resource::ServiceDeployment(ServiceDeploymentId {
+                    service: service(in_cluster, name)?,
+                    key: key.parse()?,
+                })
+            }
+            ["service-revision", in_cluster, name, number] => Resource::ServiceRevision(ServiceRevisionId {
+                service: service(in_cluster, name)?,
+                number: number.parse()?,
+            }),
+            ["capacity-provider", name] => {
+                Resource::CapacityProvider(CapacityProviderId { region, name: name.parse()? })
             }
             ["task", id] => Resource::Task(default(), id.parse()?),
             ["task", in_cluster, id] => Resource::Task(cluster(in_cluster)?, id.parse()?),
@@ -157,6 +186,16 @@ impl fmt::Display for Arn {
             Resource::Task(cluster, id) => write!(f, "task/{}/{id}", cluster.name),
             Resource::Container(cluster, task, id) => write!(f, "container/{}/{task}/{id}", cluster.name),
             Resource::ContainerInstance(cluster, id) => write!(f, "container-instance/{}/{id}", cluster.name),
+            Resource::TaskSet(service, id) => {
+                write!(f, "task-set/{}/{}/{id}", service.cluster.name, service.name)
+            }
+            Resource::ServiceDeployment(ServiceDeploymentId { service, key }) => {
+                write!(f, "service-deployment/{}/{}/{key}", service.cluster.name, service.name)
+            }
+            Resource::ServiceRevision(ServiceRevisionId { service, number }) => {
+                write!(f, "service-revision/{}/{}/{number}", service.cluster.name, service.name)
+            }
+            Resource::CapacityProvider(provider) => write!(f, "capacity-provider/{}", provider.name),
         }
     }
 }
@@ -173,6 +212,10 @@ mod tests {
             "arn:aws:ecs:us-east-1:1:task-definition/web-app:7",
             "arn:aws:ecs:us-east-1:123456789012:task/prod/0123456789abcdef0123456789abcdef",
             "arn:aws:ecs:us-east-1:123456789012:container-instance/prod/0123456789abcdef0123456789abcdef",
+            "arn:aws:ecs:us-east-1:123456789012:task-set/prod/web/ecs-svc/1234567890123456789",
+            "arn:aws:ecs:us-east-1:123456789012:service-deployment/prod/web/0Bcdefghijklmnopqrst9",
+            "arn:aws:ecs:us-east-1:123456789012:service-revision/prod/web/1234567890123456789",
+            "arn:aws:ecs:us-east-1:123456789012:capacity-provider/spare",
         ] {
             assert_eq!(text.parse::<Arn>().unwrap().to_string(), text);
         }

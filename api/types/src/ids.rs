@@ -96,6 +96,11 @@ name!(
     "family"
 );
 name!(
+    /// A capacity provider's name, unique in its region.
+    CapacityProviderName,
+    "capacity provider name"
+);
+name!(
     /// A container's name, unique in its task definition.
     ContainerName,
     "container name"
@@ -263,6 +268,81 @@ impl fmt::Display for DeploymentId {
 }
 serde_as_text!(DeploymentId);
 
+/// The last part of a service deployment's ARN: 21 letters and digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceDeploymentKey(u128);
+
+impl ServiceDeploymentKey {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const LENGTH: usize = 21;
+
+    /// Folds any 128 random bits into the range of 21 digits to the base of 62.
+    #[must_use]
+    pub fn from_random(bits: u128) -> Self {
+        Self(bits % 62u128.pow(21))
+    }
+}
+
+impl FromStr for ServiceDeploymentKey {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let error = || IdError::new("service deployment id", text, "21 letters and digits are expected");
+        if text.len() != Self::LENGTH {
+            return Err(error());
+        }
+        text.bytes()
+            .try_fold(0u128, |sum, byte| {
+                let digit = Self::DIGITS.iter().position(|&digit| digit == byte)?;
+                Some(sum * 62 + u128::try_from(digit).ok()?)
+            })
+            .map(Self)
+            .ok_or_else(error)
+    }
+}
+
+impl fmt::Display for ServiceDeploymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.0;
+        let mut text = [b'0'; Self::LENGTH];
+        for place in text.iter_mut().rev() {
+            *place = Self::DIGITS[usize::try_from(left % 62).unwrap_or(0)];
+            left /= 62;
+        }
+        text.iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+    }
+}
+serde_as_text!(ServiceDeploymentKey);
+
+/// The last part of a service revision's ARN: 19 digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceRevisionNumber(u64);
+
+impl ServiceRevisionNumber {
+    /// Folds any 64 random bits into the range of 19-digit numbers.
+    #[must_use]
+    pub fn from_random(bits: u64) -> Self {
+        Self(DeploymentId::MIN + bits % (8 * DeploymentId::MIN))
+    }
+}
+
+impl FromStr for ServiceRevisionNumber {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Some(text)
+            .filter(|digits| digits.len() == 19 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| IdError::new("service revision id", text, "19 digits are expected"))
+    }
+}
+
+impl fmt::Display for ServiceRevisionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:019}", self.0)
+    }
+}
+serde_as_text!(ServiceRevisionNumber);
+
 /// A cluster, wherever it is named.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId {
@@ -279,6 +359,33 @@ pub struct ServiceId {
     pub cluster: ClusterId,
     /// Its name there.
     pub name: ServiceName,
+}
+
+/// A service deployment, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceDeploymentId {
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Its id there.
+    pub key: ServiceDeploymentKey,
+}
+
+/// A service revision, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceRevisionId {
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Its number there.
+    pub number: ServiceRevisionNumber,
+}
+
+/// A capacity provider, wherever it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CapacityProviderId {
+    /// The region it belongs to.
+    pub region: Region,
+    /// Its name there.
+    pub name: CapacityProviderName,
 }
 
 /// A task definition family, wherever it is named.
@@ -339,5 +446,11 @@ mod tests {
             let id = DeploymentId::from_random(bits);
             assert_eq!(id.to_string().parse(), Ok(id));
         }
+        for bits in [0, 1, u128::MAX] {
+            let key = ServiceDeploymentKey::from_random(bits);
+            assert_eq!(key.to_string().len(), 21);
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        assert!("0123456789abcdefghij-".parse::<ServiceDeploymentKey>().is_err());
     }
 }

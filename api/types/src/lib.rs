@@ -11,31 +11,53 @@ pub mod account_setting;
 pub mod arn;
 pub mod capacity_provider;
 pub mod cluster;
+pub mod deployment_strategy;
 pub mod elb;
 pub mod ids;
+pub mod load_balancer;
 pub mod node;
 pub mod observation;
+pub mod placement;
 pub mod service;
+pub mod service_deployment;
 pub mod state;
 pub mod tags;
 pub mod task;
 pub mod task_definition;
+pub mod task_set;
 pub mod time;
 pub mod token;
 
 pub use account_setting::{AccountSetting, AccountSettingId};
 pub use arn::{AccountId, Arn, ArnError, Resource};
-pub use capacity_provider::leading_provider;
-pub use cluster::{Cluster, ClusterStatus};
-pub use ids::{
-    ClusterId, ClusterName, ContainerId, ContainerName, DaemonName, DeploymentId, EventId, Family, FamilyId,
-    IdError, NodeId, Region, ServiceId, ServiceName, TaskDefinitionId, TaskId, TaskKey,
+pub use capacity_provider::{
+    CapacityProvider, CapacityProviderStatus, StrategyItem, launch_type_of, leading_provider, next_provider,
+    strategy_items,
 };
-pub use node::{Assigned, AssignedTask, Node};
+pub use cluster::{Cluster, ClusterStatus};
+pub use deployment_strategy::{
+    DeploymentAlarms, DeploymentController, DeploymentStrategy, LifecycleHook, LifecycleStage,
+};
+pub use ids::{
+    CapacityProviderId, CapacityProviderName, ClusterId, ClusterName, ContainerId, ContainerName, DaemonName,
+    DeploymentId, EventId, Family, FamilyId, IdError, NodeId, Region, ServiceDeploymentId,
+    ServiceDeploymentKey, ServiceId, ServiceName, ServiceRevisionId, ServiceRevisionNumber, TaskDefinitionId,
+    TaskId, TaskKey,
+};
+pub use load_balancer::{AdvancedConfiguration, ServiceLoadBalancer};
+pub use node::{Assigned, AssignedTask, Node, NodeStatus, attribute};
 pub use observation::{ContainerObservation, TaskObservation};
+pub use placement::{
+    BinpackField, PlacementConstraint, PlacementStrategy, SpreadField, placement_constraints,
+    placement_strategies,
+};
 pub use service::{
-    CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentStatus, LaunchBackoff, RolloutState,
-    SchedulingStrategy, Service, ServiceEvent, ServiceStatus,
+    CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentStatus, FailureThreshold, LaunchBackoff,
+    RolloutState, SchedulingStrategy, Service, ServiceEvent, ServiceStatus,
+};
+pub use service_deployment::{
+    HookDetail, HookStatus, MonitorStatus, Rollback, ServiceDeployment, ServiceDeploymentStatus,
+    ServiceRevision, StopType,
 };
 pub use state::{Change, Changes, Key, Record, State, Versioned};
 pub use tags::{TagError, Tags};
@@ -47,5 +69,6 @@ pub use task_definition::{
     Compatibility, ContainerDefinition, Dependency, DependencyCondition, FamilyRecord, HealthCheck, JsonMap,
     LogConfiguration, MountPoint, NetworkMode, PortMapping, TaskDefinition, TaskDefinitionStatus, Volume,
 };
+pub use task_set::{TaskSet, TaskSetStatus};
 pub use time::Timestamp;
 pub use token::{TokenId, TokenRecord};

@@ -4,10 +4,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DeploymentId, EventId, ServiceId, TaskDefinitionId};
+use crate::ids::{
+    DeploymentId, EventId, ServiceDeploymentId, ServiceId, ServiceRevisionId, TaskDefinitionId,
+};
+use crate::load_balancer::ServiceLoadBalancer;
 use crate::tags::Tags;
 use crate::task::{LaunchType, PropagateTags};
 use crate::task_definition::JsonMap;
+use crate::task_set::TaskSet;
 use crate::time::Timestamp;
 
 /// At most this many events are kept for a service (ECS shows 100).
@@ -76,18 +80,65 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// The record of it that stays when it has been replaced.
+    #[serde(default)]
+    pub service_deployment: Option<ServiceDeploymentId>,
+    /// What it brings, as a record.
+    #[serde(default)]
+    pub revision: Option<ServiceRevisionId>,
+    /// Whether its tasks are registered in the alternate target groups.
+    #[serde(default)]
+    pub alternate: bool,
     /// Members kept as sent: networkConfiguration, platformVersion, capacityProviderStrategy, …
     #[serde(default)]
     pub rest: JsonMap,
 }
 
+/// `thresholdConfiguration`: how many failures give a deployment up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureThreshold {
+    /// Percent of the desired count, at least 3 and at most 200 tasks.
+    BoundedPercent(u32),
+    /// Percent of the desired count, at least one task.
+    UnboundedPercent(u32),
+    /// This many tasks.
+    Count(u32),
+}
+
+impl Default for FailureThreshold {
+    fn default() -> Self {
+        Self::BoundedPercent(50)
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// `deploymentCircuitBreaker`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitBreaker {
     /// Whether a failing deployment is given up.
     pub enable: bool,
     /// Whether the last completed one is then brought back.
     pub rollback: bool,
+    /// How many failures that takes.
+    #[serde(default)]
+    pub threshold: FailureThreshold,
+    /// Whether a task that becomes healthy makes the failures before it forgotten.
+    #[serde(default = "yes")]
+    pub reset_on_healthy_task: bool,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            enable: false,
+            rollback: false,
+            threshold: FailureThreshold::default(),
+            reset_on_healthy_task: true,
+        }
+    }
 }
 
 /// `deploymentConfiguration`, with ECS's defaults.
@@ -166,6 +217,12 @@ pub struct Service {
     pub deployments: Vec<Deployment>,
     /// The definition of the last deployment that completed: what a rollback goes back to.
     pub last_completed: Option<TaskDefinitionId>,
+    /// The same as a record, with everything else that belongs to it.
+    #[serde(default)]
+    pub last_completed_revision: Option<ServiceRevisionId>,
+    /// Its parts, when somebody outside directs its deployments. The newest last.
+    #[serde(default)]
+    pub task_sets: Vec<TaskSet>,
     /// What happened, the newest first, at most [`MAX_EVENTS`].
     #[serde(default)]
     pub events: VecDeque<ServiceEvent>,
@@ -199,6 +256,29 @@ impl Service {
     #[must_use]
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    }
+
+    /// The load balancers a task of this deployment (or task set) is registered by: with the task set's own
+    /// ones, and with the alternate target groups where the deployment is the other one of a pair.
+    #[must_use]
+    pub fn load_balancers_of(&self, deployment: DeploymentId) -> Vec<ServiceLoadBalancer> {
+        if let Some(set) = self.task_sets.iter().find(|set| set.id == deployment) {
+            return ServiceLoadBalancer::all(&set.rest);
+        }
+        let of = self.deployments.iter().find(|one| one.id == deployment);
+        let balancers = ServiceLoadBalancer::all(&self.rest);
+        if of.is_some_and(|one| one.alternate) {
+            balancers.into_iter().map(ServiceLoadBalancer::alternate).collect()
+        } else {
+            balancers
+        }
+    }
+
+    /// `healthCheckGracePeriodSeconds`.
+    #[must_use]
+    pub fn health_check_grace(&self) -> std::time::Duration {
+        let seconds = self.rest.get("healthCheckGracePeriodSeconds").and_then(serde_json::Value::as_u64);
+        std::time::Duration::from_secs(seconds.unwrap_or(0))
     }
 
     /// Adds an event as the newest, dropping the oldest past [`MAX_EVENTS`].

@@ -10,14 +10,19 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::account_setting::{AccountSetting, AccountSettingId};
+use crate::capacity_provider::CapacityProvider;
 use crate::cluster::Cluster;
 use crate::elb::{
     Certificate, CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Rule, RuleId, Target,
     TargetGroup, TargetGroupId, TargetId, TrustStore, TrustStoreId,
 };
-use crate::ids::{ClusterId, FamilyId, NodeId, ServiceId, TaskDefinitionId, TaskKey};
+use crate::ids::{
+    CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceRevisionId,
+    TaskDefinitionId, TaskKey,
+};
 use crate::node::Node;
 use crate::service::Service;
+use crate::service_deployment::{ServiceDeployment, ServiceRevision};
 use crate::task::Task;
 use crate::task_definition::{FamilyRecord, TaskDefinition};
 use crate::token::{TokenId, TokenRecord};
@@ -114,6 +119,12 @@ tables! {
     nodes: Node(NodeId => Node) by |node| node.id;
     /// Account settings that somebody changed.
     account_settings: AccountSetting(AccountSettingId => AccountSetting) by |setting| setting.id.clone();
+    /// Service deployments.
+    service_deployments: ServiceDeployment(ServiceDeploymentId => ServiceDeployment) by |one| one.id.clone();
+    /// Service revisions.
+    service_revisions: ServiceRevision(ServiceRevisionId => ServiceRevision) by |revision| revision.id.clone();
+    /// Capacity providers.
+    capacity_providers: CapacityProvider(CapacityProviderId => CapacityProvider) by |provider| provider.id.clone();
     /// Client tokens.
     tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
     /// Load balancers.

@@ -82,6 +82,10 @@ pub enum StopCode {
     ServiceSchedulerInitiated,
     /// Its node went away under it.
     TerminationNotice,
+    /// Spare capacity it ran on was taken back.
+    SpotInterruption,
+    /// What it ran on was found to be broken.
+    InfrastructureHealth,
 }
 
 /// Why a task stops.
@@ -252,6 +256,9 @@ pub struct Task {
     pub execution_stopped_at: Option<Timestamp>,
     /// When it was STOPPED.
     pub stopped_at: Option<Timestamp>,
+    /// Until when its service leaves it alone (task protection).
+    #[serde(default)]
+    pub protected_until: Option<Timestamp>,
     /// Grows by one with each change.
     pub version: u64,
     /// The target groups it is registered in.
@@ -280,6 +287,12 @@ impl Task {
             TaskGroup::Service(name) if self.deployment.is_some() => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether its service has to leave it alone at `now`.
+    #[must_use]
+    pub fn is_protected(&self, now: Timestamp) -> bool {
+        self.protected_until.is_some_and(|until| now < until)
     }
 
     /// Whether it still holds what it reserved on its node.

@@ -104,6 +104,7 @@ pub(crate) fn task(definition: &TaskDefinition, id: u128) -> Task {
         stopping_at: None,
         execution_stopped_at: None,
         stopped_at: None,
+        protected_until: None,
         version: 1,
         targets: Vec::new(),
         tags: Default::default(),

@@ -532,7 +532,7 @@ mod tests {
         assert!(format!("{:#}", node_id(&path, &state).unwrap_err()).contains("is damaged"));
         // A lost file: the node is still the one whose tasks the state has.
         std::fs::remove_file(&path).unwrap();
-        let node = Node { id, cpu_units: 1, memory_mib: 1, registered_at: now(), incarnation: 1 };
+        let node = Node::new(id, 1, 1, now(), 1);
         state.apply(&Change::Put(Record::Node(Arc::new(node))), 1);
         assert_eq!(node_id(&path, &state).unwrap(), id);
     }

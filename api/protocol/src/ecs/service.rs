@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use coracle_types::{
-    AccountId, Arn, CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentId, JsonMap, LaunchType,
-    PropagateTags, Resource, SchedulingStrategy, Service, ServiceName, Tags,
+    AccountId, Arn, CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentId, FailureThreshold,
+    JsonMap, LaunchType, PropagateTags, Resource, SchedulingStrategy, Service, ServiceName, Tags,
 };
 use serde_json::{Value, json};
 
@@ -65,6 +65,11 @@ impl DeploymentConfigurationInput {
             Some(mut breaker) => Some(CircuitBreaker {
                 enable: breaker.flag("enable")?.ok_or_else(|| breaker.missing("enable"))?,
                 rollback: breaker.flag("rollback")?.ok_or_else(|| breaker.missing("rollback"))?,
+                reset_on_healthy_task: breaker.flag("resetOnHealthyTask")?.unwrap_or(true),
+                threshold: match breaker.object("thresholdConfiguration")? {
+                    None => FailureThreshold::default(),
+                    Some(threshold) => failure_threshold(threshold)?,
+                },
             }),
         };
         Ok(Self {
@@ -86,6 +91,20 @@ impl DeploymentConfigurationInput {
             circuit_breaker: self.circuit_breaker.unwrap_or(before.circuit_breaker),
             rest,
         }
+    }
+}
+
+fn failure_threshold(mut members: Members) -> Result<FailureThreshold, ApiError> {
+    let kind = members.text("type")?.ok_or_else(|| members.missing("type"))?;
+    let value = members.integer_in("value", 1..=100_000)?.ok_or_else(|| members.missing("value"))?;
+    match kind.as_str() {
+        "BOUNDED_PERCENT" if value <= 100 => Ok(FailureThreshold::BoundedPercent(value)),
+        "UNBOUNDED_PERCENT" if value <= 100 => Ok(FailureThreshold::UnboundedPercent(value)),
+        "COUNT" => Ok(FailureThreshold::Count(value)),
+        "BOUNDED_PERCENT" | "UNBOUNDED_PERCENT" => {
+            Err(members.refuse("The value of a percentage threshold must be between 1 and 100."))
+        }
+        _ => Err(members.refuse("The threshold type must be BOUNDED_PERCENT, UNBOUNDED_PERCENT or COUNT.")),
     }
 }
 
@@ -384,10 +403,26 @@ fn platform(launch_type: LaunchType, rest: Option<&JsonMap>) -> Option<String> {
     })
 }
 
+/// The members that were added to it later are shown when they say something.
+fn circuit_breaker(breaker: CircuitBreaker) -> Value {
+    let mut shown = json!({"enable": breaker.enable, "rollback": breaker.rollback});
+    if !breaker.reset_on_healthy_task {
+        shown["resetOnHealthyTask"] = false.into();
+    }
+    if breaker.threshold != FailureThreshold::default() {
+        let (kind, value) = match breaker.threshold {
+            FailureThreshold::BoundedPercent(value) => ("BOUNDED_PERCENT", value),
+            FailureThreshold::UnboundedPercent(value) => ("UNBOUNDED_PERCENT", value),
+            FailureThreshold::Count(value) => ("COUNT", value),
+        };
+        shown["thresholdConfiguration"] = json!({"type": kind, "value": value});
+    }
+    shown
+}
+
 fn configuration(configuration: &DeploymentConfiguration) -> Value {
-    let breaker = configuration.circuit_breaker;
     Object::new()
-        .with("deploymentCircuitBreaker", json!({"enable": breaker.enable, "rollback": breaker.rollback}))
+        .with("deploymentCircuitBreaker", circuit_breaker(configuration.circuit_breaker))
         .with("maximumPercent", configuration.maximum_percent)
         .with("minimumHealthyPercent", configuration.minimum_healthy_percent)
         .kept_or(&configuration.rest, "strategy", "ROLLING")

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use coracle_types::{Deployment, DeploymentStatus, Service, ServiceEvent, Task, Timestamp};
+use coracle_types::{
+    Deployment, DeploymentStatus, Service, ServiceDeployment, ServiceEvent, State, Task, Timestamp,
+};
 
 use crate::plan::Pass;
 use crate::reason::Reason;
@@ -15,21 +17,40 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// At most this many tasks are named in one event, so that a large service's events stay readable.
 const MAX_TASKS_PER_EVENT: usize = 100;
 
-/// A service that may be changed.
-pub(super) struct Draft<'a>(Cow<'a, Service>);
+/// A service, and the record of its deployment under way, that may be changed.
+pub(super) struct Draft<'a> {
+    service: Cow<'a, Service>,
+    record: Option<Cow<'a, ServiceDeployment>>,
+}
 
 impl<'a> Draft<'a> {
-    pub(super) fn of(service: &'a Service) -> Self {
-        Self(Cow::Borrowed(service))
+    pub(super) fn of(state: &'a State, service: &'a Service) -> Self {
+        let record = service.primary().and_then(|primary| primary.service_deployment.as_ref());
+        let record = record.and_then(|id| state.service_deployments.get(id));
+        Self { service: Cow::Borrowed(service), record: record.map(|found| Cow::Borrowed(&*found.value)) }
     }
 
     pub(super) fn service(&self) -> &Service {
-        &self.0
+        &self.service
     }
 
-    /// The record, to be changed.
+    /// The service's record, to be changed.
     pub(super) fn edit(&mut self) -> &mut Service {
-        self.0.to_mut()
+        self.service.to_mut()
+    }
+
+    /// The record of the PRIMARY deployment: None for one that began before there were such records.
+    pub(super) fn record(&self) -> Option<&ServiceDeployment> {
+        self.record.as_deref()
+    }
+
+    /// Changes the record of the PRIMARY deployment, if there is one that is not over.
+    pub(super) fn edit_record(&mut self, now: Timestamp, change: impl FnOnce(&mut ServiceDeployment)) {
+        if let Some(record) = self.record.as_mut().filter(|record| !record.status.is_over()) {
+            let record = record.to_mut();
+            change(record);
+            record.updated_at = now;
+        }
     }
 
     /// The PRIMARY deployment, to be changed.
@@ -46,16 +67,16 @@ impl<'a> Draft<'a> {
 
     /// Notes how many tasks the service and its PRIMARY deployment mean.
     pub(super) fn set_desired(&mut self, desired: u32, now: Timestamp) {
-        if self.0.desired_count != desired {
+        if self.service.desired_count != desired {
             self.edit().desired_count = desired;
         }
-        if self.0.primary().is_some_and(|primary| primary.desired_count != desired) {
+        if self.service.primary().is_some_and(|primary| primary.desired_count != desired) {
             self.primary(now).desired_count = desired;
         }
     }
 
     pub(super) fn set_steady(&mut self, steady: bool) {
-        if self.0.steady != steady {
+        if self.service.steady != steady {
             self.edit().steady = steady;
         }
     }
@@ -71,9 +92,9 @@ impl<'a> Draft<'a> {
     /// Adds an event, unless it was said lately and nothing has got better since.
     pub(super) fn say_once(&mut self, pass: &mut Pass<'_>, reason: Reason) {
         let message = reason.to_string();
-        let steady = Reason::Steady { service: self.0.id.name.clone() }.to_string();
+        let steady = Reason::Steady { service: self.service.id.name.clone() }.to_string();
         let said = self
-            .0
+            .service
             .events
             .iter()
             .take_while(|event| event.message != steady)
@@ -86,9 +107,9 @@ impl<'a> Draft<'a> {
 
     /// Says which tasks were stopped, and whose requests are being finished.
     pub(super) fn say_stopped(&mut self, pass: &mut Pass<'_>, tasks: &[&Task]) {
-        let service = self.0.id.name.clone();
+        let service = self.service.id.name.clone();
         let balanced = self
-            .0
+            .service
             .rest
             .get("loadBalancers")
             .and_then(|value| value.as_array())
@@ -113,7 +134,7 @@ impl<'a> Draft<'a> {
 
     /// Says which tasks were started.
     pub(super) fn say_started(&mut self, pass: &mut Pass<'_>, tasks: &[coracle_types::TaskId]) {
-        let service = self.0.id.name.clone();
+        let service = self.service.id.name.clone();
         for some in tasks.chunks(MAX_TASKS_PER_EVENT) {
             self.say(pass, Reason::Started { service: service.clone(), tasks: some.to_vec() });
         }
@@ -121,8 +142,11 @@ impl<'a> Draft<'a> {
 
     /// Adds the record to the plan, if it was changed.
     pub(super) fn finish(self, pass: &mut Pass<'_>) {
-        if let Cow::Owned(service) = self.0 {
+        if let Cow::Owned(service) = self.service {
             pass.put_service(service);
+        }
+        if let Some(Cow::Owned(record)) = self.record {
+            pass.put_service_deployment(record);
         }
     }
 }

@@ -12,15 +12,17 @@ mod roll;
 use std::time::Duration;
 
 use coracle_types::{
-    DeploymentId, LastStatus, RolloutState, SchedulingStrategy, Service, ServiceStatus, StopCode, Task,
-    TaskStop,
+    DeploymentId, LastStatus, MonitorStatus, RolloutState, SchedulingStrategy, Service,
+    ServiceDeploymentStatus, ServiceStatus, State, StopCode, Task, TaskStop,
 };
 
 use self::draft::Draft;
 use crate::backoff::{self, BackoffPolicy, Changed, Tally};
 use crate::bounds::failure_threshold;
 use crate::classify::{Context, Phase};
-use crate::deployment::{FAILED_REASON, NewDeployment, new_deployment, rolling_back_reason};
+use crate::deployment::{
+    FAILED_REASON, GoingBack, NewDeployment, go_back, rolling_back, rolling_back_reason,
+};
 use crate::plan::Pass;
 use crate::reason::{Reason, UNHEALTHY_REASON, scaling_reason};
 
@@ -60,7 +62,7 @@ pub(crate) fn reconcile(pass: &mut Pass<'_>, service: &Service, members: &[Membe
 
 fn reconcile_active(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
     let Some(primary) = service.primary() else { return };
-    let mut draft = Draft::of(service);
+    let mut draft = Draft::of(pass.state, service);
     let desired = match service.scheduling_strategy {
         SchedulingStrategy::Replica => service.desired_count,
         SchedulingStrategy::Daemon => u32::try_from(pass.state.nodes.size()).unwrap_or(u32::MAX),
@@ -82,9 +84,7 @@ fn classify<'t>(
     primary: DeploymentId,
     members: &[Member<'t>],
 ) -> Vec<Classified<'t>> {
-    let grace =
-        service.rest.get("healthCheckGracePeriodSeconds").and_then(|value| value.as_u64()).unwrap_or(0);
-    let context = Context { state: pass.state, now: pass.now, grace: Duration::from_secs(grace) };
+    let context = Context { state: pass.state, now: pass.now, grace: service.health_check_grace() };
     let mut tasks = Vec::with_capacity(members.len());
     for member in members {
         let task = member.task;
@@ -160,45 +160,97 @@ fn trip_breaker(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
     let breaker = service.deployment_configuration.circuit_breaker;
     if !breaker.enable
         || primary.rollout_state != RolloutState::InProgress
-        || primary.failed_tasks < failure_threshold(service.desired_count)
+        || primary.failed_tasks < failure_threshold(service.desired_count, &breaker)
     {
         return false;
     }
     let name = service.id.name.clone();
     let failed = primary.id;
-    // What the last completed deployment brought; nothing to go back to if that is what just failed.
-    let back_to = service
-        .last_completed
-        .clone()
-        .filter(|definition| breaker.rollback && *definition != primary.task_definition)
-        .filter(|definition| pass.state.task_definitions.contains_key(definition));
-    let rollback = back_to.map(|task_definition| {
-        let completed = service.deployments.iter().find(|one| one.rollout_state == RolloutState::Completed);
-        let like = completed.unwrap_or(primary);
-        let new = NewDeployment {
-            task_definition,
-            launch_type: like.launch_type,
-            desired_count: service.desired_count,
-            rest: like.rest.clone(),
-        };
-        new_deployment(new, pass.now, pass.rng)
+    let back = if breaker.rollback { last_completed(pass.state, service) } else { None };
+    let threshold = failure_threshold(service.desired_count, &breaker);
+    let (count, now) = (primary.failed_tasks, pass.now);
+    draft.edit_record(now, |record| {
+        record.circuit_breaker = MonitorStatus::Triggered;
+        (record.failure_count, record.failure_threshold) = (count, threshold);
     });
-    let primary = draft.primary(pass.now);
-    primary.rollout_state = RolloutState::Failed;
-    primary.rollout_state_reason =
-        rollback.as_ref().map_or_else(|| FAILED_REASON.to_owned(), |to| rolling_back_reason(to.id));
     draft.say(pass, Reason::Failed { service: name.clone(), deployment: failed });
-    if let Some(rollback) = rollback {
-        let deployment = rollback.id;
-        draft.edit().deploy(rollback);
-        draft.say(pass, Reason::RollingBack { service: name, deployment });
-    }
+    give_up(pass, draft, back, FAILED_REASON, rolling_back_reason);
     true
+}
+
+/// Ends the PRIMARY deployment as FAILED, and goes back to what was before if there is such a thing.
+fn give_up(
+    pass: &mut Pass<'_>,
+    draft: &mut Draft<'_>,
+    back: Option<(NewDeployment, GoingBack)>,
+    reason: &str,
+    back_reason: impl FnOnce(DeploymentId) -> String,
+) {
+    let now = pass.now;
+    let name = draft.service().id.name.clone();
+    draft.primary(now).rollout_state = RolloutState::Failed;
+    let Some((new, mut going)) = back else {
+        draft.primary(now).rollout_state_reason = reason.to_owned();
+        draft.edit_record(now, |record| {
+            let rolling = record.status == ServiceDeploymentStatus::RollbackInProgress;
+            record.status = if rolling {
+                ServiceDeploymentStatus::RollbackFailed
+            } else {
+                ServiceDeploymentStatus::Stopped
+            };
+            record.status_reason = Some(reason.to_owned());
+            record.stopped_at = Some(now);
+        });
+        return;
+    };
+    let revision = going.revision.clone();
+    draft.edit_record(now, |record| *record = rolling_back(record, revision, reason.to_owned(), now));
+    going.record = draft.record().map(|record| record.id.clone());
+    let failed = draft.service().primary().map(|primary| primary.id);
+    let to = go_back(draft.edit(), new, going, now, pass.rng);
+    let reason = back_reason(to);
+    if let Some(failed) = draft.edit().deployments.iter_mut().find(|one| Some(one.id) == failed) {
+        failed.rollout_state_reason = reason;
+    }
+    draft.say(pass, Reason::RollingBack { service: name, deployment: to });
+}
+
+/// What the last completed deployment brought, as something to go back to. None when that is what the PRIMARY
+/// deployment brings, or its definition is gone.
+fn last_completed(state: &State, service: &Service) -> Option<(NewDeployment, GoingBack)> {
+    let primary = service.primary()?;
+    let task_definition = service.last_completed.clone()?;
+    if !state.task_definitions.contains_key(&task_definition) {
+        return None;
+    }
+    let revision = service.last_completed_revision.as_ref();
+    let same = match (revision, &primary.revision) {
+        (Some(revision), Some(current)) => revision == current,
+        _ => task_definition == primary.task_definition,
+    };
+    if same {
+        return None;
+    }
+    let completed = service.deployments.iter().find(|one| one.rollout_state == RolloutState::Completed);
+    let like = completed.unwrap_or(primary);
+    let recorded = revision.and_then(|id| state.service_revisions.get(id)).map(|found| &found.value);
+    let new = NewDeployment {
+        task_definition,
+        launch_type: recorded.map_or(like.launch_type, |recorded| recorded.launch_type),
+        desired_count: service.desired_count,
+        rest: recorded.map_or_else(|| like.rest.clone(), |recorded| recorded.deployment_rest.clone()),
+    };
+    let going = GoingBack {
+        record: None,
+        revision: revision.cloned(),
+        alternate: recorded.map_or(like.alternate, |recorded| recorded.alternate),
+    };
+    Some((new, going))
 }
 
 /// Stops everything a deleted service has; INACTIVE once nothing of it is before STOPPING.
 fn drain(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
-    let mut draft = Draft::of(service);
+    let mut draft = Draft::of(pass.state, service);
     let context = Context { state: pass.state, now: pass.now, grace: Duration::ZERO };
     let mut stopped = Vec::new();
     let mut drained = true;

@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use coracle_types::{
-    DeploymentStatus, JsonMap, NodeId, PropagateTags, RolloutState, SchedulingStrategy, Service, StopCode,
-    Tags, Task, TaskDefinition, TaskGroup, TaskId, TaskOverride, TaskStop, Timestamp, leading_provider,
+    DeploymentStatus, JsonMap, LifecycleStage, MonitorStatus, NodeId, PropagateTags, RolloutState,
+    SchedulingStrategy, Service, ServiceDeploymentStatus, StopCode, Tags, Task, TaskDefinition, TaskGroup,
+    TaskId, TaskOverride, TaskStop, Timestamp, leading_provider,
 };
 
 use super::Classified;
@@ -309,11 +310,30 @@ fn complete(pass: &mut Pass<'_>, draft: &mut Draft<'_>, done: bool) {
     if !done || primary.rollout_state != RolloutState::InProgress {
         return;
     }
-    let (deployment, definition) = (primary.id, primary.task_definition.clone());
+    let (deployment, definition, revision) =
+        (primary.id, primary.task_definition.clone(), primary.revision.clone());
     let primary = draft.primary(pass.now);
     primary.rollout_state = RolloutState::Completed;
     primary.rollout_state_reason = completed_reason(deployment);
     draft.edit().last_completed = Some(definition);
+    draft.edit().last_completed_revision = revision;
+    let now = pass.now;
+    draft.edit_record(now, |record| {
+        record.status = match record.status {
+            ServiceDeploymentStatus::RollbackRequested | ServiceDeploymentStatus::RollbackInProgress => {
+                ServiceDeploymentStatus::RollbackSuccessful
+            }
+            _ => ServiceDeploymentStatus::Successful,
+        };
+        for monitor in [&mut record.circuit_breaker, &mut record.alarms] {
+            if *monitor == MonitorStatus::Monitoring {
+                *monitor = MonitorStatus::MonitoringComplete;
+            }
+        }
+        record.stage = LifecycleStage::CleanUp;
+        record.production_weight = 100.0;
+        record.finished_at = Some(now);
+    });
     let service = draft.service().id.name.clone();
     draft.say(pass, Reason::Completed { service, deployment });
 }

@@ -8,7 +8,7 @@ use super::harness::{Behaviour, Harness};
 use crate::Reason;
 
 fn breaker(rollback: bool) -> CircuitBreaker {
-    CircuitBreaker { enable: true, rollback }
+    CircuitBreaker { enable: true, rollback, ..CircuitBreaker::default() }
 }
 
 #[test]

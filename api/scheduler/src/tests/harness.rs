@@ -138,7 +138,7 @@ impl Harness {
     pub(crate) fn node(&mut self, id: u128, cpu_units: u32, memory_mib: u32) {
         let id = NodeId(id);
         let incarnation = self.state.nodes.get(&id).map_or(1, |found| found.value.incarnation + 1);
-        self.put(Node { id, cpu_units, memory_mib, registered_at: self.now, incarnation });
+        self.put(Node::new(id, cpu_units, memory_mib, self.now, incarnation));
     }
 
     pub(crate) fn create(&mut self, name: &str, desired: u32, revision: u32) {
@@ -170,6 +170,8 @@ impl Harness {
             deployment_configuration: DeploymentConfiguration::default(),
             deployments: vec![deployment],
             last_completed: None,
+            last_completed_revision: None,
+            task_sets: Vec::new(),
             events: std::collections::VecDeque::new(),
             steady: false,
             backoff: coracle_types::LaunchBackoff::default(),

@@ -107,8 +107,11 @@ fn apply(harness: &mut Harness, event: Event) {
                     let configuration = &mut service.deployment_configuration;
                     configuration.minimum_healthy_percent = minimum;
                     configuration.maximum_percent = maximum;
-                    configuration.circuit_breaker =
-                        CircuitBreaker { enable: breaker > 0, rollback: breaker > 1 };
+                    configuration.circuit_breaker = CircuitBreaker {
+                        enable: breaker > 0,
+                        rollback: breaker > 1,
+                        ..CircuitBreaker::default()
+                    };
                     if daemon {
                         service.scheduling_strategy = SchedulingStrategy::Daemon;
                         configuration.minimum_healthy_percent = 0;

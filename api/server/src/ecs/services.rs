@@ -7,7 +7,7 @@ use coracle_protocol::ecs::service::{
     self as wire, CreateService, DeleteService, DescribeServices, ListServices, TaskCounts, UpdateService,
 };
 use coracle_protocol::{ApiError, Members, PageRequest};
-use coracle_scheduler::{NewDeployment, new_deployment};
+use coracle_scheduler::{NewDeployment, deploy};
 use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentId, DesiredStatus, JsonMap, Key, LastStatus,
@@ -59,8 +59,8 @@ pub(super) async fn create(
                 }
                 Some(ServiceStatus::Inactive) | None => {}
             }
-            let service = new_service(api, state, caller, &id, &request)?;
             let mut changes = Changes::new();
+            let service = new_service(api, state, caller, &id, &request, &mut changes)?;
             clusters::guard(&mut changes, &id.cluster);
             changes.guard(Key::TaskDefinition(service.task_definition.clone()));
             if let Some(token) = &token {
@@ -80,6 +80,7 @@ fn new_service(
     caller: &Caller,
     id: &ServiceId,
     request: &CreateService,
+    changes: &mut Changes,
 ) -> Result<Service, ApiError> {
     let cluster = reference::active_cluster(state, &id.cluster)?;
     let given = request.task_definition.as_deref();
@@ -124,6 +125,8 @@ fn new_service(
         deployment_configuration,
         deployments: Vec::new(),
         last_completed: None,
+        last_completed_revision: None,
+        task_sets: Vec::new(),
         events: VecDeque::new(),
         steady: false,
         backoff: coracle_types::LaunchBackoff::default(),
@@ -140,7 +143,7 @@ fn new_service(
         desired_count,
         rest: deployment_rest,
     };
-    service.deploy(api.ids(|rng| new_deployment(new, now, rng)));
+    api.ids(|rng| deploy(state, &mut service, new, now, rng, changes));
     Ok(service)
 }
 
@@ -201,8 +204,8 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
                     found.value.clone()
                 }
             };
-            edit(api, &mut service, &request, &cluster, &definition)?;
             let mut changes = Changes::new();
+            edit(api, state, &mut service, &request, &cluster, &definition, &mut changes)?;
             if request.task_definition.is_some() {
                 changes.guard(Key::TaskDefinition(definition.id.clone()));
             }
@@ -216,10 +219,12 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
 
 fn edit(
     api: &Api,
+    state: &State,
     service: &mut Service,
     request: &UpdateService,
     cluster: &coracle_types::Cluster,
     definition: &TaskDefinition,
+    changes: &mut Changes,
 ) -> Result<(), ApiError> {
     if let Some(desired_count) = request.desired_count {
         if service.scheduling_strategy == SchedulingStrategy::Daemon {
@@ -283,7 +288,7 @@ fn edit(
                 desired_count: service.desired_count,
                 rest: after,
             };
-            service.deploy(api.ids(|rng| new_deployment(new, now, rng)));
+            api.ids(|rng| deploy(state, service, new, now, rng, changes));
         }
     }
     Ok(())

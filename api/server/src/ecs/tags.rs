@@ -62,7 +62,12 @@ impl Tagged {
                     .map(Self::Task)
                     .ok_or_else(|| over("task"))
             }
-            Resource::ContainerInstance(..) | Resource::Container(..) => Err(ApiError::InvalidParameter(
+            Resource::ContainerInstance(..)
+            | Resource::Container(..)
+            | Resource::TaskSet(..)
+            | Resource::ServiceDeployment(_)
+            | Resource::ServiceRevision(_)
+            | Resource::CapacityProvider(_) => Err(ApiError::InvalidParameter(
                 "Clusters, services, task definitions and tasks can have tags here.".to_owned(),
             )),
         }

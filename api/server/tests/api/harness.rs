@@ -58,7 +58,7 @@ impl Harness {
         config: impl FnOnce(&mut ApiConfig),
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node { id: NODE, cpu_units: 1024, memory_mib: 2048, registered_at: NOW, incarnation: 3 };
+        let node = Node::new(NODE, 1024, 2048, NOW, 3);
         let mut state = coracle_types::State::default();
         state.apply(&coracle_types::Change::Put(Record::from(node)), 0);
         let store = store(MemoryStore::with_state(state));

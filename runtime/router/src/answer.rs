@@ -120,6 +120,35 @@ impl Refusal {
         Self { retry_after: Some(RETRY_SOON), ..refusal }
     }
 
+    pub(crate) fn listener_gone() -> Self {
+        let message = "this listener was deleted".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "listener_deleted", message)
+    }
+
+    pub(crate) fn no_target_group() -> Self {
+        let message = "the rule forwards to no target group: there is none, or all have the weight 0; set a \
+                       weight above 0 with modify-rule or modify-listener";
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_target_group", message.to_owned());
+        Self { retry_after: Some(RETRY_SOON), ..refusal }
+    }
+
+    pub(crate) fn group_without_target(group: &str, why: &str) -> Self {
+        let message = format!("target group {group} has no target for this request: {why}");
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_ready_target", message);
+        Self { retry_after: Some(RETRY_SOON), ..refusal }
+    }
+
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        let message = "too many requests: the rule's rate limit is reached; try again later".to_owned();
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        Self { retry_after: Some(retry_after), ..refusal }
+    }
+
+    pub(crate) fn bad_rewrite(what: &str) -> Self {
+        let message = format!("the rule's transform makes something of this request that is no {what}");
+        Self::new(StatusCode::BAD_REQUEST, "bad_rewrite", message)
+    }
+
     pub(crate) fn bad_response(what: &str) -> Self {
         let message = format!("the target's response can't be forwarded: {what}");
         Self::new(StatusCode::BAD_GATEWAY, "bad_response", message)

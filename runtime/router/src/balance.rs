@@ -5,7 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::target::Slot;
+/// Something requests are counted against.
+pub(crate) trait Load {
+    /// Requests given to it whose responses have not ended.
+    fn in_flight(&self) -> u32;
+}
 
 /// Up to this many targets all counts are read and the minimum is exact. Above it, two are drawn at
 /// random and compared, which is nearly as good and costs the same however many there are.
@@ -13,7 +17,7 @@ const MAX_SCAN: usize = 16;
 
 /// Picks a target that is not among `tried`. `turn` is a counter that moves on with every request: it
 /// rotates where the search starts, so that targets with equal counts take turns.
-pub(crate) fn pick<'a>(targets: &'a [Arc<Slot>], turn: usize, tried: &[Arc<Slot>]) -> Option<&'a Arc<Slot>> {
+pub(crate) fn pick<'a, T: Load>(targets: &'a [Arc<T>], turn: usize, tried: &[Arc<T>]) -> Option<&'a Arc<T>> {
     match targets {
         [] => return None,
         [only] if tried.is_empty() => return Some(only),
@@ -30,9 +34,9 @@ pub(crate) fn pick<'a>(targets: &'a [Arc<Slot>], turn: usize, tried: &[Arc<Slot>
     fewest_in_flight(targets, turn, tried)
 }
 
-fn fewest_in_flight<'a>(targets: &'a [Arc<Slot>], turn: usize, tried: &[Arc<Slot>]) -> Option<&'a Arc<Slot>> {
+fn fewest_in_flight<'a, T: Load>(targets: &'a [Arc<T>], turn: usize, tried: &[Arc<T>]) -> Option<&'a Arc<T>> {
     let (before, from) = targets.split_at(turn % targets.len());
-    let mut best: Option<(u32, &Arc<Slot>)> = None;
+    let mut best: Option<(u32, &Arc<T>)> = None;
     for slot in from.iter().chain(before) {
         let in_flight = slot.in_flight();
         if best.is_none_or(|(fewest, _)| in_flight < fewest) && !is_tried(slot, tried) {
@@ -45,7 +49,7 @@ fn fewest_in_flight<'a>(targets: &'a [Arc<Slot>], turn: usize, tried: &[Arc<Slot
     best.map(|(_, slot)| slot)
 }
 
-fn is_tried(slot: &Arc<Slot>, tried: &[Arc<Slot>]) -> bool {
+fn is_tried<T>(slot: &Arc<T>, tried: &[Arc<T>]) -> bool {
     tried.iter().any(|other| Arc::ptr_eq(slot, other))
 }
 
@@ -74,6 +78,7 @@ fn mix(turn: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Slot;
     use crate::tests::harness::slot;
 
     fn slots(counts: &[u32]) -> Vec<Arc<Slot>> {

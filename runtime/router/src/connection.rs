@@ -46,6 +46,8 @@ const NOT: Tick = 0;
 /// the listener costs a needless wake-up at most: everything here is relaxed.
 pub(crate) struct Connection {
     pub(crate) router: Arc<Shared>,
+    /// The client's address, IPv4 as such.
+    pub(crate) client: IpAddr,
     pub(crate) forwarded: Forwarded,
     listener: Arc<Listener>,
     phase: AtomicU8,
@@ -67,6 +69,7 @@ impl Connection {
         let now = listener.now();
         Arc::new(Self {
             router,
+            client: client.to_canonical(),
             forwarded,
             listener,
             phase: AtomicU8::new(IDLE),
@@ -77,6 +80,16 @@ impl Connection {
             nudged: AtomicBool::new(false),
             waker: OnceLock::new(),
         })
+    }
+
+    /// The ARN of the listener with rules that the connection came to; none for the default port.
+    pub(crate) fn listener_id(&self) -> Option<Arc<str>> {
+        self.listener.id.clone()
+    }
+
+    /// The port the client has reached.
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.port
     }
 
     fn enter(&self, phase: u8) {

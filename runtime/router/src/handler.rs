@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -14,8 +15,10 @@ use crate::address::{AddressError, SERVICE_HEADER, parse_header, parse_host};
 use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
 use crate::connection::Connection;
+use crate::forward;
+use crate::group::Member;
 use crate::headers::{Scan, TASK_HEADER, clean_response};
-use crate::metrics::CLIENT_CLOSED;
+use crate::metrics::{CLIENT_CLOSED, Series};
 use crate::router::Shared;
 use crate::table::{Route, Routes, Service};
 use crate::target::{CallError, ResponseBody, Slot};
@@ -26,8 +29,12 @@ pub(crate) async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let scan = Scan::request(request.headers());
+    if let Some(listener) = connection.listener_id() {
+        // Boxed, so that connections to the default port don't hold the room.
+        return Ok(Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await);
+    }
     let (service, routed) = route(&connection.router, &mut request, scan);
-    let mut in_flight = InFlight::new(Arc::clone(&connection), service);
+    let mut in_flight = InFlight::new(Arc::clone(&connection), Arc::clone(&service.metrics));
     let mut next = match routed {
         Ok(target) => target,
         Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
@@ -50,7 +57,7 @@ pub(crate) async fn handle(
                 let deadline =
                     *deadline.get_or_insert_with(|| tokio::time::Instant::now() + router.config.empty_wait);
                 // Boxed, as it is rare: its state would otherwise be part of every request's.
-                let name = &in_flight.service.name;
+                let name = &service.name;
                 match Box::pin(router.wait_for_target(name, &tried, deadline)).await {
                     Ok(slot) => slot,
                     Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
@@ -69,10 +76,10 @@ pub(crate) async fn handle(
                     unreachable = Some(refusal);
                 }
                 if tried.len() >= router.config.max_attempts {
-                    let refusal = router.no_ready_target(&in_flight.service.name);
+                    let refusal = router.no_ready_target(&service.name);
                     return Ok(in_flight.refuse(refusal, scan));
                 }
-                next = router.pick(&in_flight.service.name, &tried);
+                next = router.pick(&service.name, &tried);
             }
         }
     }
@@ -92,7 +99,7 @@ fn route(
 }
 
 /// Refuses what the router doesn't serve, and brings the URI into origin form.
-fn check(router: &Shared, request: &mut Request<Incoming>, scan: Scan) -> Result<(), Refusal> {
+pub(crate) fn check(router: &Shared, request: &mut Request<Incoming>, scan: Scan) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::connect());
     }
@@ -150,17 +157,18 @@ fn find<'a>(routes: &'a Routes, request: &Request<Incoming>, scan: Scan) -> Resu
 /// A request from its head to the end of its response. Whichever way it ends, dropping this counts it.
 pub(crate) struct InFlight {
     connection: Arc<Connection>,
-    service: Arc<Service>,
+    series: Arc<Series>,
     slot: Option<Arc<Slot>>,
+    member: Option<Arc<Member>>,
     started: Instant,
     is_answered: bool,
 }
 
 impl InFlight {
-    fn new(connection: Arc<Connection>, service: Arc<Service>) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, series: Arc<Series>) -> Self {
         connection.request_started();
-        service.metrics.in_flight.inc();
-        Self { connection, service, slot: None, started: Instant::now(), is_answered: false }
+        series.in_flight.inc();
+        Self { connection, series, slot: None, member: None, started: Instant::now(), is_answered: false }
     }
 
     /// Counts the request against a target.
@@ -169,17 +177,28 @@ impl InFlight {
         self.slot.insert(slot)
     }
 
+    /// Counts the request against a target of a group.
+    pub(crate) fn enter_member(&mut self, member: Arc<Member>) -> &Slot {
+        member.enter();
+        let slot = Arc::clone(&member.slot);
+        self.member = Some(member);
+        self.enter(slot)
+    }
+
     /// Takes the request off the target again.
-    fn leave(&mut self) -> Option<Arc<Slot>> {
+    pub(crate) fn leave(&mut self) -> Option<Arc<Slot>> {
+        if let Some(member) = self.member.take() {
+            member.leave();
+        }
         self.slot.take().inspect(|slot| slot.leave())
     }
 
     fn answered(&mut self, status: StatusCode) {
         self.is_answered = true;
-        self.service.metrics.answered(status.as_u16());
+        self.series.answered(status.as_u16());
     }
 
-    fn refuse(mut self, refusal: Refusal, scan: Scan) -> Response<Answer> {
+    pub(crate) fn refuse(mut self, refusal: Refusal, scan: Scan) -> Response<Answer> {
         let slot = self.leave();
         let mut response = refusal.into_response(scan.accepts_json);
         self.answered(response.status());
@@ -189,8 +208,20 @@ impl InFlight {
         response.map(|text| Answer::text(text, self))
     }
 
+    /// Sends an answer that a rule has in it.
+    pub(crate) fn answer(mut self, response: Response<Bytes>, is_head: bool) -> Response<Answer> {
+        self.answered(response.status());
+        let has_no_body = is_head || response.status() == StatusCode::NO_CONTENT;
+        response.map(|text| if has_no_body { Answer::empty(self) } else { Answer::text(text, self) })
+    }
+
     /// Makes a target's response fit to be sent. It comes from a guest: anything may be in it.
-    fn respond(mut self, response: Response<ResponseBody>, is_head: bool, scan: Scan) -> Response<Answer> {
+    pub(crate) fn respond(
+        mut self,
+        response: Response<ResponseBody>,
+        is_head: bool,
+        scan: Scan,
+    ) -> Response<Answer> {
         let (mut head, body) = response.into_parts();
         if head.status.is_informational() {
             let what = format!("{} is not a final status", head.status.as_u16());
@@ -225,10 +256,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.leave();
         if !self.is_answered {
-            self.service.metrics.answered(CLIENT_CLOSED);
+            self.series.answered(CLIENT_CLOSED);
         }
-        self.service.metrics.in_flight.dec();
-        self.service.metrics.ended(self.started.elapsed());
+        self.series.in_flight.dec();
+        self.series.ended(self.started.elapsed());
         self.connection.request_ended();
     }
 }

@@ -26,49 +26,51 @@ const DURATION_BUCKETS: [f64; 17] = [
 /// The router's metric families.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    in_flight: IntGaugeVec,
+    services: Families,
+    target_groups: Families,
     pub(crate) connections: IntGauge,
 }
 
-impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        const SERVICE: [&str; 2] = ["cluster", "service"];
+/// What is counted of each service, or of each target group.
+#[derive(Clone)]
+struct Families {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+}
+
+impl Families {
+    /// Families whose series differ by two labels.
+    fn new(registry: &Registry, prefix: &str, labels: [&str; 2]) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new(
-                "coracle_router_requests_total",
+                format!("{prefix}_requests_total"),
                 "Requests answered, by status code; 460 means that the client left before the answer.",
             ),
-            &["cluster", "service", "code"],
+            &[labels[0], labels[1], "code"],
         )?;
         let duration = HistogramVec::new(
             HistogramOpts::new(
-                "coracle_router_request_duration_seconds",
+                format!("{prefix}_request_duration_seconds"),
                 "Time from a request's head to the end of its response.",
             )
             .buckets(DURATION_BUCKETS.to_vec()),
-            &SERVICE,
+            &labels,
         )?;
         let in_flight = IntGaugeVec::new(
-            Opts::new("coracle_router_in_flight", "Requests whose responses have not ended."),
-            &SERVICE,
+            Opts::new(format!("{prefix}_in_flight"), "Requests whose responses have not ended."),
+            &labels,
         )?;
-        let connections = IntGauge::new("coracle_router_connections", "Client connections that are open.")?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
-        registry.register(Box::new(connections.clone()))?;
-        Ok(Self { requests, duration, in_flight, connections })
+        Ok(Self { requests, duration, in_flight })
     }
 
-    /// The series of one service. Services of one name in several regions share them.
-    pub(crate) fn service(&self, cluster: &str, service: &str) -> Arc<ServiceMetrics> {
-        let labels = [cluster, service];
-        Arc::new(ServiceMetrics {
+    fn series(&self, labels: [&str; 2]) -> Arc<Series> {
+        Arc::new(Series {
             families: self.clone(),
-            cluster: cluster.to_owned(),
-            service: service.to_owned(),
+            labels: labels.map(str::to_owned),
             codes: Default::default(),
             counted: Mutex::new(Some(Vec::new())),
             duration: self.duration.with_label_values(&labels),
@@ -77,14 +79,34 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let services = Families::new(registry, "coracle_router", ["cluster", "service"])?;
+        let target_groups =
+            Families::new(registry, "coracle_target_group", ["load_balancer", "target_group"])?;
+        let connections = IntGauge::new("coracle_router_connections", "Client connections that are open.")?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Self { services, target_groups, connections })
+    }
+
+    /// The series of one service. Services of one name in several regions share them.
+    pub(crate) fn service(&self, cluster: &str, service: &str) -> Arc<Series> {
+        self.services.series([cluster, service])
+    }
+
+    /// The series of one target group; `_unknown` stands for requests a listener answers itself.
+    pub(crate) fn target_group(&self, load_balancer: &str, target_group: &str) -> Arc<Series> {
+        self.target_groups.series([load_balancer, target_group])
+    }
+}
+
 /// The counters of a hundred status codes, each made when it is first needed.
 type CodeClass = Box<[OnceLock<IntCounter>; 100]>;
 
-/// Handles to the series of one service.
-pub(crate) struct ServiceMetrics {
-    families: Metrics,
-    cluster: String,
-    service: String,
+/// Handles to the series of one service or target group.
+pub(crate) struct Series {
+    families: Families,
+    labels: [String; 2],
     /// Counters of 1xx to 5xx, by class and then by code: two loads to reach one.
     codes: [OnceLock<CodeClass>; 5],
     /// The codes that have a series, so that they can be dropped; `None` once they were.
@@ -93,7 +115,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) in_flight: IntGauge,
 }
 
-impl ServiceMetrics {
+impl Series {
     /// Counts one answer. Codes outside 100 to 599, which only a guest can make up, count as 599.
     pub(crate) fn answered(&self, code: u16) {
         let code = if (100..600).contains(&code) { code } else { 599 };
@@ -118,13 +140,14 @@ impl ServiceMetrics {
         Some(counter.get_or_init(|| {
             counted.push(code);
             let code = code.to_string();
-            self.families.requests.with_label_values(&[&self.cluster, &self.service, &code])
+            let [first, second] = &self.labels;
+            self.families.requests.with_label_values(&[first, second, &code])
         }))
     }
 
-    /// Drops the series: the service has left the table.
+    /// Drops the series: what they are about has left the table.
     pub(crate) fn retire(&self) {
-        let labels = [self.cluster.as_str(), self.service.as_str()];
+        let labels = [self.labels[0].as_str(), self.labels[1].as_str()];
         for code in self.counted.lock().take().unwrap_or_default() {
             let code = code.to_string();
             // Failing means that there is no such series, which is what is wanted.

@@ -1,6 +1,6 @@
 //! The [`Router`] handle: holds the current table, publishes the next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Refusal;
 use crate::config::RouterConfig;
-use crate::metrics::{Metrics, ServiceMetrics, UNKNOWN};
+use crate::listeners::{HealthSnapshot, Kept};
+use crate::metrics::{Metrics, Series, UNKNOWN};
+use crate::model::ListenerState;
 use crate::table::{Routes, RoutingTable, Service, ServiceName};
 use crate::target::Slot;
 
@@ -46,8 +48,10 @@ impl Router {
             unknown,
             routes: ArcSwap::default(),
             version: watch::Sender::new(0),
-            publishing: Mutex::new(HashMap::new()),
+            publishing: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            health: watch::Sender::default(),
+            listener_states: watch::Sender::default(),
         });
         Ok(Router { shared })
     }
@@ -56,6 +60,19 @@ impl Router {
     /// a target look again. Series of services that are no longer there are dropped.
     pub fn publish(&self, table: RoutingTable) {
         self.shared.publish(table);
+    }
+
+    /// The health of all targets, as it changes.
+    #[must_use]
+    pub fn target_health(&self) -> watch::Receiver<Arc<HealthSnapshot>> {
+        self.shared.health.subscribe()
+    }
+
+    /// The listeners by their ARN and whether their ports are open, as it changes. Ports follow a publish
+    /// within moments, while the router is [served](Router::serve).
+    #[must_use]
+    pub fn listener_states(&self) -> watch::Receiver<Arc<BTreeMap<String, ListenerState>>> {
+        self.shared.listener_states.subscribe()
     }
 }
 
@@ -68,20 +85,32 @@ pub(crate) struct Shared {
     pub(crate) routes: ArcSwap<Routes>,
     /// Moves on after each publish.
     version: watch::Sender<u64>,
-    /// The series in use by cluster and service; held while a table is published, so that publishing is
-    /// one at a time.
-    publishing: Mutex<HashMap<(String, String), Arc<ServiceMetrics>>>,
+    /// Held while a table is published, so that publishing is one at a time.
+    publishing: Mutex<Publishing>,
     waiting: AtomicUsize,
+    health: watch::Sender<Arc<HealthSnapshot>>,
+    pub(crate) listener_states: watch::Sender<Arc<BTreeMap<String, ListenerState>>>,
+}
+
+/// What is kept from one snapshot to the next.
+#[derive(Default)]
+struct Publishing {
+    /// The series in use by cluster and service.
+    series: HashMap<(String, String), Arc<Series>>,
+    listeners: Kept,
 }
 
 impl Shared {
-    fn publish(&self, table: RoutingTable) {
-        let mut series = self.publishing.lock();
-        let mut kept = HashMap::new();
+    fn publish(&self, mut table: RoutingTable) {
+        let mut publishing = self.publishing.lock();
+        let Publishing { series, listeners: kept } = &mut *publishing;
         let old = self.routes.load_full();
-        let new = Routes::new(table, |name| {
+        let (listeners, groups) = (std::mem::take(&mut table.listeners), std::mem::take(&mut table.groups));
+        let listeners = kept.configure(listeners, groups, &old.listeners, &self.metrics, Instant::now());
+        let mut in_use = HashMap::new();
+        let new = Routes::new(table, listeners, |name| {
             let labels = (name.cluster.clone(), name.service.clone());
-            let metrics = kept.entry(labels).or_insert_with_key(|labels| {
+            let metrics = in_use.entry(labels).or_insert_with_key(|labels| {
                 series.remove(labels).unwrap_or_else(|| self.metrics.service(&labels.0, &labels.1))
             });
             match old.find(&name) {
@@ -91,11 +120,29 @@ impl Shared {
         });
         self.routes.store(Arc::new(new));
         // What is left in `series` was not asked for by the new table.
-        for gone in std::mem::replace(&mut *series, kept).into_values() {
+        for gone in std::mem::replace(series, in_use).into_values() {
             gone.retire();
         }
-        drop(series);
+        self.tell_health(kept);
+        drop(publishing);
         self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Tells those who watch, if anything has changed.
+    fn tell_health(&self, kept: &Kept) {
+        let health = kept.health();
+        self.health.send_if_modified(|told| {
+            let is_new = **told != health;
+            if is_new {
+                *told = Arc::new(health);
+            }
+            is_new
+        });
+    }
+
+    /// A watch of the tables' versions.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// A target of the service that was not tried, in the table as it is now.

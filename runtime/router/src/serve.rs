@@ -12,11 +12,12 @@ use hyper::server::conn::http1;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::config::RouterConfig;
 use crate::connection::{self, Connection};
+use crate::ports;
 use crate::router::{Router, Shared};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
@@ -35,7 +36,8 @@ pub struct Drained {
 }
 
 impl Router {
-    /// Serves `listener` until `shutdown` is done. Then no connection is accepted any more, idle ones
+    /// Serves `listener`, the default port of services, and the ports of listeners as they are
+    /// published, until `shutdown` is done. Then no connection is accepted any more, idle ones
     /// are closed, and requests in flight get [`RouterConfig::drain_timeout`] to finish.
     ///
     /// # Errors
@@ -47,17 +49,33 @@ impl Router {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<Drained> {
         let port = listener.local_addr()?.port();
-        Ok(self.serve_from(listener, port, shutdown).await)
+        let (stop, stopped) = watch::channel(());
+        let stopped = || {
+            let mut stopped = stopped.clone();
+            async move {
+                // Nothing is ever sent: the other end is dropped.
+                let _ = stopped.changed().await;
+            }
+        };
+        let ports = ports::run(self.clone(), stopped());
+        let default = self.serve_from(listener, port, None, stopped());
+        let shutdown = async {
+            shutdown.await;
+            drop(stop);
+        };
+        let (ports, default, ()) = tokio::join!(ports, default, shutdown);
+        Ok(Drained { aborted: ports.aborted + default.aborted })
     }
 
     pub(crate) async fn serve_from<A: Accept>(
         self,
         mut accept: A,
         port: u16,
+        id: Option<Arc<str>>,
         shutdown: impl Future<Output = ()>,
     ) -> Drained {
         let shared = self.shared;
-        let listener = Arc::new(Listener::new(&shared.config, port));
+        let listener = Arc::new(Listener::new(&shared.config, port, id));
         let http = Arc::new(http_builder(&shared.config));
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,6 +185,8 @@ pub(crate) struct Limits {
 
 /// What the connections of one listener share.
 pub(crate) struct Listener {
+    /// The listener's ARN; none for the default port.
+    pub(crate) id: Option<Arc<str>>,
     pub(crate) port: u16,
     limits: Limits,
     /// The clock connections read: a counter, moved on by the accept loop.
@@ -185,11 +205,12 @@ struct Open {
 }
 
 impl Listener {
-    fn new(config: &RouterConfig, port: u16) -> Self {
+    fn new(config: &RouterConfig, port: u16, id: Option<Arc<str>>) -> Self {
         let ticks = |limit: Duration| {
             u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
         };
         Self {
+            id,
             port,
             limits: Limits {
                 idle: ticks(config.keep_alive_timeout),

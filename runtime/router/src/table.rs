@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::address::{Address, Key};
 use crate::balance;
-use crate::metrics::ServiceMetrics;
+use crate::listeners::Listeners;
+use crate::metrics::Series;
+use crate::model::{ListenerConfig, TargetGroup};
 use crate::target::Slot;
 
 /// A service's full name. `Display` gives `region/cluster/service`, as the routing header takes it.
@@ -34,6 +36,8 @@ pub struct RoutingTable {
     default_region: String,
     services: BTreeMap<ServiceName, Backends>,
     default_service: Option<ServiceName>,
+    pub(crate) listeners: Vec<ListenerConfig>,
+    pub(crate) groups: Vec<TargetGroup>,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,13 @@ impl RoutingTable {
     /// An empty table. A request that names no region means `default_region`, if the service is there.
     #[must_use]
     pub fn new(default_region: &str) -> Self {
-        Self { default_region: default_region.to_owned(), services: BTreeMap::new(), default_service: None }
+        Self {
+            default_region: default_region.to_owned(),
+            services: BTreeMap::new(),
+            default_service: None,
+            listeners: Vec::new(),
+            groups: Vec::new(),
+        }
     }
 
     /// Adds a service with its ready targets, or replaces it. Clients are shown `empty_reason` when
@@ -60,17 +70,27 @@ impl RoutingTable {
     pub fn set_default_service(&mut self, name: ServiceName) {
         self.default_service = Some(name);
     }
+
+    /// Adds a listener: a port of its own, with rules. Its ARN must be new to the table.
+    pub fn insert_listener(&mut self, listener: ListenerConfig) {
+        self.listeners.push(listener);
+    }
+
+    /// Adds a target group for listeners to forward to. Its ARN must be new to the table.
+    pub fn insert_target_group(&mut self, group: TargetGroup) {
+        self.groups.push(group);
+    }
 }
 
 /// What outlives a table: a service's turn counter and its metrics.
 pub(crate) struct Service {
     pub(crate) name: ServiceName,
-    pub(crate) metrics: Arc<ServiceMetrics>,
+    pub(crate) metrics: Arc<Series>,
     turn: AtomicUsize,
 }
 
 impl Service {
-    pub(crate) fn new(name: ServiceName, metrics: Arc<ServiceMetrics>) -> Arc<Self> {
+    pub(crate) fn new(name: ServiceName, metrics: Arc<Series>) -> Arc<Self> {
         Arc::new(Self { name, metrics, turn: AtomicUsize::new(0) })
     }
 }
@@ -115,11 +135,17 @@ pub(crate) struct Routes {
     /// By lower-case `service.cluster`; the routes of one key differ by region or by case.
     by_key: HashMap<Box<[u8]>, Vec<Route>>,
     default_service: Option<ServiceName>,
+    pub(crate) listeners: Listeners,
 }
 
 impl Routes {
-    /// Makes a snapshot of `table`; `service` supplies what is kept between snapshots.
-    pub(crate) fn new(table: RoutingTable, mut service: impl FnMut(ServiceName) -> Arc<Service>) -> Self {
+    /// Makes a snapshot of `table`'s services beside `listeners`; `service` supplies what is kept between
+    /// snapshots.
+    pub(crate) fn new(
+        table: RoutingTable,
+        listeners: Listeners,
+        mut service: impl FnMut(ServiceName) -> Arc<Service>,
+    ) -> Self {
         let mut by_key: HashMap<Box<[u8]>, Vec<Route>> = HashMap::new();
         for (name, backends) in table.services {
             let key = Key::of(&address_of(&name)).as_bytes().into();
@@ -129,7 +155,8 @@ impl Routes {
                 empty_reason: backends.empty_reason,
             });
         }
-        Self { default_region: table.default_region, by_key, default_service: table.default_service }
+        let RoutingTable { default_region, default_service, .. } = table;
+        Self { default_region, by_key, default_service, listeners }
     }
 
     /// Finds the service an address means: in its region; without one in the default region, else in
@@ -213,7 +240,7 @@ mod tests {
         for full in names {
             table.insert(name(full), vec![slot(full)], String::new());
         }
-        Routes::new(table, |name| {
+        Routes::new(table, Listeners::default(), |name| {
             let metrics = metrics.service(&name.cluster, &name.service);
             Service::new(name, metrics)
         })

@@ -13,6 +13,8 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Notify;
 
+use crate::balance::Load;
+
 /// Any error, as bodies carry it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -174,6 +176,12 @@ impl Slot {
         if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.watched.load(Ordering::SeqCst) {
             self.became_idle.notify_waiters();
         }
+    }
+}
+
+impl Load for Slot {
+    fn in_flight(&self) -> u32 {
+        Slot::in_flight(self)
     }
 }
 

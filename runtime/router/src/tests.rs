@@ -5,5 +5,6 @@ pub(crate) mod harness;
 
 mod bodies;
 mod lifecycle;
+mod listeners;
 mod refusals;
 mod routing;

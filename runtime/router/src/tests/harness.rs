@@ -168,7 +168,7 @@ impl Front {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                router.serve_from(MemoryListener(receiver), 8080, shutdown).await
+                router.serve_from(MemoryListener(receiver), 8080, None, shutdown).await
             }
         });
         Self { router, registry, connections, shutdown: Some(shutdown), served }
@@ -210,6 +210,20 @@ impl Front {
         let mut client = self.connect();
         client.send(request).await;
         client.reply().await
+    }
+
+    /// Serves a listener with rules as well; the answer connects to it.
+    pub(crate) fn listen(&self, id: &str) -> impl Fn() -> Client<DuplexStream> + use<> {
+        let (connections, receiver) = mpsc::unbounded_channel();
+        let (router, id) = (self.router.clone(), Some(id.into()));
+        tokio::spawn(async move {
+            router.serve_from(MemoryListener(receiver), 8443, id, std::future::pending()).await
+        });
+        move || {
+            let (client, server) = tokio::io::duplex(64 * 1024);
+            connections.send(server).unwrap();
+            Client::new(client)
+        }
     }
 
     pub(crate) fn begin_shutdown(&mut self) {

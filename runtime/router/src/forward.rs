@@ -1,0 +1,213 @@
+//! One request to a listener with rules: which rule it meets, and what that does with it.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::answer::Refusal;
+use crate::body::{Answer, request_body};
+use crate::connection::Connection;
+use crate::group::GroupRoute;
+use crate::handler::{InFlight, check};
+use crate::headers::Scan;
+use crate::listeners::ListenerRoute;
+use crate::model::{Redirect, RedirectStatus};
+use crate::rules::{CompiledAction, CompiledRule, Origin, RequestView, location};
+use crate::target::CallError;
+
+/// Answers a request that came to the listener of this ARN.
+pub(crate) async fn handle(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+    scan: Scan,
+    listener: &str,
+) -> Response<Answer> {
+    let now = Instant::now();
+    let (in_flight, decision) = decide(&connection, &mut request, scan, listener, now);
+    match decision {
+        Decision::Refuse(refusal) => in_flight.refuse(refusal, scan),
+        Decision::Answer(response) => in_flight.answer(response, request.method() == Method::HEAD),
+        Decision::Forward { route } => forward(connection, request, scan, in_flight, route).await,
+    }
+}
+
+/// What is to become of a request.
+enum Decision {
+    Refuse(Refusal),
+    Answer(Response<bytes::Bytes>),
+    Forward { route: Arc<GroupRoute> },
+}
+
+/// Decides by one snapshot, and changes the request as the rule says.
+fn decide(
+    connection: &Arc<Connection>,
+    request: &mut Request<Incoming>,
+    scan: Scan,
+    listener: &str,
+    now: Instant,
+) -> (InFlight, Decision) {
+    let router = &connection.router;
+    let routes = router.routes.load();
+    let Some(listener) = routes.listeners.find(listener) else {
+        let in_flight = InFlight::new(Arc::clone(connection), Arc::clone(&router.unknown.metrics));
+        return (in_flight, Decision::Refuse(Refusal::listener_gone()));
+    };
+    let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series));
+    if let Err(refusal) = check(router, request, scan) {
+        return (in_flight(&listener.series), Decision::Refuse(refusal));
+    }
+    let rule = find(connection, request, listener);
+    if let Some(limiter) = &rule.limiter
+        && let Err(retry_after) = limiter.check(connection.client, request.headers(), now)
+    {
+        return (in_flight(&listener.series), Decision::Refuse(Refusal::rate_limited(retry_after)));
+    }
+    match &rule.action {
+        CompiledAction::Forward(split) => {
+            let route = split.next().and_then(|group| routes.listeners.group(group));
+            let Some(route) = route else {
+                return (in_flight(&listener.series), Decision::Refuse(Refusal::no_target_group()));
+            };
+            let in_flight = in_flight(&route.series);
+            match rewrite(request, rule) {
+                Ok(()) => (in_flight, Decision::Forward { route: Arc::clone(route) }),
+                Err(refusal) => (in_flight, Decision::Refuse(refusal)),
+            }
+        }
+        CompiledAction::Redirect(redirect) => {
+            let decision = redirected(connection, request, redirect);
+            (in_flight(&listener.series), decision.map_or_else(Decision::Refuse, Decision::Answer))
+        }
+        CompiledAction::Fixed { status, content_type, body } => {
+            let mut response = Response::new(body.clone());
+            *response.status_mut() = *status;
+            if let Some(content_type) = content_type {
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+            }
+            (in_flight(&listener.series), Decision::Answer(response))
+        }
+    }
+}
+
+fn find<'a>(
+    connection: &Connection,
+    request: &Request<Incoming>,
+    listener: &'a ListenerRoute,
+) -> &'a Arc<CompiledRule> {
+    listener.rules.find(&RequestView {
+        method: request.method(),
+        host: host(request),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        client: connection.client,
+    })
+}
+
+/// The request's host without its port; empty without one, or if it is not text.
+fn host<T>(request: &Request<T>) -> &str {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    without_port(host)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // A colon inside brackets is part of an IPv6 address.
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
+}
+
+fn redirected(
+    connection: &Connection,
+    request: &Request<Incoming>,
+    redirect: &Redirect,
+) -> Result<Response<bytes::Bytes>, Refusal> {
+    let location = location(
+        redirect,
+        &Origin {
+            protocol: "http",
+            host: host(request),
+            port: connection.port(),
+            path: request.uri().path(),
+            query: request.uri().query(),
+        },
+    );
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| Refusal::bad_host("the redirect it leads to is not a URL"))?;
+    let mut response = Response::new(bytes::Bytes::new());
+    *response.status_mut() = match redirect.status {
+        RedirectStatus::Permanent => StatusCode::MOVED_PERMANENTLY,
+        RedirectStatus::Temporary => StatusCode::FOUND,
+    };
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// Does the rule's transforms.
+fn rewrite(request: &mut Request<Incoming>, rule: &CompiledRule) -> Result<(), Refusal> {
+    if rule.rewrites.is_empty() {
+        return Ok(());
+    }
+    let host = request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let url = request.uri().path_and_query().map_or("/", |url| url.as_str());
+    let rewritten = rule.rewrites.apply(host, url.as_bytes());
+    if let Some(host) = rewritten.host {
+        let host = HeaderValue::try_from(host).map_err(|_| Refusal::bad_rewrite("host"))?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    if let Some(url) = rewritten.url {
+        let url = Some(url).filter(|url| url.starts_with(b"/")).ok_or_else(|| Refusal::bad_rewrite("URL"))?;
+        *request.uri_mut() = http::Uri::try_from(url).map_err(|_| Refusal::bad_rewrite("URL"))?;
+    }
+    Ok(())
+}
+
+/// Sends the request to a target of the group, or to another one if that takes no more.
+async fn forward(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+    scan: Scan,
+    mut in_flight: InFlight,
+    route: Arc<GroupRoute>,
+) -> Response<Answer> {
+    let is_head = request.method() == Method::HEAD;
+    connection.forwarded.apply(request.headers_mut(), scan);
+    let mut request = request.map(|body| request_body(body, &connection));
+    let mut tried = Vec::new();
+    loop {
+        let Some(member) = route.pick(&tried).map(Arc::clone) else {
+            return in_flight.refuse(Refusal::group_without_target(&route.group.name, route.why_none), scan);
+        };
+        match in_flight.enter_member(Arc::clone(&member)).call(request).await {
+            Ok(response) => return in_flight.respond(response, is_head, scan),
+            Err(CallError::NotStarted(returned)) => {
+                request = returned;
+                in_flight.leave();
+                tried.push(member);
+                if tried.len() >= connection.router.config.max_attempts {
+                    let why = "its targets are draining";
+                    return in_flight.refuse(Refusal::group_without_target(&route.group.name, why), scan);
+                }
+            }
+            Err(error) => return in_flight.refuse(Refusal::of_call(&error), scan),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_port;
+
+    #[test]
+    fn ports_are_taken_off_hosts() {
+        for (host, name) in
+            [("a.com:80", "a.com"), ("a.com", "a.com"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+        {
+            assert_eq!(without_port(host), name);
+        }
+    }
+}

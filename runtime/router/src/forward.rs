@@ -178,22 +178,30 @@ async fn forward(
     connection.forwarded.apply(request.headers_mut(), scan);
     let mut request = request.map(|body| request_body(body, &connection));
     let mut tried = Vec::new();
+    let mut refused = None;
     loop {
-        let Some(member) = route.pick(&tried).map(Arc::clone) else {
-            return in_flight.refuse(Refusal::group_without_target(&route.group.name, route.why_none), scan);
+        let next =
+            if tried.len() < connection.router.config.max_attempts { route.pick(&tried) } else { None };
+        let Some(member) = next.map(Arc::clone) else {
+            let none = || {
+                let why = if tried.is_empty() { route.why_none } else { "its targets take no more requests" };
+                Refusal::group_without_target(&route.group.name, why)
+            };
+            return in_flight.refuse(refused.unwrap_or_else(none), scan);
         };
         match in_flight.enter_member(Arc::clone(&member)).call(request).await {
             Ok(response) => return in_flight.respond(response, is_head, scan),
-            Err(CallError::NotStarted(returned)) => {
-                request = returned;
+            Err(error) => {
+                let refusal = Refusal::of_call(&error);
+                let is_unreachable = matches!(error, CallError::Unreachable { .. });
+                let Some(unsent) = error.into_unsent() else { return in_flight.refuse(refusal, scan) };
+                request = unsent;
                 in_flight.leave();
                 tried.push(member);
-                if tried.len() >= connection.router.config.max_attempts {
-                    let why = "its targets are draining";
-                    return in_flight.refuse(Refusal::group_without_target(&route.group.name, why), scan);
+                if is_unreachable {
+                    refused = Some(refusal);
                 }
             }
-            Err(error) => return in_flight.refuse(Refusal::of_call(&error), scan),
         }
     }
 }

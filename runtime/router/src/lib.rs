@@ -3,7 +3,11 @@
 //! A [`Router`] accepts HTTP/1.1 connections, finds the service a request is for, picks the target of
 //! that service with the fewest requests in flight, and calls it. A target is anything that implements
 //! [`Target`]: in the binary it is a task's container, called in process without a socket, or an
-//! [`HttpTarget`], called over pooled connections. Which targets a service has is told by whoever owns that knowledge, with [`Router::publish`].
+//! [`HttpTarget`], called over pooled connections. Which targets a service has is told by whoever owns that
+//! knowledge, with [`Router::publish`].
+//!
+//! Beside the default port, where the host names a service, there are listeners as Elastic Load Balancing
+//! has them: ports with rules, which forward to target groups. They are published with the same table.
 //!
 //! # The life of a request
 //!

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Group, GroupRoute, Member, reach};
+use super::{Group, GroupRoute, Member};
+use crate::http_target::{HttpTarget, HttpTargetConfig};
 use crate::metrics::{Metrics, Series};
 use crate::model::{
     Backend, HealthReason, HealthState, RegisteredTarget, TargetGroup, TargetHealth, TargetId,
@@ -55,16 +56,22 @@ impl Keeper {
             .map(|RegisteredTarget { id, backend }| (id.clone(), backend.clone()))
             .collect();
         let until = now + config.attributes.deregistration_delay;
+        let is_spoken_alike = (config.protocol, config.tls) == (self.config.protocol, self.config.tls);
         for (id, kept) in &mut self.targets {
             match left.remove(id) {
-                Some(backend) if backend == kept.backend => kept.draining_until = None,
-                Some(backend) => *kept = Kept::new(id, backend),
+                Some(backend)
+                    if backend == kept.backend
+                        && (is_spoken_alike || !matches!(backend, Backend::Address(_))) =>
+                {
+                    kept.draining_until = None;
+                }
+                Some(backend) => *kept = Kept::new(id, backend, &config),
                 None if kept.draining_until.is_none() => kept.draining_until = Some(until),
                 None => {}
             }
         }
         self.targets.extend(left.into_iter().map(|(id, backend)| {
-            let kept = Kept::new(&id, backend);
+            let kept = Kept::new(&id, backend, &config);
             (id, kept)
         }));
         if self.user.as_ref().map(|(name, _)| name.as_str()) != user {
@@ -119,10 +126,14 @@ impl Keeper {
 }
 
 impl Kept {
-    fn new(id: &TargetId, backend: Backend) -> Self {
+    fn new(id: &TargetId, backend: Backend, group: &TargetGroup) -> Self {
         let slot = match &backend {
             Backend::InProcess(slot) => Some(Arc::clone(slot)),
-            Backend::Address(address) => Some(reach(*address)),
+            Backend::Address(address) => {
+                let (protocol, tls) = (group.protocol, group.tls);
+                let config = HttpTargetConfig { protocol, tls, ..HttpTargetConfig::new(*address) };
+                Some(Slot::new(address.to_string(), Arc::new(HttpTarget::new(config))))
+            }
             Backend::Stopped => None,
         };
         Self { backend, member: slot.map(|slot| Member::new(id.clone(), slot)), draining_until: None }

@@ -3,19 +3,15 @@
 
 mod keeper;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
 
 pub(crate) use keeper::Keeper;
 
 use crate::balance::{self, Load};
 use crate::metrics::Series;
 use crate::model::TargetId;
-use crate::target::{CallError, RequestBody, ResponseBody, Slot, Target};
+use crate::target::Slot;
 
 /// What outlives a group's routes.
 pub(crate) struct Group {
@@ -79,25 +75,5 @@ impl GroupRoute {
     pub(crate) fn pick(&self, tried: &[Arc<Member>]) -> Option<&Arc<Member>> {
         let turn = self.group.turn.fetch_add(1, Ordering::Relaxed);
         balance::pick(&self.targets, turn, tried)
-    }
-}
-
-/// A client for a target that is reached over the network.
-fn reach(address: SocketAddr) -> Arc<Slot> {
-    Slot::new(address.to_string(), Arc::new(Unreachable))
-}
-
-/// Stands for targets over the network until there is a client for them.
-struct Unreachable;
-
-impl Target for Unreachable {
-    fn call(
-        &self,
-        _request: Request<RequestBody>,
-    ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>> {
-        Box::pin(async {
-            let reason = "targets outside of this process are not supported yet".to_owned();
-            Err(CallError::Failed { reason })
-        })
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{HealthCheck, TargetGroupAttributes};
+use crate::http_target::TargetProtocol;
 use crate::target::Slot;
 
 /// A target group with its targets as they are registered now. A target that is no longer listed is
@@ -15,6 +16,10 @@ pub struct TargetGroup {
     pub id: String,
     /// Its name, as metrics show it.
     pub name: String,
+    /// What is spoken with targets that are reached over the network.
+    pub protocol: TargetProtocol,
+    /// Whether they are reached by TLS.
+    pub tls: bool,
     /// How its targets are checked.
     pub health_check: HealthCheck,
     /// How requests are spread over its targets.

@@ -9,8 +9,8 @@ use super::harness::*;
 use crate::{
     Action, Backend, Condition, FixedResponse, Forward, HealthCheck, ListenerConfig, ListenerProtocol,
     ListenerState, LoadBalancer, Redirect, RedirectStatus, RegisteredTarget, Rewrite, Router, RouterConfig,
-    RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes, TargetId, TextMatch, Transform,
-    WeightedGroup,
+    RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes, TargetId, TargetProtocol, TextMatch,
+    Transform, WeightedGroup,
 };
 
 fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
@@ -24,6 +24,8 @@ fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
     TargetGroup {
         id: id.to_owned(),
         name: id.to_owned(),
+        protocol: TargetProtocol::Http1,
+        tls: false,
         health_check: HealthCheck { is_enabled: false, ..HealthCheck::default() },
         attributes: TargetGroupAttributes::default(),
         targets,

@@ -12,6 +12,7 @@ use crate::metrics::{Metrics, Series};
 use crate::model::{
     Backend, HealthReason, HealthState, RegisteredTarget, TargetGroup, TargetHealth, TargetId,
 };
+use crate::target::Slot;
 
 /// A target group's keeper.
 pub(crate) struct Keeper {

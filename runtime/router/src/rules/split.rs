@@ -49,7 +49,7 @@ impl Split {
             return (only.end > 0).then_some(&only.id);
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let at = u128::from(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(self.total) >> 64;
+        let at = (u128::from(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(self.total)) >> 64;
         self.groups.iter().find(|share| at < u128::from(share.end)).map(|share| &*share.id)
     }
 }

@@ -1,5 +1,6 @@
 //! What the actions share: the stores they work on, the clock, ids, and transactions.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use rand::Rng as _;
 use tokio::sync::Semaphore;
 
 use crate::ecs::InFlight;
+use crate::elb::{AnyPort, ListenerPorts};
 use crate::seal::Sealer;
 
 /// Tells the time.
@@ -65,6 +67,11 @@ pub struct Api {
     pub(crate) in_flight: InFlight,
     /// Places for images on their way in.
     pub(crate) uploads: Arc<Semaphore>,
+    /// Taken by those who change load balancing.
+    pub(crate) load_balancing: tokio::sync::Mutex<()>,
+    pub(crate) ports: Arc<dyn ListenerPorts>,
+    /// Where buckets are directories.
+    pub(crate) buckets: Option<PathBuf>,
     rng: Mutex<PlanRng>,
 }
 
@@ -92,6 +99,9 @@ impl Api {
             settle: SETTLE,
             in_flight: InFlight::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            load_balancing: tokio::sync::Mutex::new(()),
+            ports: Arc::new(AnyPort),
+            buckets: None,
             rng: Mutex::new(PlanRng::new(rand::rng().random())),
         }
     }
@@ -115,6 +125,20 @@ impl Api {
     #[must_use]
     pub fn with_reset(mut self, reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>) -> Self {
         self.reset = reset;
+        self
+    }
+
+    /// Asks `ports` whether a listener can be opened. Unless set, every port will do.
+    #[must_use]
+    pub fn with_ports(mut self, ports: Arc<dyn ListenerPorts>) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// Reads what AWS would read from S3 below `buckets`, a directory for each bucket.
+    #[must_use]
+    pub fn with_buckets(mut self, buckets: PathBuf) -> Self {
+        self.buckets = Some(buckets);
         self
     }
 

@@ -6,13 +6,15 @@
 //! is refused in the protocol it seems to speak, so that the client shows the reason and not a parse error.
 
 use coracle_protocol::query::form_text;
-use coracle_protocol::{ApiError, Wire, ecs, logs, sts};
+use coracle_protocol::{ApiError, Wire, ecs, elb, logs, sts};
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// Amazon ECS.
     Ecs,
+    /// Elastic Load Balancing v2.
+    Elb,
     /// CloudWatch Logs.
     Logs,
     /// The Security Token Service.
@@ -31,6 +33,7 @@ impl Service {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Ecs => "Amazon ECS",
+            Self::Elb => "Elastic Load Balancing v2",
             Self::Logs => "CloudWatch Logs",
             Self::Sts => "AWS STS",
         }
@@ -43,7 +46,7 @@ pub(crate) fn unknown_operation(service: Service, operation: &str) -> ApiError {
 }
 
 /// What is spoken here, for those who ask for something else.
-const SPOKEN: &str = "Coracle speaks Amazon ECS, CloudWatch Logs and AWS STS";
+const SPOKEN: &str = "Coracle speaks Amazon ECS, Elastic Load Balancing v2, CloudWatch Logs and AWS STS";
 
 /// The services whose REST protocol is XML, by the names they are signed for. Their errors look like those
 /// of Query services.
@@ -66,7 +69,7 @@ pub(crate) fn wire(
 pub(crate) fn no_action(method: &str, path: &str, service: Option<&str>) -> ApiError {
     let short = |text: &str| text.chars().take(200).collect::<String>();
     ApiError::UnknownService(match service {
-        Some(service) if !matches!(service, "ecs" | "logs" | "sts") => {
+        Some(service) if !matches!(service, "ecs" | "elasticloadbalancing" | "logs" | "sts") => {
             format!("{SPOKEN}; {method} {} is signed for {:?}", short(path), short(service))
         }
         _ => "the request names no action: neither an X-Amz-Target header nor an Action parameter".to_owned(),
@@ -91,8 +94,13 @@ pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Opera
     }
     let Some(name) = form_value(form, "Action") else { return Ok(None) };
     let version = form_value(form, "Version").unwrap_or_default();
-    if version == sts::VERSION {
-        return Ok(Some(Operation { service: Service::Sts, name }));
+    let service = match version.as_str() {
+        sts::VERSION => Some(Service::Sts),
+        elb::VERSION => Some(Service::Elb),
+        _ => None,
+    };
+    if let Some(service) = service {
+        return Ok(Some(Operation { service, name }));
     }
     let (name, version): (String, String) =
         (name.chars().take(100).collect(), version.chars().take(40).collect());
@@ -120,10 +128,13 @@ mod tests {
         assert_eq!(found.service, Service::Logs);
         let found = operation(None, "Action=GetCallerIdentity&Version=2011-06-15").unwrap();
         assert_eq!(found, Operation { service: Service::Sts, name: "GetCallerIdentity".into() });
+        let found = operation(None, "Action=DescribeLoadBalancers&Version=2015-12-01").unwrap();
+        assert_eq!(found.service, Service::Elb);
         for (target, form) in [
             (Some("AmazonSSM.GetParameter"), ""),
             (Some("x"), ""),
-            (None, "Action=DescribeLoadBalancers&Version=2015-12-01"),
+            // The classic Elastic Load Balancing.
+            (None, "Action=DescribeLoadBalancers&Version=2012-06-01"),
         ] {
             assert!(matches!(operation(target, form), Err(ApiError::UnknownService(_))), "{target:?} {form}");
         }

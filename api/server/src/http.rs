@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
-use coracle_protocol::{ApiError, Wire, sts};
+use coracle_protocol::{ApiError, Wire, elb as elb_wire, query, sts};
 use coracle_types::Region;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use crate::api::{Api, Caller};
 use crate::auth::{self, Signature};
 use crate::dispatch::{self, Service, form_value};
-use crate::{admin, ecs, logs};
+use crate::{admin, ecs, elb, logs};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -151,6 +151,13 @@ async fn perform(
     match operation.service {
         Service::Ecs => ecs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
         Service::Logs => logs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
+        Service::Elb => {
+            let name = &operation.name;
+            let shape =
+                elb_wire::inputs::of(name).ok_or_else(|| dispatch::unknown_operation(Service::Elb, name))?;
+            let answer = elb::call(api, &caller, name, query::decode(form, shape)?).await?;
+            Ok(Answer::Xml(query::answer(name, elb_wire::NAMESPACE, &answer, request_id)))
+        }
         Service::Sts if operation.name == "GetCallerIdentity" => {
             Ok(Answer::Xml(sts::get_caller_identity(api.account(), request_id)))
         }

@@ -3,7 +3,7 @@
 //! One port speaks several AWS services. [`app`] is the axum application; it finds out which service
 //! and action a request means the way the SDKs send it (`dispatch`), checks its signature if keys
 //! are required (`auth`), and calls one method of [`Api`] per action: those of ECS in `ecs`, one
-//! file per group, CloudWatch Logs in `logs`. Wire shapes and error names are `coracle-protocol`'s.
+//! file per group, Elastic Load Balancing in `elb`, CloudWatch Logs in `logs`. Wire shapes and error names are `coracle-protocol`'s.
 //!
 //! The room decides nothing that the scheduler can decide: an action reads a snapshot, checks what it
 //! was asked for, and commits records. What runs where, and when, follows from those. The exception is
@@ -14,10 +14,12 @@ mod api;
 mod auth;
 mod dispatch;
 mod ecs;
+mod elb;
 mod http;
 mod logs;
 mod seal;
 
 pub use crate::api::{Api, ApiConfig, Clock};
+pub use crate::elb::ListenerPorts;
 pub use crate::http::{app, serve};
 pub use crate::seal::{Sealer, Unsealable};

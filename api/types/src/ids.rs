@@ -190,6 +190,17 @@ hex_id!(
     "container instance id"
 );
 
+impl TaskId {
+    /// The address its task says it has. No such network exists here: it is derived from the id, so that it is
+    /// the same on every answer and differs between tasks. In 10.0.0.0/8, without the first and last address
+    /// of each 256.
+    #[must_use]
+    pub fn private_ipv4(self) -> std::net::Ipv4Addr {
+        let [.., a, b, c] = self.0.to_be_bytes();
+        std::net::Ipv4Addr::new(10, a, b, 1 + c % 254)
+    }
+}
+
 macro_rules! uuid_id {
     ($(#[$meta:meta])* $name:ident, $kind:literal) => {
         $(#[$meta])*

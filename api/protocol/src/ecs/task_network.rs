@@ -37,8 +37,7 @@ impl TaskNetwork {
                 byte(1),
                 byte(0)
             ),
-            // 10.0.0.0/8 without the first and last address of each 256.
-            ipv4: format!("10.{}.{}.{}", byte(2), byte(1), 1 + byte(0) % 254),
+            ipv4: task.private_ipv4().to_string(),
         }
     }
 

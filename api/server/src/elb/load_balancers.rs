@@ -26,12 +26,14 @@ pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Resu
     let (state, id) = api
         .transact(|state| {
             let mut changes = Changes::new();
-            let mut here = state
-                .load_balancers
-                .values()
-                .map(|found| &found.value)
-                .filter(|one| one.id.region == caller.region);
-            if let Some(existing) = here.clone().find(|one| one.id.name == request.name) {
+            let here = || {
+                state
+                    .load_balancers
+                    .values()
+                    .map(|found| &found.value)
+                    .filter(|one| one.id.region == caller.region)
+            };
+            if let Some(existing) = here().find(|one| one.id.name == request.name) {
                 if request.is(existing) {
                     return Ok((changes, existing.id.clone()));
                 }
@@ -42,7 +44,7 @@ pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Resu
                     ))
                     .into());
             }
-            if here.by_ref().count() >= limits::LOAD_BALANCERS {
+            if here().count() >= limits::LOAD_BALANCERS {
                 return Err(ElbCode::TooManyLoadBalancers
                     .because(format_args!("There can be at most {} load balancers", limits::LOAD_BALANCERS))
                     .into());

@@ -23,12 +23,14 @@ pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Resu
     let (state, id) = api
         .transact(|state| {
             let mut changes = Changes::new();
-            let mut here = state
-                .target_groups
-                .values()
-                .map(|found| &found.value)
-                .filter(|one| one.id.region == caller.region);
-            if let Some(existing) = here.clone().find(|one| one.id.name == request.name) {
+            let here = || {
+                state
+                    .target_groups
+                    .values()
+                    .map(|found| &found.value)
+                    .filter(|one| one.id.region == caller.region)
+            };
+            if let Some(existing) = here().find(|one| one.id.name == request.name) {
                 if request.is(existing) {
                     return Ok((changes, existing.id.clone()));
                 }
@@ -39,7 +41,7 @@ pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Resu
                     ))
                     .into());
             }
-            if here.by_ref().count() >= limits::TARGET_GROUPS {
+            if here().count() >= limits::TARGET_GROUPS {
                 return Err(ElbCode::TooManyTargetGroups
                     .because(format_args!("There can be at most {} target groups", limits::TARGET_GROUPS))
                     .into());

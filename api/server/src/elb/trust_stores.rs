@@ -78,13 +78,13 @@ pub(super) async fn create(api: &Api, caller: &Caller, mut members: Members) -> 
     let id = TrustStoreId { region: caller.region.clone(), name, number: number() };
     let store = TrustStore { id, created_at: api.now(), ca_bundle: bundle.pem, ca_count: bundle.count, tags };
     api.transact(|state| {
-        let mut here = state.trust_stores.keys().filter(|id| id.region == caller.region);
-        if here.clone().any(|id| id.name == store.id.name) {
+        let here = || state.trust_stores.keys().filter(|id| id.region == caller.region);
+        if here().any(|id| id.name == store.id.name) {
             return Err(ElbCode::DuplicateTrustStoreName
                 .because(format_args!("A trust store with the name '{}' exists", store.id.name))
                 .into());
         }
-        if here.by_ref().count() >= limits::TRUST_STORES {
+        if here().count() >= limits::TRUST_STORES {
             return Err(ElbCode::TooManyTrustStores
                 .because(format_args!("There can be at most {} trust stores", limits::TRUST_STORES))
                 .into());

@@ -5,7 +5,8 @@
 //! that lies in the directory too. The hash is checked before the artifact is mapped; what does not pass is
 //! compiled again. This guards against torn writes, bit rot and files from elsewhere, not against the user himself.
 
-use crate::engine::Engine;
+use crate::code::Code;
+use crate::engine::{Engine, Flavour};
 use crate::prepare::{Inner, PrepareError, Prepared};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wasmtime::component::Component;
+use wasmtime::{Module, Precompiled};
 
 /// A directory of artifacts. Clones share it.
 #[derive(Clone)]
@@ -153,42 +155,49 @@ impl Cache {
     }
 
     fn load_or_compile(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
-        let artifact = self.dir.join(format!("{}.cwasm", self.name(digest)));
-        if let Some(component) = self.load(&artifact) {
-            self.disk_hits.fetch_add(1, Ordering::Relaxed);
-            return Prepared::link(&self.engine, &component);
+        // Which flavour it is of is known once it has been compiled.
+        for flavour in [Flavour::Plain, Flavour::Concurrent] {
+            if let Some(code) = self.load(flavour, &self.artifact(digest, flavour)) {
+                self.disk_hits.fetch_add(1, Ordering::Relaxed);
+                return Prepared::link(&self.engine, flavour, &code, None);
+            }
         }
         let bytes =
             fs::read(wasm).map_err(|error| PrepareError::Io(format!("{}: {error}", wasm.display())))?;
         // A file may change between the moment it was hashed and this one. What is compiled from it would be kept
         // under the wrong name for ever.
         check_digest(digest, wasm, &bytes)?;
-        let code = Prepared::precompile(&self.engine, &bytes)?;
+        let (flavour, machine_code) = Code::precompile(&self.engine, &bytes)?;
+        let artifact = self.artifact(digest, flavour);
         self.compiles.fetch_add(1, Ordering::Relaxed);
         drop(bytes);
-        let stored = self.store(&artifact, &code);
+        let stored = self.store(&artifact, &machine_code);
         if let Err(error) = &stored {
             tracing::warn!("the artifact of {digest} is not kept: {error}");
         }
         // Mapped from the file its memory images are shared with the page cache; from memory they are copied.
-        let component = match stored.ok().and_then(|()| self.load(&artifact)) {
-            Some(component) => component,
-            None => deserialize_own(&self.engine, &code)
+        let code = match stored.ok().and_then(|()| self.load(flavour, &artifact)) {
+            Some(code) => code,
+            None => deserialize_own(&self.engine.runtime(flavour)?.wasmtime, &machine_code)
                 .map_err(|error| PrepareError::Invalid(format!("{error:#}")))?,
         };
-        Prepared::link(&self.engine, &component)
+        Prepared::link(&self.engine, flavour, &code, None)
     }
 
     /// A file name that says everything the artifact depends on.
-    fn name(&self, digest: &str) -> String {
+    fn artifact(&self, digest: &str, flavour: Flavour) -> PathBuf {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.compatibility);
+        hasher.update(match flavour {
+            Flavour::Plain => b"plain",
+            Flavour::Concurrent => b"concurrent",
+        });
         hasher.update(digest.as_bytes());
-        hasher.finalize().to_hex()[..40].to_owned()
+        self.dir.join(format!("{}.cwasm", &hasher.finalize().to_hex()[..40]))
     }
 
     /// The artifact, if it is there and ours.
-    fn load(&self, artifact: &Path) -> Option<Component> {
+    fn load(&self, flavour: Flavour, artifact: &Path) -> Option<Code> {
         let tag = fs::read(tag_file(artifact)).ok()?;
         let actual = self.tag_of(&mut File::open(artifact).ok()?).ok()?;
         // blake3 compares hashes in constant time.
@@ -197,8 +206,9 @@ impl Cache {
             tracing::warn!("{} is damaged or not ours; compiling again", artifact.display());
             return None;
         }
-        match deserialize_checked(&self.engine, artifact) {
-            Ok(component) => Some(component),
+        let engine = &self.engine.runtime(flavour).ok()?.wasmtime;
+        match deserialize_checked(engine, artifact) {
+            Ok(code) => Some(code),
             Err(error) => {
                 tracing::warn!("{} can't be loaded; compiling again: {error:#}", artifact.display());
                 None
@@ -276,18 +286,32 @@ fn tag_file(artifact: &Path) -> PathBuf {
 }
 
 #[expect(unsafe_code, reason = "machine code is loaded from a file; its keyed hash was checked first")]
-fn deserialize_checked(engine: &Engine, artifact: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file must be an artifact that wasmtime made, unchanged. It was made by `Prepared::precompile` and
+fn deserialize_checked(engine: &wasmtime::Engine, artifact: &Path) -> wasmtime::Result<Code> {
+    let is_module = wasmtime::Engine::detect_precompiled_file(artifact)? == Some(Precompiled::Module);
+    // SAFETY: the file must be an artifact that wasmtime made, unchanged. It was made by `Code::precompile` and
     // written by `Cache::store`, because its content has a keyed hash only we could make; `Cache::load` has just
     // checked it. Nobody but this user can write to the directory (mode 0700), and we only ever replace files by
     // renaming, never write into them, so the mapping does not change either.
-    unsafe { Component::deserialize_file(&engine.0.wasmtime, artifact) }
+    unsafe {
+        if is_module {
+            Module::deserialize_file(engine, artifact).map(Code::Module)
+        } else {
+            Component::deserialize_file(engine, artifact).map(Code::Component)
+        }
+    }
 }
 
 #[expect(unsafe_code, reason = "machine code is loaded from bytes this process has just compiled")]
-fn deserialize_own(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize_own(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Code> {
+    let is_module = wasmtime::Engine::detect_precompiled(code) == Some(Precompiled::Module);
     // SAFETY: the bytes must be what wasmtime's precompilation returned, unchanged: they are, from a moment ago.
-    unsafe { Component::deserialize(&engine.0.wasmtime, code) }
+    unsafe {
+        if is_module {
+            Module::deserialize(engine, code).map(Code::Module)
+        } else {
+            Component::deserialize(engine, code).map(Code::Component)
+        }
+    }
 }
 
 fn read_or_create_key(path: &Path) -> io::Result<[u8; 32]> {
@@ -330,7 +354,9 @@ fn compatibility(engine: &Engine) -> [u8; 32] {
         }
     }
     let mut hasher = Blake(blake3::Hasher::new());
-    engine.0.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+    // The flavours differ in nothing else, and an artifact's name has its flavour.
+    let plain = engine.runtime(Flavour::Plain).expect("every engine has it");
+    plain.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
     *hasher.0.finalize().as_bytes()
 }
 

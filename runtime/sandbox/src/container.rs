@@ -3,8 +3,9 @@
 use crate::admission::Admission;
 use crate::body::ResponseBody;
 use crate::control::{CancelOnDrop, Control, Phase, Registry};
-use crate::exit::{Exit, HandleError, TrapInfo, TrapKind};
-use crate::host::HostLimits;
+use crate::entry::{CommandEntry, Entry, HttpEntry};
+use crate::exit::{Exit, HandleError, TrapInfo};
+use crate::host::{HostLimits, HostState};
 use crate::http_call;
 use crate::instance::{Instance, drive};
 use crate::network::NetPolicy;
@@ -14,13 +15,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
 
 /// A component that may run: as often, and as many at once, as its limits allow. Clones share it.
 ///
@@ -162,7 +166,7 @@ impl Container {
         let network =
             NetPolicy::parse(&spec.allow_net).map_err(|error| ContainerError::AllowNet(error.to_string()))?;
         let network = Arc::new(network);
-        let mut wasi = wasi_context(&spec, &network)?;
+        let mut wasi = wasi_builder(&spec, &network)?.build();
         let inner = &prepared.0;
         let counters = Counters::default();
         counters.initial_memory.store(inner.initial_memory, Ordering::Relaxed);
@@ -199,8 +203,7 @@ impl Container {
     pub async fn run(&self) -> Exit {
         let shared = &self.0;
         if shared.prepared.0.command.is_none() {
-            let kind = TrapKind::Host("the component does not export wasi:cli/run".to_owned());
-            return Exit::Trap(TrapInfo { function: None, message: kind.to_string(), kind });
+            return Exit::Trap(TrapInfo::host("the component does not export wasi:cli/run".to_owned()));
         }
         let limit = shared.spec.run_timeout;
         let timeout = async {
@@ -258,7 +261,7 @@ impl Container {
         http_call::handle(&self.0, request).await
     }
 
-    /// Makes an instance of the HTTP world, or else of the command world, and discards it without entering it. What
+    /// Makes an instance and discards it without entering it. What
     /// a cold start costs is what this takes; and a component that can't start says so here.
     ///
     /// # Errors
@@ -267,9 +270,12 @@ impl Container {
         let shared = &self.0;
         let _permit = shared.admission.wait().await.ok_or(Exit::Killed)?;
         let deadline = shared.admission.deadline();
-        if let Some(entry) = &shared.prepared.0.http {
+        let prepared = &shared.prepared.0;
+        if let Some(HttpEntry::P2(entry)) = &prepared.http {
             Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await?;
-        } else if let Some(entry) = &shared.prepared.0.command {
+        } else if let Some(CommandEntry::Core(entry)) = &prepared.command {
+            Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?;
+        } else if let Some(entry) = &prepared.component {
             Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?;
         }
         Ok(())
@@ -323,22 +329,71 @@ impl Container {
 
 /// Runs in the instance's own task.
 async fn run_command(shared: &Arc<Shared>) -> Exit {
-    let Some(entry) = &shared.prepared.0.command else { return Exit::Killed };
+    match &shared.prepared.0.command {
+        Some(CommandEntry::P2(entry)) => run_entry(shared, entry, None, run_p2).await,
+        Some(CommandEntry::P3(entry)) => run_entry(shared, entry, None, run_p3).await,
+        Some(CommandEntry::Core(entry)) => match wasi_builder(&shared.spec, &shared.network) {
+            Ok(wasi) => {
+                let p1 = HostState::p1_context(shared, wasi);
+                run_entry(shared, entry, Some(p1), run_core).await
+            }
+            Err(error) => Exit::Trap(TrapInfo::host(error.to_string())),
+        },
+        None => Exit::Killed,
+    }
+}
+
+/// What a command's entry function answers: success or failure, or how it ended instead.
+type Returned = wasmtime::Result<Result<(), ()>>;
+
+async fn run_entry<E: Entry>(
+    shared: &Arc<Shared>,
+    entry: &E,
+    p1: Option<WasiP1Ctx>,
+    run: impl AsyncFnOnce(&mut Store<HostState>, &E::Exports) -> Returned,
+) -> Exit {
     let deadline = shared.admission.deadline();
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await {
         Ok(instance) => instance,
         Err(none) => return none.into(),
     };
+    if let Some(p1) = p1 {
+        instance.store.data_mut().set_p1(p1);
+    }
     let Instance { store, exports, .. } = &mut instance;
-    match exports.wasi_cli_run().call_run(&mut *store).await {
+    match run(store, exports).await {
         Ok(Ok(())) => Exit::Code(0),
         Ok(Err(())) => instance.exit_from_failure(),
         Err(error) => instance.exit_from(&error),
     }
 }
 
-/// What can be made once for all instances: opened directories, and the rules for sockets.
-fn wasi_context(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCtx, ContainerError> {
+async fn run_p2(store: &mut Store<HostState>, exports: &p2::bindings::Command) -> Returned {
+    exports.wasi_cli_run().call_run(store).await
+}
+
+async fn run_p3(store: &mut Store<HostState>, exports: &p3::bindings::Command) -> Returned {
+    store
+        .run_concurrent(async |accessor| {
+            let returned = exports.wasi_cli_run().call_run(accessor).await?;
+            // What it began and did not wait for, such as the rest of its output.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            Ok(returned)
+        })
+        .await
+        .flatten()
+}
+
+async fn run_core(store: &mut Store<HostState>, instance: &wasmtime::Instance) -> Returned {
+    let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+    start.call_async(store, ()).await.map(Ok)
+}
+
+/// What is the same for all instances: opened directories, and the rules for sockets.
+fn wasi_builder(
+    spec: &ContainerSpec,
+    network: &Arc<NetPolicy>,
+) -> Result<WasiCtxBuilder, ContainerError> {
     let mut builder = WasiCtxBuilder::new();
     for mount in &spec.mounts {
         let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
@@ -364,7 +419,7 @@ fn wasi_context(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCt
             }))
         });
     }
-    Ok(builder.build())
+    Ok(builder)
 }
 
 /// A future that may be shared between threads because only its owner can poll it.

@@ -1,10 +1,10 @@
 //! The engine: compiler settings and the pool, one per process.
 
-use crate::host;
+use crate::host::{HostFunctions, HostState, linkers};
 use crate::prepare::{PrepareError, Prepared};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
-use wasmtime::component::Linker;
+use wasmtime::component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 /// How an [`Engine`] is made. The default fits machines from a laptop to a server.
@@ -28,6 +28,21 @@ pub struct EngineConfig {
     pub table_keep_resident: usize,
     /// How deep guests may recurse, in bytes of stack.
     pub max_wasm_stack: usize,
+    /// Whether what guests compute is measured and limited.
+    pub metering: Metering,
+}
+
+/// Whether guests can be interrupted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metering {
+    /// Guests consume fuel: they give way to others after every slice, can be stopped at any moment, and keep to
+    /// their CPU budgets and fuel limits.
+    #[default]
+    Fuel,
+    /// Guests run 14 to 30 % faster, and nothing stops one that computes: no CPU budget, no fuel limit, and no
+    /// time-out while it does not call the host. Memory, files and network are limited all the same. Only for
+    /// guests that are trusted not to loop, such as plugins of one's own.
+    None,
 }
 
 impl Default for EngineConfig {
@@ -39,6 +54,7 @@ impl Default for EngineConfig {
             memory_keep_resident: 2 << 20,
             table_keep_resident: 512 << 10,
             max_wasm_stack: 512 << 10,
+            metering: Metering::Fuel,
         }
     }
 }
@@ -73,7 +89,7 @@ const GUARD: u64 = 32 << 20;
 pub(crate) const TABLES_PER_SLOT: u32 = 4;
 
 /// Why no engine could be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// wasmtime refuses the configuration, or the machine can't give even the smallest pool its address space.
     #[error("cannot start the WebAssembly engine: {0}")]
@@ -85,12 +101,31 @@ pub enum EngineError {
 pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) linker: Linker<host::State>,
-    /// One permit per instance slot of the pool.
+    config: EngineConfig,
+    plain: Runtime,
+    /// Made when the first component needs it.
+    concurrent: OnceLock<Result<Runtime, EngineError>>,
+    /// One permit per instance slot of the pool; both flavours' instances take theirs here.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) capacity: u32,
-    pub(crate) fuel_slice: u64,
+    /// Fuel of one slice; `None` without metering.
+    pub(crate) fuel_slice: Option<u64>,
+}
+
+/// The two configurations machine code is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flavour {
+    /// WASI 0.2 and core modules. One call at a time in a store, which is 7 % faster.
+    Plain,
+    /// The component model's async features: WASI 0.3, and components that use nothing but its built-ins.
+    Concurrent,
+}
+
+/// One flavour of the engine: wasmtime's engine with its pool, and what components and modules may import.
+pub(crate) struct Runtime {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) components: component::Linker<HostState>,
+    pub(crate) modules: wasmtime::Linker<HostState>,
 }
 
 /// What an engine holds at the moment.
@@ -106,42 +141,85 @@ pub struct EngineStats {
 
 impl Engine {
     /// Makes an engine. Takes a few milliseconds, mostly for reserving the pool's addresses.
+    ///
+    /// # Errors
+    /// When wasmtime refuses the configuration, or no pool fits the machine's address space.
     pub fn new(config: &EngineConfig) -> Result<Engine, EngineError> {
-        let (wasmtime, capacity) = with_largest_possible_pool(config)?;
-        let linker = host::linker(&wasmtime).map_err(|error| EngineError::Unusable(format!("{error:#}")))?;
+        let (plain, capacity) = Runtime::new(config, Flavour::Plain)?;
         Ok(Engine(Arc::new(Inner {
-            wasmtime,
-            linker,
+            config: config.clone(),
+            plain,
+            concurrent: OnceLock::new(),
             slots: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
-            fuel_slice: config.fuel_slice.max(1),
+            fuel_slice: (config.metering == Metering::Fuel).then_some(config.fuel_slice.max(1)),
         })))
     }
 
-    /// Compiles and links a component without any cache. Blocks for as long as compiling takes: from a tenth of a
-    /// second for a small Rust program to half a minute for an interpreter, on one core; all cores are used.
+    /// Compiles and links a component or a core module without any cache. Blocks for as long as compiling takes: from
+    /// a tenth of a second for a small Rust program to half a minute for an interpreter, on one core; all cores are
+    /// used.
+    ///
+    /// # Errors
+    /// When the bytes are nothing that can be run here; the error says why.
     pub fn prepare_bytes(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        Prepared::compile(self, wasm)
+        Prepared::compile(self, wasm, None)
+    }
+
+    /// The same, for a component that also imports functions of the embedder's.
+    ///
+    /// # Errors
+    /// As [`prepare_bytes`](Self::prepare_bytes), and when the host functions can't be linked.
+    pub fn prepare_with(&self, wasm: &[u8], host: &HostFunctions) -> Result<Prepared, PrepareError> {
+        Prepared::compile(self, wasm, Some(host))
+    }
+
+    /// One flavour; the second is made on first use.
+    pub(crate) fn runtime(&self, flavour: Flavour) -> Result<&Runtime, EngineError> {
+        match flavour {
+            Flavour::Plain => Ok(&self.0.plain),
+            Flavour::Concurrent => self
+                .0
+                .concurrent
+                .get_or_init(|| Runtime::new(&self.0.config, flavour).map(|(runtime, _)| runtime))
+                .as_ref()
+                .map_err(Clone::clone),
+        }
     }
 
     /// A snapshot of the pool.
     pub fn stats(&self) -> EngineStats {
-        let metrics = self.0.wasmtime.pooling_allocator_metrics();
-        let resident = metrics.as_ref().map_or(0, |metrics| {
-            metrics.unused_memory_bytes_resident() + metrics.unused_table_bytes_resident()
-        });
-        EngineStats {
-            live_instances: metrics
-                .as_ref()
-                .map_or(0, |metrics| u32::try_from(metrics.component_instances()).unwrap_or(u32::MAX)),
-            capacity: self.0.capacity,
-            idle_resident_bytes: resident as u64,
+        let mut stats =
+            EngineStats { live_instances: 0, capacity: self.0.capacity, idle_resident_bytes: 0 };
+        let concurrent = self.0.concurrent.get().and_then(|runtime| runtime.as_ref().ok());
+        for runtime in std::iter::once(&self.0.plain).chain(concurrent) {
+            let Some(metrics) = runtime.wasmtime.pooling_allocator_metrics() else { continue };
+            // A component counts as one instance, a module too, and a module is also one core instance.
+            let live = metrics.component_instances();
+            stats.live_instances += u32::try_from(live).unwrap_or(u32::MAX);
+            stats.idle_resident_bytes +=
+                (metrics.unused_memory_bytes_resident() + metrics.unused_table_bytes_resident()) as u64;
         }
+        stats
+    }
+}
+
+impl Runtime {
+    /// Answers how many instances its pool has room for, too.
+    fn new(config: &EngineConfig, flavour: Flavour) -> Result<(Runtime, u32), EngineError> {
+        let unusable = |error: wasmtime::Error| EngineError::Unusable(format!("{error:#}"));
+        let (wasmtime, capacity) = with_largest_possible_pool(config, flavour)?;
+        let components = linkers::components(&wasmtime, flavour).map_err(unusable)?;
+        let modules = linkers::modules(&wasmtime).map_err(unusable)?;
+        Ok((Runtime { wasmtime, components, modules }, capacity))
     }
 }
 
 /// Tries the pool that was asked for, then ever smaller ones: small machines and `ulimit -v` allow less.
-fn with_largest_possible_pool(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
+fn with_largest_possible_pool(
+    config: &EngineConfig,
+    flavour: Flavour,
+) -> Result<(wasmtime::Engine, u32), EngineError> {
     let mut pool = PoolSize {
         instances: config
             .max_instances
@@ -150,7 +228,13 @@ fn with_largest_possible_pool(config: &EngineConfig) -> Result<(wasmtime::Engine
         reservation: FULL_RESERVATION,
     };
     loop {
-        let error = match wasmtime::Engine::new(&wasmtime_config(config, pool)) {
+        let compile = CompileSettings {
+            flavour,
+            metered: config.metering == Metering::Fuel,
+            reservation: pool.reservation,
+            max_wasm_stack: config.max_wasm_stack,
+        };
+        let error = match wasmtime::Engine::new(&with_pool(compile.config(), config, pool)) {
             Ok(engine) => return Ok((engine, pool.instances)),
             Err(error) => format!("{error:#}"),
         };
@@ -193,35 +277,53 @@ impl PoolSize {
     }
 }
 
-/// All of wasmtime's knobs, and why they stand as they do. Throughput figures are of one hello component, a fresh
-/// instance per request, on 2 cores: the default configuration answered 12,800 requests/s.
-fn wasmtime_config(config: &EngineConfig, size: PoolSize) -> Config {
-    let PoolSize { instances, max_memory, reservation } = size;
-    let mut wasmtime = Config::new();
+/// Everything machine code depends on: the part of the configuration that a compiler needs, which has no pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CompileSettings {
+    pub(crate) flavour: Flavour,
+    /// Whether guests consume fuel.
+    pub(crate) metered: bool,
+    /// Bytes of addresses reserved for each linear memory.
+    pub(crate) reservation: u64,
+    /// How deep guests may recurse, in bytes of stack.
+    pub(crate) max_wasm_stack: usize,
+}
 
-    // Fuel is the one way of metering: it is deterministic, and cost no more than epochs (14–30 % against
-    // 17–40 % on real programs).
-    wasmtime.consume_fuel(true);
-    wasmtime.cranelift_opt_level(OptLevel::Speed);
-    wasmtime.parallel_compilation(true);
-    wasmtime.signals_based_traps(true);
-    // A trap names its function; 32 frames are enough to get past any panic machinery.
-    wasmtime.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
-    wasmtime.generate_address_map(true);
-    // WASI 0.2 needs no concurrency in a store, and pays 7 % for having it.
-    wasmtime.concurrency_support(false);
+impl CompileSettings {
+    /// wasmtime's knobs, and why they stand as they do. Throughput figures are of one hello component, a fresh
+    /// instance per request, on 2 cores: the default configuration answered 12,800 requests/s.
+    pub(crate) fn config(&self) -> Config {
+        let mut wasmtime = Config::new();
 
-    wasmtime.max_wasm_stack(config.max_wasm_stack);
-    // Host functions run on the same stack, above what the guest may use.
-    wasmtime.async_stack_size(config.max_wasm_stack + (1536 << 10));
-    // Stacks never leave their pool's instances, and wasm can't read below its stack pointer: zeroing them
-    // between uses would only cost page faults.
-    wasmtime.async_stack_zeroing(false);
+        // Fuel is the one way of metering: it is deterministic, and cost no more than epochs (14–30 % against
+        // 17–40 % on real programs).
+        wasmtime.consume_fuel(self.metered);
+        wasmtime.cranelift_opt_level(OptLevel::Speed);
+        wasmtime.parallel_compilation(true);
+        wasmtime.signals_based_traps(true);
+        // A trap names its function; 32 frames are enough to get past any panic machinery.
+        wasmtime.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+        wasmtime.generate_address_map(true);
+        // WASI 0.2 needs no concurrency in a store, and pays 7 % for having it.
+        wasmtime.concurrency_support(self.flavour == Flavour::Concurrent);
 
-    wasmtime.memory_reservation(reservation);
-    wasmtime.memory_guard_size(GUARD);
-    wasmtime.memory_init_cow(true);
+        wasmtime.max_wasm_stack(self.max_wasm_stack);
+        // Host functions run on the same stack, above what the guest may use.
+        wasmtime.async_stack_size(self.max_wasm_stack + (1536 << 10));
+        // Stacks never leave their pool's instances, and wasm can't read below its stack pointer: zeroing them
+        // between uses would only cost page faults.
+        wasmtime.async_stack_zeroing(false);
 
+        wasmtime.memory_reservation(self.reservation);
+        wasmtime.memory_guard_size(GUARD);
+        wasmtime.memory_init_cow(true);
+        wasmtime
+    }
+}
+
+/// The pool on top of what the compiler needs.
+fn with_pool(mut wasmtime: Config, config: &EngineConfig, size: PoolSize) -> Config {
+    let PoolSize { instances, max_memory, .. } = size;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances);
     pool.total_stacks(instances);

@@ -158,6 +158,12 @@ impl TrapInfo {
         TrapInfo { kind, function, message }
     }
 
+    /// A fault that is the host's, or the embedder's.
+    pub(crate) fn host(reason: String) -> TrapInfo {
+        let kind = TrapKind::Host(reason);
+        TrapInfo { function: None, message: kind.to_string(), kind }
+    }
+
     /// A panic of the host's own code while it worked for a guest.
     pub(crate) fn host_panic(payload: &(dyn std::any::Any + Send)) -> TrapInfo {
         let text = payload

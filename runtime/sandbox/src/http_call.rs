@@ -3,6 +3,7 @@
 use crate::body::{GuestBody, ResponseBody};
 use crate::container::{InFlight, Shared};
 use crate::control::{CancelOnDrop, Control};
+use crate::entry::HttpEntry;
 use crate::exit::{Exit, HandleError};
 use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
 use bytes::Bytes;
@@ -95,7 +96,7 @@ async fn call(
     request: Request<HyperIncomingBody>,
     send_head: oneshot::Sender<Head>,
 ) -> End {
-    let Some(entry) = &shared.prepared.0.http else { return End(Err(HandleError::NoResponse)) };
+    let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else { return End(Err(HandleError::NoResponse)) };
     let deadline = shared.admission.deadline();
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
         Ok(instance) => instance,

@@ -4,7 +4,8 @@ use crate::container::Shared;
 use crate::control::{Control, Phase};
 use crate::cpu::Meter;
 use crate::exit::{Exit, HandleError, TrapInfo};
-use crate::host::State;
+use crate::entry::Entry;
+use crate::host::HostState;
 use crate::memory::Limiter;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::future::poll_fn;
@@ -16,38 +17,10 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use wasmtime::{PoolConcurrencyLimitError, Store};
-use wasmtime_wasi::p2::bindings::{Command, CommandPre};
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
-
-/// A world a component can be entered by.
-pub(crate) trait Entry: Sync {
-    type Exports: Send;
-
-    fn instantiate(
-        &self,
-        store: &mut Store<State>,
-    ) -> impl Future<Output = wasmtime::Result<Self::Exports>> + Send;
-}
-
-impl Entry for ProxyPre<State> {
-    type Exports = Proxy;
-
-    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Proxy> {
-        self.instantiate_async(store).await
-    }
-}
-
-impl Entry for CommandPre<State> {
-    type Exports = Command;
-
-    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Command> {
-        self.instantiate_async(store).await
-    }
-}
 
 /// A live instance.
 pub(crate) struct Instance<E> {
-    pub(crate) store: Store<State>,
+    pub(crate) store: Store<HostState>,
     pub(crate) exports: E,
     /// The fuel it started with.
     fuel: u64,
@@ -144,17 +117,22 @@ impl<E> Drop for Instance<E> {
     }
 }
 
-fn new_store(shared: &Arc<Shared>, limiter: Limiter, fuel: Option<u64>) -> Store<State> {
-    let engine = &shared.prepared.0.engine.0;
+fn new_store(shared: &Arc<Shared>, limiter: Limiter, fuel: Option<u64>) -> Store<HostState> {
+    let prepared = &shared.prepared.0;
     let limits = shared.host_limits;
-    let mut store = Store::new(&engine.wasmtime, State::new(shared.clone(), limiter));
+    let mut store = Store::new(&prepared.runtime().wasmtime, HostState::new(shared.clone(), limiter));
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.set_max_component_handles(limits.handles);
-    store
-        .fuel_async_yield_interval(Some(engine.fuel_slice))
-        .and_then(|()| store.set_fuel(fuel.unwrap_or(u64::MAX)))
-        .expect("the engine is configured with fuel, and a slice is at least 1");
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(limits.resources);
+    }
+    if let Some(slice) = prepared.engine.0.fuel_slice {
+        store
+            .fuel_async_yield_interval(Some(slice))
+            .and_then(|()| store.set_fuel(fuel.unwrap_or(u64::MAX)))
+            .expect("the engine is configured with fuel, and a slice is at least 1");
+    }
     store
 }
 

@@ -44,7 +44,9 @@
 //! fresh instance per request, bodies streamed both ways.
 
 mod artifacts;
+mod code;
 mod engine;
+mod entry;
 mod prepare;
 mod sniff;
 
@@ -69,9 +71,13 @@ pub use artifacts::{ArtifactCache, ArtifactError, ArtifactStats};
 pub use body::{BodyError, ResponseBody};
 pub use container::{Container, ContainerError, ContainerStats};
 pub use cpu::CpuBudget;
-pub use engine::{Engine, EngineConfig, EngineError, EngineStats};
+pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
+pub use host::{HostFunctions, HostState};
 pub use memory::MemoryBudget;
 pub use output::{LineSplitter, Output, OutputSink, StdStream};
 pub use prepare::{Exports, PrepareError, Prepared};
 pub use spec::{ContainerSpec, Mount};
+
+/// The engine underneath, for `bindgen!` and the types it speaks of.
+pub use wasmtime;

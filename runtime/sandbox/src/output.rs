@@ -123,6 +123,21 @@ impl Shared {
         Arc::new(Shared { output, stream, sink: Mutex::new(None) })
     }
 
+    /// Writes at most [`PERMIT`] bytes as soon as the sink takes some; answers how many it took.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<usize> {
+        self.poll_ready(cx).map(|()| {
+            let now = &bytes[..bytes.len().min(PERMIT)];
+            self.write(now);
+            now.len()
+        })
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.sink.lock().get_or_insert_with(|| self.output.open(self.stream)).write(bytes);
+        }
+    }
+
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         // A sink that has not been opened has nothing to wait for.
         self.sink.lock().as_mut().map_or(Poll::Ready(()), |sink| sink.poll_ready(cx))
@@ -161,10 +176,7 @@ impl OutputStream for GuestStream {
             return Err(StreamError::trap("wrote more than `check-write` allows"));
         };
         self.permit = left;
-        if !bytes.is_empty() {
-            let Shared { output, stream, sink } = &*self.shared;
-            sink.lock().get_or_insert_with(|| output.open(*stream)).write(&bytes);
-        }
+        self.shared.write(&bytes);
         Ok(())
     }
 

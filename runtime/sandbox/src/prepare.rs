@@ -1,21 +1,30 @@
-//! From bytes to a component that is ready to instantiate.
+//! From machine code to something that is ready to instantiate.
 
-use crate::engine::Engine;
-use crate::host::State;
-use crate::sniff::{Sniffed, sniff};
+use crate::code::Code;
+use crate::engine::{Engine, EngineError, Flavour, Runtime};
+use crate::entry::{CommandEntry, HttpEntry, Interfaces};
+use crate::host::{HostFunctions, HostState};
 use std::sync::Arc;
-use wasmtime::component::{Component, InstancePre, types::ComponentItem};
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime::component::{Component, InstancePre};
+use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-/// A component, compiled, linked and type-checked. Clones share it.
+/// A component or core module, compiled, linked and type-checked. Clones share it, over any number of threads.
 #[derive(Clone)]
 pub struct Prepared(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
-    pub(crate) http: Option<ProxyPre<State>>,
-    pub(crate) command: Option<CommandPre<State>>,
+    pub(crate) flavour: Flavour,
+    pub(crate) http: Option<HttpEntry>,
+    pub(crate) command: Option<CommandEntry>,
+    /// A component as such, to call any of its exports; core modules have none.
+    pub(crate) component: Option<InstancePre<HostState>>,
+    /// What the embedder linked beside WASI.
+    pub(crate) host: Option<HostFunctions>,
+    /// The names of everything it exports, and imports.
+    exports: Vec<String>,
+    imports: Vec<String>,
     /// Slots of the engine's pool one instance takes.
     pub(crate) slots: u32,
     /// Bytes of linear memory an instance starts with, at most.
@@ -25,9 +34,9 @@ pub(crate) struct Inner {
 /// What a component offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exports {
-    /// `wasi:http/incoming-handler`: it can be sent requests.
+    /// `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3): it can be sent requests.
     pub http: bool,
-    /// `wasi:cli/run`: it can be run to an exit code.
+    /// `wasi:cli/run` (0.2 or 0.3), or a core module's `_start`: it can be run to an exit code.
     pub command: bool,
 }
 
@@ -40,25 +49,16 @@ pub enum PrepareError {
         /// What it is instead, as far as its first bytes tell.
         what: &'static str,
     },
-    /// A core module where a component is needed.
+    /// A core module without a way in.
     #[error(
-        "a core WebAssembly module, not a component; build for the target wasm32-wasip2 (Rust), or make a component \
-         of it: `jco new in.wasm --wasi-command -o out.wasm`, or `wasm-tools component new in.wasm --adapt \
-         wasi_snapshot_preview1.command.wasm -o out.wasm`"
+        "a core WebAssembly module that does not export `_start`, so it is neither a command nor a component; build \
+         for the target wasm32-wasip2 (Rust), or make a component of it: `jco new in.wasm --wasi-reactor -o out.wasm`, \
+         or `wasm-tools component new in.wasm -o out.wasm`"
     )]
     CoreModule,
     /// A component that is not valid, or needs a feature that is not available.
     #[error("not a valid component: {0}")]
     Invalid(String),
-    /// A component that uses the component model's async features, if only by declaring them.
-    #[error(
-        "the component needs the component model's async features (WASI 0.3), which are not supported yet; build it \
-         for WASI 0.2: {0}"
-    )]
-    Async(
-        /// What it was that needs them.
-        String,
-    ),
     /// The file is not, or no longer, the one that was asked for.
     #[error("{path} has changed: it was {expected}, and is now {actual}; deploy it again")]
     Changed {
@@ -77,42 +77,67 @@ pub enum PrepareError {
         import: String,
     },
     /// Nothing in it can be called.
-    #[error("the component exports neither wasi:http/incoming-handler nor wasi:cli/run (both 0.2){0}")]
+    #[error("the component exports neither wasi:http/incoming-handler (0.2), wasi:http/handler (0.3) nor wasi:cli/run{0}")]
     NoEntryPoint(
         /// What it exports instead, as the end of the sentence.
         String,
     ),
+    /// The engine the component needs can't be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The file can't be read, or the cache can't be written.
     #[error("{0}")]
     Io(String),
 }
 
 impl Prepared {
-    /// What the component offers.
+    /// What the component offers to be entered by, beside calling its exports by name.
     pub fn exports(&self) -> Exports {
         Exports { http: self.0.http.is_some(), command: self.0.command.is_some() }
     }
 
-    pub(crate) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        check_kind(wasm)?;
-        let component = Component::from_binary(&engine.0.wasmtime, wasm).map_err(|error| invalid(&error))?;
-        Prepared::link(engine, &component)
+    /// The names of what it imports, each with its version: `wasi:cli/environment@0.2.6`.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
     }
 
-    /// Compiles to an artifact instead of into this process. This is the place for a child process with limits.
-    pub(crate) fn precompile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, PrepareError> {
-        check_kind(wasm)?;
-        engine.0.wasmtime.precompile_component(wasm).map_err(|error| invalid(&error))
-    }
-
-    pub(crate) fn link(engine: &Engine, component: &Component) -> Result<Prepared, PrepareError> {
-        let exports = exports(engine, component);
-        if exports.names == Exports::default() {
-            return Err(PrepareError::NoEntryPoint(exports.others()));
+    /// Refuses what can only be called by name.
+    ///
+    /// # Errors
+    /// [`PrepareError::NoEntryPoint`] unless it can be sent requests or be run.
+    pub fn require_entry_point(&self) -> Result<(), PrepareError> {
+        match self.exports() {
+            Exports { http: false, command: false } => {
+                Err(PrepareError::NoEntryPoint(list_exports(&self.0.exports)))
+            }
+            _ => Ok(()),
         }
-        let pre = engine.0.linker.instantiate_pre(component).map_err(|error| missing(&error))?;
-        let resources = component.resources_required();
-        let (memories, tables, pages) = resources.map_or((1, 2, 0), |needs| {
+    }
+
+    /// The component, linked, for what `bindgen!` generates: `GreeterPre::new(prepared.instance_pre()?.clone())`.
+    /// `None` for a core module.
+    pub fn instance_pre(&self) -> Option<&InstancePre<HostState>> {
+        self.0.component.as_ref()
+    }
+
+    pub(crate) fn compile(
+        engine: &Engine,
+        wasm: &[u8],
+        host: Option<&HostFunctions>,
+    ) -> Result<Prepared, PrepareError> {
+        let (flavour, code) = Code::compile(engine, wasm)?;
+        Prepared::link(engine, flavour, &code, host)
+    }
+
+    pub(crate) fn link(
+        engine: &Engine,
+        flavour: Flavour,
+        code: &Code,
+        host: Option<&HostFunctions>,
+    ) -> Result<Prepared, PrepareError> {
+        let runtime = engine.runtime(flavour)?;
+        let needs = code.resources_required();
+        let (memories, tables, pages) = needs.map_or((1, 2, 0), |needs| {
             (needs.num_memories, needs.num_tables, needs.max_initial_memory_size.unwrap_or(0))
         });
         let slots = memories.max(tables.div_ceil(crate::engine::TABLES_PER_SLOT)).max(1);
@@ -121,20 +146,89 @@ impl Prepared {
                 "it needs {memories} memories and {tables} tables for one instance, more than there are"
             )));
         }
-        Ok(Prepared(Arc::new(Inner {
+        let mut inner = Inner {
             engine: engine.clone(),
-            http: entry(exports.names.http, &pre, ProxyPre::new)?,
-            command: entry(exports.names.command, &pre, CommandPre::new)?,
+            flavour,
+            http: None,
+            command: None,
+            component: None,
+            host: host.cloned(),
+            exports: Vec::new(),
+            imports: Vec::new(),
             slots,
             initial_memory: u64::from(memories).saturating_mul(pages).saturating_mul(64 << 10),
-        })))
+        };
+        match code {
+            Code::Component(component) => inner.link_component(runtime, component)?,
+            Code::Module(module) => inner.link_module(runtime, module)?,
+        }
+        Ok(Prepared(Arc::new(inner)))
+    }
+}
+
+impl Inner {
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.engine.runtime(self.flavour).expect("its code was compiled by that runtime")
+    }
+
+    fn link_component(&mut self, runtime: &Runtime, component: &Component) -> Result<(), PrepareError> {
+        let ty = component.component_type();
+        let wasmtime = &runtime.wasmtime;
+        self.exports = ty.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();
+        self.imports = ty.imports(wasmtime).map(|(name, _)| name.to_owned()).collect();
+        if self.exports.is_empty() {
+            return Err(PrepareError::NoEntryPoint(list_exports(&[])));
+        }
+        let with_host;
+        let linker = match &self.host {
+            None => &runtime.components,
+            Some(host) => {
+                let mut linker = runtime.components.clone();
+                host.link(&mut linker).map_err(|error| {
+                    PrepareError::Invalid(format!("its host functions can't be linked: {error:#}"))
+                })?;
+                with_host = linker;
+                &with_host
+            }
+        };
+        let pre = linker.instantiate_pre(component).map_err(|error| missing(&error))?;
+        let found = Interfaces::of(ty.exports(wasmtime));
+        self.http = entry(found.http_p2, &pre, ProxyPre::new)?.map(HttpEntry::P2);
+        self.command = match entry(found.run_p3, &pre, p3::bindings::CommandPre::new)? {
+            Some(run) => Some(CommandEntry::P3(run)),
+            None => entry(found.run_p2, &pre, p2::bindings::CommandPre::new)?.map(CommandEntry::P2),
+        };
+        self.component = Some(pre);
+        Ok(())
+    }
+
+    fn link_module(&mut self, runtime: &Runtime, module: &wasmtime::Module) -> Result<(), PrepareError> {
+        self.exports = module.exports().map(|export| export.name().to_owned()).collect();
+        self.imports =
+            module.imports().map(|import| format!("{}#{}", import.module(), import.name())).collect();
+        let is_command = module
+            .get_export("_start")
+            .is_some_and(|start| start.func().is_some_and(|ty| ty.params().len() + ty.results().len() == 0));
+        if !is_command {
+            return Err(PrepareError::CoreModule);
+        }
+        let pre = runtime.modules.instantiate_pre(module).map_err(|error| {
+            match error.downcast_ref::<wasmtime::UnknownImportError>() {
+                Some(unknown) => PrepareError::MissingImport {
+                    import: format!("{}#{}", unknown.module(), unknown.name()),
+                },
+                None => PrepareError::Invalid(format!("{error:#}")),
+            }
+        })?;
+        self.command = Some(CommandEntry::Core(pre));
+        Ok(())
     }
 }
 
 fn entry<P>(
     wanted: bool,
-    pre: &InstancePre<State>,
-    new: impl FnOnce(InstancePre<State>) -> wasmtime::Result<P>,
+    pre: &InstancePre<HostState>,
+    new: impl FnOnce(InstancePre<HostState>) -> wasmtime::Result<P>,
 ) -> Result<Option<P>, PrepareError> {
     if !wanted {
         return Ok(None);
@@ -142,57 +236,13 @@ fn entry<P>(
     new(pre.clone()).map(Some).map_err(|error| PrepareError::Invalid(format!("{error:#}")))
 }
 
-fn check_kind(wasm: &[u8]) -> Result<(), PrepareError> {
-    match sniff(wasm) {
-        Sniffed::Component => Ok(()),
-        Sniffed::CoreModule => Err(PrepareError::CoreModule),
-        Sniffed::Other(what) => Err(PrepareError::NotWasm { what }),
+/// The end of the sentence that says there is no entry point.
+fn list_exports(all: &[String]) -> String {
+    match all.len() {
+        0 => "; it exports nothing".to_owned(),
+        1..=8 => format!("; it exports {}", all.join(", ")),
+        more => format!("; it exports {} and {} more", all[..8].join(", "), more - 8),
     }
-}
-
-struct Exported {
-    names: Exports,
-    all: Vec<String>,
-}
-
-impl Exported {
-    /// The end of the sentence that says there is no entry point.
-    fn others(&self) -> String {
-        if self.all.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3")) {
-            return format!("; it exports {}, and WASI 0.3 is not supported yet", self.all.join(", "));
-        }
-        match self.all.len() {
-            0 => "; it exports nothing".to_owned(),
-            1..=8 => format!("; it exports {}", self.all.join(", ")),
-            more => format!("; it exports {} and {} more", self.all[..8].join(", "), more - 8),
-        }
-    }
-}
-
-fn exports(engine: &Engine, component: &Component) -> Exported {
-    let mut found = Exported { names: Exports::default(), all: Vec::new() };
-    for (name, item) in component.component_type().exports(&engine.0.wasmtime) {
-        if matches!(item.ty, ComponentItem::ComponentInstance(_)) {
-            found.names.http |= is_interface(name, "wasi:http/incoming-handler");
-            found.names.command |= is_interface(name, "wasi:cli/run");
-        }
-        found.all.push(name.to_owned());
-    }
-    found
-}
-
-/// Whether `name` is `interface` in a version compatible with WASI 0.2.
-fn is_interface(name: &str, interface: &str) -> bool {
-    name.strip_prefix(interface).is_some_and(|rest| rest.starts_with("@0.2."))
-}
-
-fn invalid(error: &wasmtime::Error) -> PrepareError {
-    let text = format!("{error:#}");
-    // The validator's words for every such feature: ``… requires the component model async feature``, and more.
-    if text.contains("requires the component model") && text.contains("async") {
-        return PrepareError::Async(text);
-    }
-    PrepareError::Invalid(text)
 }
 
 /// Finds the import in wasmtime's words: ``component imports instance `NAME`, …: instance export `FUNCTION` …``.
@@ -225,19 +275,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entry_points_match_by_semantic_version() {
-        for (name, expected) in [
-            ("wasi:cli/run@0.2.0", true),
-            ("wasi:cli/run@0.2.12", true),
-            ("wasi:cli/run@0.3.0", false),
-            ("wasi:cli/run", false),
-            ("wasi:cli/runner@0.2.0", false),
-        ] {
-            assert_eq!(is_interface(name, "wasi:cli/run"), expected, "{name}");
-        }
-    }
-
-    #[test]
     fn missing_imports_are_named() {
         let text = "component imports instance `acme:db/store@1.0.0`, but a matching implementation was not \
                     found in the linker: instance export `get` has the wrong type: function implementation is \
@@ -250,21 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn async_features_are_named_as_the_reason() {
-        let error = wasmtime::Error::msg("`task.cancel` requires the component model async feature");
-        assert!(matches!(invalid(&error), PrepareError::Async(text) if text.contains("task.cancel")));
-        let error = wasmtime::Error::msg("unexpected end of `async`");
-        assert!(matches!(invalid(&error), PrepareError::Invalid(_)));
-    }
-
-    #[test]
     fn no_entry_point_says_what_there_is() {
-        let found = |all: &[&str]| {
-            let all = all.iter().map(|name| (*name).to_owned()).collect();
-            Exported { names: Exports::default(), all }.others()
-        };
+        let found = |all: &[&str]| list_exports(&all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(found(&[]), "; it exports nothing");
         assert_eq!(found(&["init"]), "; it exports init");
-        assert!(found(&["wasi:http/handler@0.3.0"]).ends_with("WASI 0.3 is not supported yet"));
+        assert!(found(&["x"; 10]).ends_with(" and 2 more"));
     }
 }

@@ -1,0 +1,129 @@
+//! What a store holds beside the guest, and the host functions that use it.
+//!
+//! Files, sockets, clocks, streams and HTTP types are wasmtime-wasi's. Environment, arguments, output and random
+//! are our own small implementations: theirs want everything copied into every store, and a store lives for one
+//! request. Here all of it stays in the container, and costs something only when a guest asks.
+//!
+//! One file per version of WASI ([`p2`], [`p3`], [`p1`]), and [`linkers`], which decides who may import what.
+
+mod http;
+mod limits;
+pub(crate) mod linkers;
+mod p1;
+mod p2;
+mod p3;
+
+pub(crate) use limits::HostLimits;
+pub use linkers::HostFunctions;
+
+use crate::container::Shared;
+use crate::memory::Limiter;
+use crate::output::{self, StdStream};
+use http::Hooks;
+use rand::RngCore;
+use std::any::Any;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView};
+use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::sockets::{WasiSocketsCtx, WasiSocketsCtxView};
+use wasmtime_wasi_http::WasiHttpCtx;
+
+/// The data of one store: what a guest's imports work on.
+///
+/// The embedder's own part of it, made by [`HostFunctions::new`] for every store, is reached with
+/// [`data_mut`](Self::data_mut).
+pub struct HostState {
+    pub(crate) limiter: Limiter,
+    table: ResourceTable,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    filesystem: WasiFilesystemCtx,
+    sockets: WasiSocketsCtx,
+    clocks: WasiClocksCtx,
+    stdout: Option<Arc<output::Shared>>,
+    stderr: Option<Arc<output::Shared>>,
+    /// What core modules import, if this store is for one.
+    p1: Option<Box<WasiP1Ctx>>,
+    /// The embedder's.
+    data: Option<Box<dyn Any + Send>>,
+    container: Arc<Shared>,
+}
+
+impl HostState {
+    pub(crate) fn new(container: Arc<Shared>, limiter: Limiter) -> HostState {
+        let limits = container.host_limits;
+        let mut table = ResourceTable::with_capacity(16);
+        table.set_max_capacity(limits.resources);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits.fields);
+        HostState {
+            limiter,
+            table,
+            http,
+            hooks: Hooks { network: container.network.clone(), body_chunk: limits.body_chunk },
+            filesystem: container.filesystem.clone(),
+            sockets: container.sockets.clone(),
+            clocks: WasiClocksCtx::default(),
+            stdout: None,
+            stderr: None,
+            p1: None,
+            data: container.prepared.0.host.as_ref().map(HostFunctions::make_data),
+            container,
+        }
+    }
+
+    fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
+    }
+
+    fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+
+    fn clocks(&mut self) -> WasiClocksCtxView<'_> {
+        WasiClocksCtxView { ctx: &mut self.clocks, table: &mut self.table }
+    }
+
+    /// One of the two streams; all handles a guest has of it share it.
+    fn output(&mut self, stream: StdStream) -> Arc<output::Shared> {
+        let slot = match stream {
+            StdStream::Stdout => &mut self.stdout,
+            StdStream::Stderr => &mut self.stderr,
+        };
+        slot.get_or_insert_with(|| output::Shared::new(self.container.spec.output.clone(), stream)).clone()
+    }
+
+    /// What core modules import. The store of a core module has it, and no other's linker asks for it.
+    fn p1(&mut self) -> &mut WasiP1Ctx {
+        self.p1.as_mut().expect("a core module's store is made with it")
+    }
+
+    pub(crate) fn set_p1(&mut self, p1: WasiP1Ctx) {
+        self.p1 = Some(Box::new(p1));
+    }
+
+    /// The embedder's part of this store: what the `make` of [`HostFunctions::new`] made.
+    ///
+    /// # Panics
+    /// When that was of another type. Host functions that ask for the wrong one end the guest's call, as a fault of
+    /// the host, not the process.
+    pub fn data_mut<T: Send + 'static>(&mut self) -> &mut T {
+        self.data
+            .as_mut()
+            .and_then(|data| data.downcast_mut())
+            .expect("host functions ask for the data they were made with")
+    }
+
+    fn random_bytes(&self, len: u64) -> wasmtime::Result<Vec<u8>> {
+        let limit = self.container.host_limits.random;
+        if len > limit {
+            return Err(wasmtime::format_err!("{len} random bytes at once; the limit is {limit}"));
+        }
+        let mut bytes = vec![0; usize::try_from(len)?];
+        rand::rng().fill_bytes(&mut bytes);
+        Ok(bytes)
+    }
+}
+

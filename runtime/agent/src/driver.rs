@@ -456,7 +456,8 @@ async fn pull(environment: &Environment, image: &str) -> Result<(String, Prepare
         .fetch(image)
         .await
         .map_err(|reason| format!("CannotPullContainerError: {reason}"))?;
-    match environment.artifacts.prepare(&fetched.digest, &fetched.path).await {
+    let prepared = environment.artifacts.prepare(&fetched.digest, &fetched.path).await;
+    match prepared.and_then(|prepared| prepared.require_entry_point().map(|()| prepared)) {
         Ok(prepared) => Ok((fetched.digest, prepared)),
         // The image is what it should be; it only needs what is not here.
         Err(error @ (PrepareError::MissingImport { .. } | PrepareError::NoEntryPoint(_))) => {

@@ -34,11 +34,8 @@ const BROKEN_PIPE: u8 = 128 + 13;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let prepared = prepare(&args.component).await?;
-    let exports = prepared.exports();
-    let serve = exports.http;
-    if !serve && !exports.command {
-        bail!("{} exports neither wasi:cli/run nor wasi:http/incoming-handler", args.component.display());
-    }
+    prepared.require_entry_point().with_context(|| format!("cannot run {}", args.component.display()))?;
+    let serve = prepared.exports().http;
     let output = Arc::new(PassThrough::default());
     let spec = ContainerSpec { output: Arc::clone(&output) as _, ..spec(&args, serve)? };
     let container = Container::new(&prepared, spec)?;

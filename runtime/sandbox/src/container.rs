@@ -22,8 +22,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
 
 /// A component that may run: as often, and as many at once, as its limits allow. Clones share it.
@@ -390,10 +390,7 @@ async fn run_core(store: &mut Store<HostState>, instance: &wasmtime::Instance) -
 }
 
 /// What is the same for all instances: opened directories, and the rules for sockets.
-fn wasi_builder(
-    spec: &ContainerSpec,
-    network: &Arc<NetPolicy>,
-) -> Result<WasiCtxBuilder, ContainerError> {
+fn wasi_builder(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCtxBuilder, ContainerError> {
     let mut builder = WasiCtxBuilder::new();
     for mount in &spec.mounts {
         let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };

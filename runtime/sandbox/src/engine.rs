@@ -189,8 +189,7 @@ impl Engine {
 
     /// A snapshot of the pool.
     pub fn stats(&self) -> EngineStats {
-        let mut stats =
-            EngineStats { live_instances: 0, capacity: self.0.capacity, idle_resident_bytes: 0 };
+        let mut stats = EngineStats { live_instances: 0, capacity: self.0.capacity, idle_resident_bytes: 0 };
         let concurrent = self.0.concurrent.get().and_then(|runtime| runtime.as_ref().ok());
         for runtime in std::iter::once(&self.0.plain).chain(concurrent) {
             let Some(metrics) = runtime.wasmtime.pooling_allocator_metrics() else { continue };

@@ -96,7 +96,9 @@ async fn call(
     request: Request<HyperIncomingBody>,
     send_head: oneshot::Sender<Head>,
 ) -> End {
-    let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else { return End(Err(HandleError::NoResponse)) };
+    let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else {
+        return End(Err(HandleError::NoResponse));
+    };
     let deadline = shared.admission.deadline();
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
         Ok(instance) => instance,

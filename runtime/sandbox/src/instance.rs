@@ -3,8 +3,8 @@
 use crate::container::Shared;
 use crate::control::{Control, Phase};
 use crate::cpu::Meter;
-use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::entry::Entry;
+use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::host::HostState;
 use crate::memory::Limiter;
 use std::cmp::Ordering::{Equal, Greater, Less};

@@ -77,7 +77,9 @@ pub enum PrepareError {
         import: String,
     },
     /// Nothing in it can be called.
-    #[error("the component exports neither wasi:http/incoming-handler (0.2), wasi:http/handler (0.3) nor wasi:cli/run{0}")]
+    #[error(
+        "the component exports neither wasi:http/incoming-handler (0.2), wasi:http/handler (0.3) nor wasi:cli/run{0}"
+    )]
     NoEntryPoint(
         /// What it exports instead, as the end of the sentence.
         String,
@@ -212,13 +214,13 @@ impl Inner {
         if !is_command {
             return Err(PrepareError::CoreModule);
         }
-        let pre = runtime.modules.instantiate_pre(module).map_err(|error| {
-            match error.downcast_ref::<wasmtime::UnknownImportError>() {
-                Some(unknown) => PrepareError::MissingImport {
-                    import: format!("{}#{}", unknown.module(), unknown.name()),
-                },
-                None => PrepareError::Invalid(format!("{error:#}")),
+        let pre = runtime.modules.instantiate_pre(module).map_err(|error| match error
+            .downcast_ref::<wasmtime::UnknownImportError>(
+        ) {
+            Some(unknown) => {
+                PrepareError::MissingImport { import: format!("{}#{}", unknown.module(), unknown.name()) }
             }
+            None => PrepareError::Invalid(format!("{error:#}")),
         })?;
         self.command = Some(CommandEntry::Core(pre));
         Ok(())
@@ -288,7 +290,8 @@ mod tests {
 
     #[test]
     fn no_entry_point_says_what_there_is() {
-        let found = |all: &[&str]| list_exports(&all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let found =
+            |all: &[&str]| list_exports(&all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(found(&[]), "; it exports nothing");
         assert_eq!(found(&["init"]), "; it exports init");
         assert!(found(&["x"; 10]).ends_with(" and 2 more"));

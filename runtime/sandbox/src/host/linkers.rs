@@ -10,10 +10,7 @@ use std::sync::Arc;
 use wasmtime::component::Linker;
 
 /// What components may import.
-pub(crate) fn components(
-    engine: &wasmtime::Engine,
-    flavour: Flavour,
-) -> wasmtime::Result<Linker<HostState>> {
+pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     p2::link(&mut linker)?;
     if flavour == Flavour::Concurrent {
@@ -38,8 +35,10 @@ pub struct HostFunctions(Arc<Functions>);
 
 struct Functions {
     make_data: Box<dyn Fn() -> Box<dyn Any + Send> + Send + Sync>,
-    link: Box<dyn Fn(&mut Linker<HostState>) -> wasmtime::Result<()> + Send + Sync>,
+    link: Box<Link>,
 }
+
+type Link = dyn Fn(&mut Linker<HostState>) -> wasmtime::Result<()> + Send + Sync;
 
 impl HostFunctions {
     /// `make` makes the data host functions work on, once for every instance. `link` adds them to a linker: what

@@ -126,4 +126,3 @@ impl HostState {
         Ok(bytes)
     }
 }
-

@@ -62,11 +62,7 @@ impl StdoutStream for ContainerStream {
 }
 
 impl AsyncWrite for ContainerStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.0.poll_write(cx, bytes).map(Ok)
     }
 

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod deployment_strategy;
 pub mod elb;
 pub mod ids;
+pub mod index;
 pub mod load_balancer;
 pub mod node;
 pub mod observation;
@@ -44,6 +45,7 @@ pub use ids::{
     ServiceDeploymentKey, ServiceId, ServiceName, ServiceRevisionId, ServiceRevisionNumber, TaskDefinitionId,
     TaskId, TaskKey,
 };
+pub use index::{NodeLoad, TaskIndex};
 pub use load_balancer::{AdvancedConfiguration, ServiceLoadBalancer};
 pub use node::{Assigned, AssignedTask, Node, NodeStatus, attribute};
 pub use observation::{ContainerObservation, TaskObservation};

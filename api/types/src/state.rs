@@ -20,6 +20,7 @@ use crate::ids::{
     CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceRevisionId,
     TaskDefinitionId, TaskKey,
 };
+use crate::index::{Journal, NodeLoad, TaskIndex};
 use crate::node::Node;
 use crate::service::Service;
 use crate::service_deployment::{ServiceDeployment, ServiceRevision};
@@ -48,6 +49,8 @@ macro_rules! tables {
         pub struct State {
             /// The number of the last committed transaction; 0 is empty.
             pub revision: u64,
+            index: TaskIndex,
+            journal: Journal,
             $($(#[$meta])* pub $field: Table<$key, $value>,)*
         }
 
@@ -83,6 +86,15 @@ macro_rules! tables {
 
             /// Applies one change as of `revision`. Does not touch the state's own revision.
             pub fn apply(&mut self, change: &Change, revision: u64) {
+                self.journal.note(change.key(), revision);
+                match change {
+                    Change::Put(Record::Task(task)) => {
+                        let after = Versioned { value: Arc::clone(task), revision };
+                        self.index.replace(self.tasks.get(&task.key()), Some(&after));
+                    }
+                    Change::Delete(Key::Task(key)) => self.index.replace(self.tasks.get(key), None),
+                    _ => {}
+                }
                 match change {
                     $(Change::Put(Record::$variant(value)) => {
                         let key_of: fn(&$value) -> $key = $key_of;
@@ -217,6 +229,40 @@ impl Changes {
 }
 
 impl State {
+    /// An empty state at `revision`, to be filled with the records there were then.
+    #[must_use]
+    pub fn restored(revision: u64) -> Self {
+        Self { revision, journal: Journal::from(revision), ..Self::default() }
+    }
+
+    /// Its tasks by what they belong to and by what has become of them.
+    #[must_use]
+    pub fn index(&self) -> &TaskIndex {
+        &self.index
+    }
+
+    /// The keys of the records that were changed after `revision`; None when that is too long ago to know.
+    pub fn changed_since(&self, revision: u64) -> Option<impl Iterator<Item = &Key>> {
+        self.journal.since(revision)
+    }
+
+    /// The tasks of a service, in the order of their ids, STOPPED ones included.
+    pub fn tasks_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.index.of_service(service).map(|found| &found.value)
+    }
+
+    /// The tasks that hold something on a node as it is now, in the order of their ids.
+    pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.load_of(node).into_iter().flat_map(NodeLoad::tasks).map(|found| &found.value)
+    }
+
+    /// What the tasks of a node as it is now hold; None when there are none.
+    #[must_use]
+    pub fn load_of(&self, node: NodeId) -> Option<&NodeLoad> {
+        let incarnation = self.nodes.get(&node)?.value.incarnation;
+        self.index.on_node(node, incarnation)
+    }
+
     /// The tasks of one cluster, in the order of their ids.
     pub fn tasks_in<'a>(&'a self, cluster: &ClusterId) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
         let first = TaskKey { cluster: cluster.clone(), id: crate::ids::TaskId(0) };
@@ -231,5 +277,42 @@ impl State {
     ) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
         let cluster = cluster.clone();
         self.services.values().map(|found| &found.value).filter(move |service| service.id.cluster == cluster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Family;
+
+    fn family(name: &str) -> FamilyRecord {
+        let family: Family = name.parse().unwrap();
+        FamilyRecord { id: FamilyId { region: "us-east-1".parse().unwrap(), family }, latest: 1 }
+    }
+
+    fn commit(state: &mut State, names: &[&str]) {
+        state.revision += 1;
+        for name in names {
+            state.apply(&Change::Put(family(name).into()), state.revision);
+        }
+    }
+
+    #[test]
+    fn the_journal_knows_what_changed_and_how_far_back() {
+        let mut state = State::restored(7);
+        state.apply(&Change::Put(family("old").into()), 3);
+        assert!(state.changed_since(6).is_none());
+        assert_eq!(state.changed_since(7).unwrap().count(), 0);
+        commit(&mut state, &["a", "b"]);
+        commit(&mut state, &["b"]);
+        let keys: Vec<&Key> = state.changed_since(7).unwrap().collect();
+        let [a, b] = ["a", "b"].map(|name| Key::Family(family(name).id));
+        assert_eq!(keys, [&a, &b, &b]);
+        assert_eq!(state.changed_since(8).unwrap().collect::<Vec<_>>(), [&b]);
+        for _ in 0..60_000 {
+            commit(&mut state, &["c"]);
+        }
+        assert!(state.changed_since(8).is_none());
+        assert_eq!(state.changed_since(state.revision - 10).unwrap().count(), 10);
     }
 }

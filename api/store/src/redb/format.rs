@@ -92,10 +92,8 @@ pub(super) fn ensure_tables(database: &Database, path: &Path) -> Result<(), Star
 /// Reads the whole state.
 pub(super) fn load(database: &Database, path: &Path) -> Result<State, StartError> {
     let transaction = database.begin_read()?;
-    let mut state = State {
-        revision: transaction.open_table(META)?.get("revision")?.map_or(0, |found| found.value()),
-        ..State::default()
-    };
+    let revision = transaction.open_table(META)?.get("revision")?.map_or(0, |found| found.value());
+    let mut state = State::restored(revision);
     for entry in transaction.open_table(RECORDS)?.iter()? {
         let (key, value) = entry?;
         let (record, revision) = decode(key.value(), value.value()).map_err(|reason| {

@@ -1,0 +1,222 @@
+//! What a [`State`](crate::State) knows about its tasks besides their ids, and what changed lately: kept up with
+//! every change, so that nobody has to look through all tasks for a few of them.
+
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
+use crate::ids::{NodeId, ServiceId, TaskId, TaskKey};
+use crate::state::{Key, Versioned};
+use crate::task::{DesiredStatus, Task};
+use crate::time::Timestamp;
+
+/// Tasks by their ids.
+type Members = RedBlackTreeMapSync<TaskId, Versioned<Task>>;
+
+/// What the tasks of one incarnation of a node hold.
+#[derive(Clone, Debug, Default)]
+pub struct NodeLoad {
+    /// CPU units its tasks reserve.
+    pub cpu: u64,
+    /// Memory its tasks reserve, MiB.
+    pub memory: u64,
+    /// Its tasks that are not STOPPED.
+    tasks: Members,
+}
+
+impl NodeLoad {
+    /// Its tasks that are not STOPPED, in the order of their ids.
+    pub fn tasks(&self) -> impl Iterator<Item = &Versioned<Task>> {
+        self.tasks.values()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tasks.size()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
+/// Tasks by what they belong to and by what has become of them.
+#[derive(Clone, Debug, Default)]
+pub struct TaskIndex {
+    by_service: RedBlackTreeMapSync<ServiceId, Members>,
+    by_node: RedBlackTreeMapSync<(NodeId, u64), NodeLoad>,
+    unplaced: RedBlackTreeSetSync<TaskKey>,
+    stopped: RedBlackTreeSetSync<(Timestamp, TaskKey)>,
+    releasing: usize,
+}
+
+fn service_of(task: &Task) -> Option<ServiceId> {
+    Some(ServiceId { cluster: task.cluster.clone(), name: task.service()?.clone() })
+}
+
+fn stopped_at(task: &Task) -> Timestamp {
+    task.stopped_at.unwrap_or(task.created_at)
+}
+
+/// Whether it is about to give back what it holds.
+fn is_releasing(task: &Task) -> bool {
+    task.holds_resources() && task.node.is_some() && task.desired_status == DesiredStatus::Stopped
+}
+
+impl TaskIndex {
+    pub(crate) fn replace(&mut self, before: Option<&Versioned<Task>>, after: Option<&Versioned<Task>>) {
+        if let Some(before) = before {
+            self.remove(&before.value, after.map(|after| &*after.value));
+        }
+        if let Some(after) = after {
+            self.insert(after);
+        }
+    }
+
+    /// Takes out what `after` will not put in its place.
+    fn remove(&mut self, task: &Task, after: Option<&Task>) {
+        if after.is_none()
+            && let Some(service) = service_of(task)
+            && let Some(members) = self.by_service.get_mut(&service)
+        {
+            members.remove_mut(&task.id);
+            if members.is_empty() {
+                self.by_service.remove_mut(&service);
+            }
+        }
+        if !task.holds_resources() {
+            self.stopped.remove_mut(&(stopped_at(task), task.key()));
+            return;
+        }
+        self.releasing -= usize::from(is_releasing(task));
+        let Some(node) = task.node else {
+            self.unplaced.remove_mut(&task.key());
+            return;
+        };
+        if let Some(load) = self.by_node.get_mut(&node) {
+            load.cpu -= u64::from(task.cpu);
+            load.memory -= u64::from(task.memory);
+            if after.is_none_or(|after| after.node != task.node || !after.holds_resources()) {
+                load.tasks.remove_mut(&task.id);
+                if load.tasks.is_empty() {
+                    self.by_node.remove_mut(&node);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, found: &Versioned<Task>) {
+        let task = &*found.value;
+        if let Some(service) = service_of(task) {
+            match self.by_service.get_mut(&service) {
+                Some(members) => members.insert_mut(task.id, found.clone()),
+                None => {
+                    self.by_service.insert_mut(service, Members::default().insert(task.id, found.clone()));
+                }
+            }
+        }
+        if !task.holds_resources() {
+            self.stopped.insert_mut((stopped_at(task), task.key()));
+            return;
+        }
+        self.releasing += usize::from(is_releasing(task));
+        let Some(node) = task.node else {
+            self.unplaced.insert_mut(task.key());
+            return;
+        };
+        if self.by_node.get(&node).is_none() {
+            self.by_node.insert_mut(node, NodeLoad::default());
+        }
+        if let Some(load) = self.by_node.get_mut(&node) {
+            load.cpu += u64::from(task.cpu);
+            load.memory += u64::from(task.memory);
+            load.tasks.insert_mut(task.id, found.clone());
+        }
+    }
+
+    /// The tasks of a service, in the order of their ids, STOPPED ones included.
+    pub fn of_service(&self, service: &ServiceId) -> impl Iterator<Item = &Versioned<Task>> {
+        self.by_service.get(service).into_iter().flat_map(Members::values)
+    }
+
+    /// The services that have tasks, whether they exist or not.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceId> {
+        self.by_service.keys()
+    }
+
+    /// What the tasks of one incarnation of a node hold.
+    #[must_use]
+    pub fn on_node(&self, node: NodeId, incarnation: u64) -> Option<&NodeLoad> {
+        self.by_node.get(&(node, incarnation))
+    }
+
+    /// All nodes, by incarnation, that have tasks which are not STOPPED.
+    pub fn nodes(&self) -> impl Iterator<Item = ((NodeId, u64), &NodeLoad)> {
+        self.by_node.iter().map(|(node, load)| (*node, load))
+    }
+
+    /// Tasks that are not STOPPED and have no node.
+    pub fn unplaced(&self) -> impl Iterator<Item = &TaskKey> {
+        self.unplaced.iter()
+    }
+
+    /// STOPPED tasks, those first that stopped first.
+    pub fn stopped(&self) -> impl Iterator<Item = &(Timestamp, TaskKey)> {
+        self.stopped.iter()
+    }
+
+    /// How many STOPPED tasks there are.
+    #[must_use]
+    pub fn stopped_len(&self) -> usize {
+        self.stopped.size()
+    }
+
+    /// How many tasks hold something on a node and are about to give it back.
+    #[must_use]
+    pub fn releasing(&self) -> usize {
+        self.releasing
+    }
+}
+
+/// At most this many changes are remembered; who asks for older ones has to look at everything.
+const MAX_REMEMBERED: usize = 50_000;
+
+/// Which records were changed in the last revisions.
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    changes: RedBlackTreeMapSync<(u64, u32), Key>,
+    /// Changes up to this revision are not all remembered.
+    forgotten: u64,
+    last: (u64, u32),
+}
+
+impl Journal {
+    /// One that remembers nothing up to `revision`.
+    pub(crate) fn from(revision: u64) -> Self {
+        Self { forgotten: revision, ..Self::default() }
+    }
+
+    pub(crate) fn note(&mut self, key: Key, revision: u64) {
+        if revision < self.last.0 {
+            // Not a commit: somebody fills a state with what was there before.
+            self.forgotten = self.forgotten.max(revision);
+            return;
+        }
+        self.last = if revision == self.last.0 { (revision, self.last.1 + 1) } else { (revision, 0) };
+        self.changes.insert_mut(self.last, key);
+        while self.changes.size() > MAX_REMEMBERED {
+            let Some(&first) = self.changes.first().map(|(first, _)| first) else { return };
+            self.changes.remove_mut(&first);
+            self.forgotten = self.forgotten.max(first.0);
+        }
+    }
+
+    /// The keys of the records that were changed after `revision`, in order, some perhaps more than once; None
+    /// when that is too long ago.
+    #[must_use]
+    pub fn since(&self, revision: u64) -> Option<impl Iterator<Item = &Key>> {
+        let complete = revision >= self.forgotten;
+        complete.then(|| self.changes.range((revision.saturating_add(1), 0)..).map(|(_, key)| key))
+    }
+}

@@ -1,15 +1,20 @@
 //! Amazon ECS: one file per group of actions, requests in and records out.
 
 pub mod account_setting;
+pub mod attribute;
+pub mod capacity_provider;
 pub mod cluster;
 pub mod container_definition;
 pub mod container_instance;
 pub mod inputs;
+pub mod placement;
 pub mod service;
+pub mod state_change;
 pub mod tag;
 pub mod task;
 pub mod task_definition;
 pub mod task_network;
+pub mod task_protection;
 
 use serde_json::Value;
 

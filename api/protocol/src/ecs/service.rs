@@ -8,7 +8,8 @@ use coracle_types::{
 };
 use serde_json::{Value, json};
 
-use super::task::{check_strategy, client_token, launch_type, platform_version};
+use super::placement::{check_network, check_placement, check_platform};
+use super::task::{check_strategy, check_volumes, client_token, launch_type, platform_version};
 use super::{Failure, include, names, tag};
 use crate::error::ApiError;
 use crate::members::Members;
@@ -145,6 +146,10 @@ impl CreateService {
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
         check_strategy(&members, "capacityProviderStrategy")?;
+        check_placement(&members)?;
+        check_network(&members)?;
+        check_platform(&members)?;
+        check_volumes(&members)?;
         check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,
@@ -219,6 +224,10 @@ impl UpdateService {
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         controller(&members)?;
         check_strategy(&members, "capacityProviderStrategy")?;
+        check_placement(&members)?;
+        check_network(&members)?;
+        check_platform(&members)?;
+        check_volumes(&members)?;
         check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,

@@ -6,6 +6,8 @@ use coracle_types::{
 };
 use serde_json::{Value, json};
 
+use super::container_instance::some_instances;
+use super::placement::{check_network, check_placement, check_platform};
 use super::task_network::TaskNetwork;
 use super::{Failure, container_definition, include, names, tag, task_definition};
 use crate::error::ApiError;
@@ -78,6 +80,10 @@ impl RunTask {
             return Err(members.refuse("group can have at most 255 characters."));
         }
         check_strategy(&members, "capacityProviderStrategy")?;
+        check_placement(&members)?;
+        check_network(&members)?;
+        check_platform(&members)?;
+        check_volumes(&members)?;
         let overrides = members.peek("overrides").map_or(0, |overrides| overrides.to_string().len());
         if overrides > OVERRIDES_BYTES_MAX {
             return Err(members
@@ -100,6 +106,46 @@ impl RunTask {
             rest: members.keep(&KEPT),
         })
     }
+}
+
+/// StartTask: RunTask for those who know where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartTask {
+    /// Where: ids or ARNs of 1 to [`COUNT_MAX`] container instances.
+    pub container_instances: Vec<String>,
+    /// What, without a launch type, a strategy and a token.
+    pub task: RunTask,
+}
+
+impl StartTask {
+    /// Takes the request apart.
+    ///
+    /// # Errors
+    /// When a member is missing, of the wrong type or out of range.
+    pub fn decode(mut members: Members) -> Result<Self, ApiError> {
+        let container_instances = some_instances(&mut members, COUNT_MAX as usize)?;
+        Ok(Self { container_instances, task: RunTask::decode(members)? })
+    }
+}
+
+/// Looks at `volumeConfigurations`, which stay where they are: of those, one for now.
+///
+/// # Errors
+/// When there are several, or one says nothing.
+pub fn check_volumes(members: &Members) -> Result<(), ApiError> {
+    let volumes = members.clone().objects("volumeConfigurations")?.unwrap_or_default();
+    if volumes.len() > 1 {
+        return Err(members.refuse("volumeConfigurations can have at most 1 item."));
+    }
+    for mut volume in volumes {
+        volume.required_text("name")?;
+        let mut ebs = volume.object("managedEBSVolume")?.ok_or_else(|| volume.missing("managedEBSVolume"))?;
+        ebs.required_text("roleArn")?;
+        if ebs.peek("sizeInGiB").is_none() && ebs.peek("snapshotId").is_none() {
+            return Err(ebs.refuse("Either sizeInGiB or snapshotId must be given for a managedEBSVolume."));
+        }
+    }
+    Ok(())
 }
 
 /// Takes `clientToken`.

@@ -7,6 +7,12 @@
 use coracle_types::{Task, TaskId};
 use serde_json::{Value, json};
 
+/// The id of the attachment of a task's interface.
+#[must_use]
+pub fn attachment_id(task: TaskId) -> String {
+    TaskNetwork::of(task).attachment_id
+}
+
 /// The interface of one task.
 pub(super) struct TaskNetwork {
     attachment_id: String,

@@ -61,7 +61,7 @@ pub(super) async fn create(api: &Api, caller: &Caller, members: Members) -> Resu
         .transact(|state| {
             let mut changes = Changes::new();
             if reference::active_cluster(state, &id).is_err() {
-                capacity_providers::check_associations(&request.providers)?;
+                capacity_providers::check_associations(api, state, caller, &id, &request.providers)?;
                 let mut rest = request.rest.clone();
                 let insights =
                     || json!([{"name": "containerInsights", "value": container_insights(state, caller)}]);
@@ -90,7 +90,7 @@ pub(super) async fn update_settings(api: &Api, caller: &Caller, members: Members
 pub(super) async fn put_providers(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
     let request = PutClusterCapacityProviders::decode(members)?;
     change(api, caller, &request.cluster, &request.rest, |state, cluster| {
-        capacity_providers::check_associations(&request.providers)?;
+        capacity_providers::check_associations(api, state, caller, &cluster.id, &request.providers)?;
         capacity_providers::check_unused(state, cluster, &request.providers.associated)
     })
     .await

@@ -1,17 +1,22 @@
 //! Amazon ECS: one file per group of actions.
 
 mod account_settings;
+mod attributes;
 mod capacity_providers;
 mod clusters;
 mod container_instances;
 mod deploy;
 mod gateways;
 mod reference;
+mod requirements;
 mod run_task;
 mod services;
 mod settle;
+mod start_task;
+mod state_changes;
 mod tags;
 mod task_definitions;
+mod task_protection;
 mod tasks;
 mod token;
 mod validate;
@@ -65,6 +70,11 @@ pub(crate) async fn call(
         "PutClusterCapacityProviders" => clusters::put_providers(api, caller, members).await,
         "DeleteCluster" => clusters::delete(api, caller, members).await,
 
+        "CreateCapacityProvider" => capacity_providers::create(api, caller, members).await,
+        "UpdateCapacityProvider" => capacity_providers::update(api, caller, members).await,
+        "DeleteCapacityProvider" => capacity_providers::delete(api, caller, members).await,
+        "DescribeCapacityProviders" => capacity_providers::describe(api, caller, members),
+
         "PutAccountSetting" => account_settings::put(api, caller, members).await,
         "PutAccountSettingDefault" => account_settings::put_default(api, caller, members).await,
         "DeleteAccountSetting" => account_settings::delete(api, caller, members).await,
@@ -74,6 +84,14 @@ pub(crate) async fn call(
         "UntagResource" => tags::untag(api, caller, members).await,
         "ListTagsForResource" => tags::list(api, caller, members),
 
+        "RegisterContainerInstance" => container_instances::register(api, caller, members).await,
+        "DeregisterContainerInstance" => container_instances::deregister(api, caller, members).await,
+        "UpdateContainerInstancesState" => container_instances::update_state(api, caller, members).await,
+        "UpdateContainerAgent" => container_instances::update_agent(api, caller, members),
+        "DiscoverPollEndpoint" => container_instances::discover_poll_endpoint(api, caller, members),
+        "PutAttributes" => attributes::put(api, caller, members).await,
+        "DeleteAttributes" => attributes::delete(api, caller, members).await,
+        "ListAttributes" => attributes::list(api, caller, members),
         "ListContainerInstances" => container_instances::list(api, caller, members),
         "DescribeContainerInstances" => container_instances::describe(api, caller, members),
 
@@ -85,9 +103,15 @@ pub(crate) async fn call(
         "DeleteTaskDefinitions" => task_definitions::delete(api, caller, members).await,
 
         "RunTask" => run_task::run_task(api, caller, members, &fingerprint).await,
+        "StartTask" => start_task::start_task(api, caller, members).await,
         "StopTask" => tasks::stop(api, caller, members).await,
         "DescribeTasks" => tasks::describe(api, caller, members),
         "ListTasks" => tasks::list(api, caller, members),
+
+        "UpdateTaskProtection" => task_protection::update(api, caller, members).await,
+        "GetTaskProtection" => task_protection::get(api, caller, members),
+        "SubmitTaskStateChange" | "SubmitContainerStateChange" => state_changes::of_task(api, caller, members),
+        "SubmitAttachmentStateChanges" => state_changes::of_attachments(api, caller, members),
 
         "CreateService" => services::create(api, caller, members, &fingerprint).await,
         "UpdateService" => services::update(api, caller, members).await,

@@ -15,6 +15,7 @@ use coracle_types::{
 use serde_json::Value;
 
 use super::deploy::{Launch, STRATEGY, launch};
+use super::requirements::{self, Asked};
 use super::settle::{is_started, settle};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference, tasks};
@@ -38,13 +39,13 @@ struct Reservation {
 const REMEMBERED: Duration = Duration::from_secs(1);
 
 /// One request's place among the others; gives up what it reserved when it is dropped uncommitted.
-struct Ticket<'a> {
+pub(super) struct Ticket<'a> {
     in_flight: &'a InFlight,
     id: uuid::Uuid,
 }
 
 impl InFlight {
-    fn ticket(&self) -> Ticket<'_> {
+    pub(super) fn ticket(&self) -> Ticket<'_> {
         Ticket { in_flight: self, id: uuid::Uuid::new_v4() }
     }
 
@@ -55,7 +56,7 @@ impl InFlight {
 
 impl Ticket<'_> {
     /// Places tasks on what `state` and everybody else's reservations leave free, and reserves it.
-    fn place(&self, state: &State, place: impl FnOnce(&mut Capacity) -> Vec<Task>) -> Vec<Task> {
+    pub(super) fn place(&self, state: &State, place: impl FnOnce(&mut Capacity) -> Vec<Task>) -> Vec<Task> {
         let mut all = self.in_flight.lock();
         all.retain(|one| {
             one.ticket != self.id && one.committed.is_none_or(|(at, _)| at.elapsed() < REMEMBERED)
@@ -73,7 +74,7 @@ impl Ticket<'_> {
         placed
     }
 
-    fn committed(&self, revision: u64) {
+    pub(super) fn committed(&self, revision: u64) {
         if let Some(ours) = self.in_flight.lock().iter_mut().find(|one| one.ticket == self.id) {
             ours.committed = Some((Instant::now(), revision));
         }
@@ -163,17 +164,17 @@ pub(super) async fn run_task(
 }
 
 /// A request whose names have been found.
-struct Order<'a> {
+pub(super) struct Order<'a> {
     request: &'a RunTask,
     cluster: std::sync::Arc<Cluster>,
-    definition: std::sync::Arc<TaskDefinition>,
+    pub(super) definition: std::sync::Arc<TaskDefinition>,
     launch: Launch,
     group: TaskGroup,
     tags: Tags,
 }
 
 impl<'a> Order<'a> {
-    fn new(
+    pub(super) fn new(
         state: &State,
         caller: &Caller,
         cluster: &coracle_types::ClusterId,
@@ -182,6 +183,7 @@ impl<'a> Order<'a> {
         let cluster = reference::active_cluster(state, cluster)?;
         let definition = reference::active_definition(state, &caller.region, &request.task_definition)?;
         let launch = launch(&cluster, &definition, request.launch_type, request.rest.get(STRATEGY))?;
+        requirements::check(Asked(&[&request.rest]), &definition, launch.launch_type)?;
         check_overrides(request, &definition)?;
         let group = match &request.group {
             None => TaskGroup::Family(definition.id.family.clone()),
@@ -207,7 +209,7 @@ impl<'a> Order<'a> {
         Ok(Self { request, cluster, definition, launch, group, tags })
     }
 
-    fn task(&self, api: &Api) -> Task {
+    pub(super) fn task(&self, api: &Api) -> Task {
         let mut rest = self.request.rest.clone();
         if let Some(provider) = &self.launch.provider {
             rest.insert("capacityProviderName".to_owned(), provider.as_str().into());
@@ -245,7 +247,7 @@ fn check_overrides(request: &RunTask, definition: &TaskDefinition) -> Result<(),
 }
 
 /// Why a task was not placed, as `failures` say it.
-fn failure(api: &Api, order: &Order<'_>, reason: Unplaceable) -> Failure {
+pub(super) fn failure(api: &Api, order: &Order<'_>, reason: Unplaceable) -> Failure {
     let arn = match reason {
         Unplaceable::Cpu { closest } | Unplaceable::Memory { closest } => {
             let instance = Resource::ContainerInstance(order.cluster.id.clone(), closest);

@@ -17,6 +17,7 @@ use coracle_types::{
 use serde_json::Value;
 
 use super::deploy::{STRATEGY, launch};
+use super::requirements::{self, Asked};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference};
 use crate::api::{Api, Caller};
@@ -88,7 +89,10 @@ fn new_service(
     let definition = reference::active_definition(state, &caller.region, given)?;
     let launch = launch(&cluster, &definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
     check_load_balancers(&request.rest, &definition)?;
+    let asked = Asked(&[&request.rest, &request.deployment_rest]);
+    requirements::check(asked, &definition, launch.launch_type)?;
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
+    requirements::check_service(asked, Some(&definition), daemon)?;
     let desired_count = match request.desired_count {
         Some(_) if daemon => {
             return Err(ApiError::InvalidParameter(

@@ -1,0 +1,129 @@
+//! What a request for tasks must and must not say, given their task definition and how they are launched.
+
+use coracle_protocol::ApiError;
+use coracle_protocol::ecs::task_definition::network_mode;
+use coracle_types::{JsonMap, LaunchType, NetworkMode, TaskDefinition};
+use serde_json::Value;
+
+type Checked = Result<(), ApiError>;
+
+/// The members of a request, wherever they are kept.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a>(pub(super) &'a [&'a JsonMap]);
+
+impl<'a> Asked<'a> {
+    fn get(self, name: &str) -> Option<&'a Value> {
+        self.0.iter().find_map(|map| map.get(name))
+    }
+
+    fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a list is there and has something in it.
+    fn has(self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+    }
+}
+
+fn refuse(text: impl Into<String>) -> Checked {
+    Err(ApiError::InvalidParameter(text.into()))
+}
+
+/// Checks a request of RunTask, StartTask, CreateService, UpdateService or CreateTaskSet.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(super) fn check(asked: Asked<'_>, definition: &TaskDefinition, launch_type: LaunchType) -> Checked {
+    network(asked, definition)?;
+    platform(asked, definition, launch_type)?;
+    placement(asked, definition, launch_type)?;
+    volumes(asked, definition)
+}
+
+fn network(asked: Asked<'_>, definition: &TaskDefinition) -> Checked {
+    let given = asked.get("networkConfiguration").is_some();
+    match definition.network_mode {
+        Some(NetworkMode::Awsvpc) if !given => {
+            refuse("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
+        }
+        Some(NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None) if given => {
+            refuse("Network Configuration is not valid for the given networkMode of this task definition.")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn platform(asked: Asked<'_>, definition: &TaskDefinition, launch_type: LaunchType) -> Checked {
+    let Some(version) = asked.text("platformVersion") else { return Ok(()) };
+    if launch_type != LaunchType::Fargate {
+        return refuse("The platform version must be null when specifying an EC2 launch type.");
+    }
+    let newest = matches!(version, "LATEST" | "1.4.0");
+    let efs = definition.volumes.iter().any(|volume| volume.rest.contains_key("efsVolumeConfiguration"));
+    if !newest && (efs || definition.rest.contains_key("ephemeralStorage")) {
+        return Err(ApiError::PlatformTaskDefinitionIncompatibility(
+            "One or more of the requested capabilities are not supported by the platform version.".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn placement(asked: Asked<'_>, definition: &TaskDefinition, launch_type: LaunchType) -> Checked {
+    let fargate = launch_type == LaunchType::Fargate;
+    if fargate && (asked.has("placementConstraints") || constrains(definition)) {
+        return refuse("Placement constraints are not supported with FARGATE launch type.");
+    }
+    if fargate && asked.has("placementStrategy") {
+        return refuse("Placement strategies are not supported with FARGATE launch type.");
+    }
+    Ok(())
+}
+
+fn constrains(definition: &TaskDefinition) -> bool {
+    Asked(&[&definition.rest]).has("placementConstraints")
+}
+
+/// Volumes that are configured at launch are those of the definition that wait for it.
+fn volumes(asked: Asked<'_>, definition: &TaskDefinition) -> Checked {
+    let names = asked.get("volumeConfigurations").and_then(Value::as_array).into_iter().flatten();
+    for name in names.filter_map(|volume| volume.get("name")?.as_str()) {
+        let waits = definition.volumes.iter().any(|volume| {
+            volume.name == name && volume.rest.get("configuredAtLaunch").and_then(Value::as_bool) == Some(true)
+        });
+        if !waits {
+            return refuse(format!(
+                "The volume {name} is not in the task definition, or is not marked as configuredAtLaunch there."
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what only services have.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition>, daemon: bool) -> Checked {
+    let balanced = asked.has("loadBalancers");
+    let grace = asked.get("healthCheckGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(0);
+    if grace > 0 && !balanced && !asked.has("vpcLatticeConfigurations") {
+        return refuse("Health check grace period is only valid for services configured to use load balancers");
+    }
+    if daemon && asked.has("placementStrategy") {
+        return refuse(
+            "The daemon scheduling strategy does not support placement strategies. Remove the placement strategies and \
+             try again.",
+        );
+    }
+    if daemon && asked.text("availabilityZoneRebalancing") == Some("ENABLED") {
+        return refuse("The daemon scheduling strategy does not support availabilityZoneRebalancing.");
+    }
+    let own_network = definition.is_some_and(|definition| network_mode(definition) == NetworkMode::Awsvpc);
+    if asked.text("role").is_some() && (own_network || !balanced) {
+        return refuse(
+            "You cannot specify an IAM role for services that require a service linked role.",
+        );
+    }
+    Ok(())
+}

@@ -75,6 +75,9 @@ pub enum ApiError {
     /// The agent is the newest there is.
     #[error("There is no update available for this container agent.")]
     NoUpdateAvailable,
+    /// The agent does not say which version it is.
+    #[error("The version of the container agent on this container instance is not known.")]
+    MissingVersion,
     /// What is to be changed is still being changed.
     #[error("{0}")]
     UpdateInProgress(String),
@@ -199,6 +202,7 @@ impl ApiError {
                 row("AttributeLimitExceededException", "AttributeLimitExceeded", 400, 400)
             }
             Self::NoUpdateAvailable => row("NoUpdateAvailableException", "NoUpdateAvailable", 400, 400),
+            Self::MissingVersion => row("MissingVersionException", "MissingVersion", 400, 400),
             Self::UpdateInProgress(_) => row("UpdateInProgressException", "UpdateInProgress", 400, 400),
             Self::ResourceInUse(_) => row("ResourceInUseException", "ResourceInUse", 400, 400),
             Self::TaskSetNotFound => row("TaskSetNotFoundException", "TaskSetNotFound", 400, 400),
@@ -316,6 +320,7 @@ mod tests {
             ApiError::PlatformUnknown,
             ApiError::PlatformTaskDefinitionIncompatibility(text()),
             ApiError::GatewayNotFound,
+            ApiError::MissingVersion,
             ApiError::Elb(crate::elb::ElbCode::RuleNotFound.because("text")),
         ];
         let place = |error: &ApiError| match error {
@@ -356,7 +361,8 @@ mod tests {
             ApiError::PlatformUnknown => 34,
             ApiError::PlatformTaskDefinitionIncompatibility(_) => 35,
             ApiError::GatewayNotFound => 36,
-            ApiError::Elb(_) => 37,
+            ApiError::MissingVersion => 37,
+            ApiError::Elb(_) => 38,
         };
         assert!(all.iter().enumerate().all(|(index, error)| place(error) == index));
         all

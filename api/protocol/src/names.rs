@@ -2,8 +2,8 @@
 
 use coracle_types::{
     ClusterStatus, Compatibility, ContainerStatus, DependencyCondition, DeploymentStatus, DesiredStatus,
-    HealthStatus, LastStatus, LaunchType, NetworkMode, PropagateTags, RolloutState, SchedulingStrategy,
-    ServiceStatus, StopCode, TaskDefinitionStatus,
+    HealthStatus, LastStatus, LaunchType, NetworkMode, NodeStatus, PropagateTags, RolloutState,
+    SchedulingStrategy, ServiceStatus, StopCode, TaskDefinitionStatus,
 };
 
 /// A kind or state with one name on the wire.
@@ -50,6 +50,7 @@ macro_rules! names {
 
 names! {
     ClusterStatus { Active = "ACTIVE", Inactive = "INACTIVE", }
+    NodeStatus { Active = "ACTIVE", Draining = "DRAINING", Inactive = "INACTIVE", }
     TaskDefinitionStatus { Active = "ACTIVE", Inactive = "INACTIVE", DeleteInProgress = "DELETE_IN_PROGRESS", }
     NetworkMode { Awsvpc = "awsvpc", Bridge = "bridge", Host = "host", None = "none", }
     Compatibility {

@@ -80,6 +80,15 @@ pub struct Api {
 pub(crate) struct Caller {
     /// The region of the request's signature.
     pub(crate) region: Region,
+    /// The host the request was sent to, as it says.
+    pub(crate) host: Option<String>,
+}
+
+impl Caller {
+    /// Where the caller reaches this API.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}/", self.host.as_deref().unwrap_or("localhost"))
+    }
 }
 
 impl Api {

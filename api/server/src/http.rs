@@ -179,19 +179,24 @@ pub(crate) async fn admit(
     if keys.is_empty() {
         // Whatever it was signed with, if it was: only the region counts.
         let signature = Signature::of(parts).ok().flatten();
-        return Ok((caller(api, signature.as_ref()), read(body, bytes_max).await?));
+        return Ok((caller(api, parts, signature.as_ref()), read(body, bytes_max).await?));
     }
     let signature = Signature::of(parts)?;
     let secret = auth::secret(keys, signature.as_ref())?;
     let body = read(body, bytes_max).await?;
     let signature = signature.ok_or(ApiError::MissingAuthenticationToken)?;
     auth::check(secret, &signature, parts, &body, api.now())?;
-    Ok((caller(api, Some(&signature)), body))
+    Ok((caller(api, parts, Some(&signature)), body))
 }
 
-fn caller(api: &Api, signature: Option<&Signature>) -> Caller {
+fn caller(api: &Api, parts: &Parts, signature: Option<&Signature>) -> Caller {
     let region = signature.and_then(|signature| signature.region.parse::<Region>().ok());
-    Caller { region: region.unwrap_or_else(|| api.config.default_region.clone()) }
+    let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let host = host.or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+    Caller {
+        region: region.unwrap_or_else(|| api.config.default_region.clone()),
+        host: host.map(str::to_owned),
+    }
 }
 
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {

@@ -66,7 +66,9 @@ pub enum Resource {
 }
 
 impl Resource {
-    fn region(&self) -> &Region {
+    /// The region it belongs to.
+    #[must_use]
+    pub fn region(&self) -> &Region {
         match self {
             Self::Cluster(cluster)
             | Self::Task(cluster, _)

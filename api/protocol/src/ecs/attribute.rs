@@ -127,7 +127,12 @@ impl ListAttributes {
         if name.is_none() && value.is_some() {
             return Err(members.refuse("An attributeValue can only be given together with an attributeName."));
         }
-        Ok(Self { cluster: members.text("cluster")?, name, value, page: PageRequest::take(&mut members, 100)? })
+        Ok(Self {
+            cluster: members.text("cluster")?,
+            name,
+            value,
+            page: PageRequest::take(&mut members, 100)?,
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Capacity providers: requests, and a provider as ECS answers it.
 
-use coracle_types::{AccountId, Arn, CapacityProvider, CapacityProviderStatus, JsonMap, Region, Resource, Tags};
+use coracle_types::{
+    AccountId, Arn, CapacityProvider, CapacityProviderStatus, JsonMap, Region, Resource, Tags,
+};
 use serde_json::{Value, json};
 
 use super::{Failure, include, names, tag};
@@ -41,7 +43,10 @@ impl CreateCapacityProvider {
         let name = members.required_text("name")?;
         let lower = name.to_ascii_lowercase();
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        if !plain || name.len() > 255 || ["aws", "ecs", "fargate"].iter().any(|taken| lower.starts_with(taken)) {
+        if !plain
+            || name.len() > 255
+            || ["aws", "ecs", "fargate"].iter().any(|taken| lower.starts_with(taken))
+        {
             return Err(members.refuse(
                 "The specified capacity provider name is invalid. Up to 255 characters are allowed, including letters \
                  (upper and lowercase), numbers, underscores, and hyphens. The name cannot be prefixed with \"aws\", \
@@ -99,7 +104,8 @@ fn group_provider(before: &Value, mut group: Members) -> Result<Value, ApiError>
             }
         }
         if now["minimumScalingStepSize"].as_u64() > now["maximumScalingStepSize"].as_u64() {
-            return Err(scaling.refuse("The minimumScalingStepSize must not be greater than the maximumScalingStepSize."));
+            return Err(scaling
+                .refuse("The minimumScalingStepSize must not be greater than the maximumScalingStepSize."));
         }
         after["managedScaling"] = now;
     }
@@ -121,11 +127,14 @@ fn group_provider(before: &Value, mut group: Members) -> Result<Value, ApiError>
 fn check_managed_instances(members: &Members) -> Result<(), ApiError> {
     let Some(mut managed) = members.clone().object(MANAGED)? else { return Ok(()) };
     managed.required_text("infrastructureRoleArn")?;
-    managed.object("instanceLaunchTemplate")?.map(|_| ()).ok_or_else(|| managed.missing("instanceLaunchTemplate"))
+    managed
+        .object("instanceLaunchTemplate")?
+        .map(|_| ())
+        .ok_or_else(|| managed.missing("instanceLaunchTemplate"))
 }
 
 /// UpdateCapacityProvider.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct UpdateCapacityProvider {
     /// Which one, by name or ARN.
     pub name: String,

@@ -268,7 +268,10 @@ pub fn container_instance(
         .with("agentConnected", node.agent_connected)
         .with("runningTasksCount", usage.running)
         .with("pendingTasksCount", usage.pending)
-        .with("attributes", list(node.attributes.iter().map(|(name, value)| attribute::bare(name, value.as_deref()))))
+        .with(
+            "attributes",
+            list(node.attributes.iter().map(|(name, value)| attribute::bare(name, value.as_deref()))),
+        )
         .time("registeredAt", Some(node.registered_at))
         .with("attachments", json!([]))
         .with("tags", if asked("TAGS") { tag::tags(&node.tags) } else { json!([]) })

@@ -23,14 +23,17 @@ pub fn check_placement(members: &Members) -> Result<(), ApiError> {
     let mut probe = members.clone();
     let constraints = probe.objects("placementConstraints")?.unwrap_or_default();
     if constraints.len() > CONSTRAINTS_MAX {
-        return Err(members.refuse(format_args!("At most {CONSTRAINTS_MAX} placement constraints are allowed.")));
+        return Err(
+            members.refuse(format_args!("At most {CONSTRAINTS_MAX} placement constraints are allowed."))
+        );
     }
     for mut constraint in constraints {
         let expression = constraint.text("expression")?.filter(|text| !text.is_empty());
         match (constraint.required_text("type")?.as_str(), expression) {
             ("memberOf", None) => return Err(constraint.missing("expression")),
             ("memberOf", Some(expression)) if expression.chars().count() > EXPRESSION_MAX => {
-                return Err(constraint.invalid("expression", format_args!("it is longer than {EXPRESSION_MAX} characters")));
+                return Err(constraint
+                    .invalid("expression", format_args!("it is longer than {EXPRESSION_MAX} characters")));
             }
             ("distinctInstance", Some(_)) => {
                 return Err(constraint.invalid("expression", "a distinctInstance constraint has none"));
@@ -40,7 +43,9 @@ pub fn check_placement(members: &Members) -> Result<(), ApiError> {
     }
     let strategies = probe.objects("placementStrategy")?.unwrap_or_default();
     if strategies.len() > STRATEGIES_MAX {
-        return Err(members.refuse(format_args!("At most {STRATEGIES_MAX} placement strategies are allowed.")));
+        return Err(
+            members.refuse(format_args!("At most {STRATEGIES_MAX} placement strategies are allowed."))
+        );
     }
     for mut strategy in strategies {
         let field = strategy.text("field")?.filter(|text| !text.is_empty());
@@ -53,13 +58,15 @@ pub fn check_placement(members: &Members) -> Result<(), ApiError> {
                         || field.strip_prefix("attribute:").is_some_and(|name| !name.is_empty())
                 };
                 if !field.is_some_and(known) {
-                    return Err(strategy.invalid(
-                        "field",
-                        "tasks are spread over instanceId, host or attribute:NAME",
-                    ));
+                    return Err(
+                        strategy.invalid("field", "tasks are spread over instanceId, host or attribute:NAME")
+                    );
                 }
             }
-            "binpack" if !field.is_some_and(|field| matches!(field.to_ascii_lowercase().as_str(), "cpu" | "memory")) => {
+            "binpack"
+                if !field
+                    .is_some_and(|field| matches!(field.to_ascii_lowercase().as_str(), "cpu" | "memory")) =>
+            {
                 return Err(strategy.invalid("field", "tasks are packed by cpu or memory"));
             }
             "random" if field.is_some() => {
@@ -142,7 +149,9 @@ mod tests {
 
     #[test]
     fn a_network_names_subnets() {
-        let of = |vpc: Value| check_network(&members(json!({"networkConfiguration": {"awsvpcConfiguration": vpc}})));
+        let of = |vpc: Value| {
+            check_network(&members(json!({"networkConfiguration": {"awsvpcConfiguration": vpc}})))
+        };
         assert_eq!(of(json!({"subnets": ["subnet-a"], "securityGroups": ["sg-1"]})), Ok(()));
         for bad in [json!({}), json!({"subnets": []}), json!({"subnets": vec!["s"; 17]})] {
             assert!(of(bad.clone()).is_err(), "{bad}");
@@ -154,6 +163,9 @@ mod tests {
     #[test]
     fn platforms_are_those_of_fargate() {
         assert_eq!(check_platform(&members(json!({"platformVersion": "LATEST"}))), Ok(()));
-        assert_eq!(check_platform(&members(json!({"platformVersion": "9.9"}))), Err(ApiError::PlatformUnknown));
+        assert_eq!(
+            check_platform(&members(json!({"platformVersion": "9.9"}))),
+            Err(ApiError::PlatformUnknown)
+        );
     }
 }

@@ -35,7 +35,8 @@ impl UpdateTaskProtection {
             return Err(members.refuse("Tasks cannot be empty."));
         }
         let cluster = members.required_text("cluster")?;
-        let enabled = members.flag("protectionEnabled")?.ok_or_else(|| members.missing("protectionEnabled"))?;
+        let enabled =
+            members.flag("protectionEnabled")?.ok_or_else(|| members.missing("protectionEnabled"))?;
         let minutes = members.integer_in("expiresInMinutes", 1..=MINUTES_MAX)?.unwrap_or(MINUTES_DEFAULT);
         Ok(Self { cluster, tasks, minutes: enabled.then_some(minutes) })
     }

@@ -8,8 +8,8 @@ use coracle_protocol::ecs::capacity_provider::{
 use coracle_protocol::ecs::cluster::ClusterProviders;
 use coracle_protocol::{ApiError, Members};
 use coracle_types::{
-    Arn, CapacityProvider, CapacityProviderId, CapacityProviderStatus, Changes, Cluster, ClusterStatus, Key,
-    LastStatus, Resource, ServiceStatus, State,
+    Arn, CapacityProvider, CapacityProviderId, CapacityProviderStatus, Changes, Cluster, ClusterId,
+    ClusterStatus, Key, LastStatus, Resource, ServiceStatus, State,
 };
 use serde_json::Value;
 
@@ -30,7 +30,8 @@ fn find<'a>(state: &'a State, caller: &Caller, given: &str) -> Option<&'a Capaci
 
 fn unknown() -> ApiError {
     ApiError::Client(
-        "The specified capacity provider does not exist. Specify a valid name or ARN and try again.".to_owned(),
+        "The specified capacity provider does not exist. Specify a valid name or ARN and try again."
+            .to_owned(),
     )
 }
 
@@ -158,7 +159,8 @@ pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<V
         return Ok(wire::describe(providers, failures, None));
     }
     let made = state.capacity_providers.values().map(|found| &found.value);
-    let made = made.filter(|one| one.id.region == caller.region && one.status == CapacityProviderStatus::Active);
+    let made =
+        made.filter(|one| one.id.region == caller.region && one.status == CapacityProviderStatus::Active);
     let made = made.map(|provider| provider.id.name.to_string());
     let mut names: Vec<String> = BUILT_IN.iter().map(|name| (*name).to_owned()).chain(made).collect();
     names.retain(|name| belongs(name));
@@ -173,6 +175,16 @@ fn associated(cluster: &Cluster) -> impl Iterator<Item = &str> {
     has.into_iter().flatten().filter_map(Value::as_str).map(short)
 }
 
+/// Whether a cluster has providers of its own.
+pub(super) fn any_of(api: &Api, state: &State, cluster: &ClusterId) -> bool {
+    let arn = Arn::new(api.account(), Resource::Cluster(cluster.clone())).to_string();
+    let providers = state.capacity_providers.values().map(|found| &found.value);
+    providers.into_iter().any(|provider| {
+        provider.status == CapacityProviderStatus::Active
+            && provider.rest.get("cluster").and_then(Value::as_str) == Some(arn.as_str())
+    })
+}
+
 /// Whether a cluster may have these providers: all are there, none belongs to another cluster, and the default
 /// strategy names no others.
 ///
@@ -182,7 +194,7 @@ pub(super) fn check_associations(
     api: &Api,
     state: &State,
     caller: &Caller,
-    cluster: &coracle_types::ClusterId,
+    cluster: &ClusterId,
     providers: &ClusterProviders,
 ) -> Result<(), ApiError> {
     let cluster = Arn::new(api.account(), Resource::Cluster(cluster.clone())).to_string();

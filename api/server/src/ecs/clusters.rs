@@ -14,7 +14,7 @@ use coracle_types::{
 use serde_json::{Value, json};
 
 use super::account_settings::container_insights;
-use super::{capacity_providers, reference};
+use super::{capacity_providers, container_instances, reference};
 use crate::api::{Api, Caller};
 
 /// At most this many regions get a cluster `default`. AWS has a few dozen; without access keys anybody can
@@ -131,6 +131,12 @@ pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> 
             if state.tasks_in(&id).any(|task| task.last_status != LastStatus::Stopped) {
                 return Err(ApiError::ClusterContainsTasks);
             }
+            if container_instances::of_cluster(state, &id).any(|node| node.cluster.is_some()) {
+                return Err(ApiError::ClusterContainsContainerInstances);
+            }
+            if capacity_providers::any_of(api, state, &id) {
+                return Err(ApiError::ClusterContainsCapacityProvider);
+            }
             cluster.status = ClusterStatus::Inactive;
             cluster.deleted_at = Some(api.now());
             let mut changes = Changes::new();
@@ -189,7 +195,8 @@ pub(super) fn list(api: &Api, caller: &Caller, mut members: Members) -> Result<V
 }
 
 fn counts(state: &State, cluster: &Cluster) -> ClusterCounts {
-    let mut counts = ClusterCounts { nodes: state.nodes.size(), ..ClusterCounts::default() };
+    let nodes = container_instances::of_cluster(state, &cluster.id).count();
+    let mut counts = ClusterCounts { nodes, ..ClusterCounts::default() };
     for task in state.tasks_in(&cluster.id) {
         let fargate = task.launch_type == LaunchType::Fargate;
         let count = match (task.last_status, task.desired_status) {

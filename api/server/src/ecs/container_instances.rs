@@ -19,7 +19,10 @@ use super::{clusters, reference};
 use crate::api::{Api, Caller};
 
 /// The container instances of a cluster that are not deregistered.
-pub(super) fn of_cluster<'a>(state: &'a State, cluster: &'a ClusterId) -> impl Iterator<Item = &'a Arc<Node>> {
+pub(super) fn of_cluster<'a>(
+    state: &'a State,
+    cluster: &'a ClusterId,
+) -> impl Iterator<Item = &'a Arc<Node>> {
     let nodes = state.nodes.values().map(|found| &found.value);
     nodes.filter(|node| node.serves(cluster) && node.status != NodeStatus::Inactive)
 }

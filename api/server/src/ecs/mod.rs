@@ -110,7 +110,9 @@ pub(crate) async fn call(
 
         "UpdateTaskProtection" => task_protection::update(api, caller, members).await,
         "GetTaskProtection" => task_protection::get(api, caller, members),
-        "SubmitTaskStateChange" | "SubmitContainerStateChange" => state_changes::of_task(api, caller, members),
+        "SubmitTaskStateChange" | "SubmitContainerStateChange" => {
+            state_changes::of_task(api, caller, members)
+        }
         "SubmitAttachmentStateChanges" => state_changes::of_attachments(api, caller, members),
 
         "CreateService" => services::create(api, caller, members, &fingerprint).await,

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { region: "us-east-1".parse().unwrap() }
+        Caller { region: "us-east-1".parse().unwrap(), host: None }
     }
 
     fn prod() -> ClusterId {

@@ -89,7 +89,8 @@ fn volumes(asked: Asked<'_>, definition: &TaskDefinition) -> Checked {
     let names = asked.get("volumeConfigurations").and_then(Value::as_array).into_iter().flatten();
     for name in names.filter_map(|volume| volume.get("name")?.as_str()) {
         let waits = definition.volumes.iter().any(|volume| {
-            volume.name == name && volume.rest.get("configuredAtLaunch").and_then(Value::as_bool) == Some(true)
+            volume.name == name
+                && volume.rest.get("configuredAtLaunch").and_then(Value::as_bool) == Some(true)
         });
         if !waits {
             return refuse(format!(
@@ -108,7 +109,9 @@ pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition
     let balanced = asked.has("loadBalancers");
     let grace = asked.get("healthCheckGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(0);
     if grace > 0 && !balanced && !asked.has("vpcLatticeConfigurations") {
-        return refuse("Health check grace period is only valid for services configured to use load balancers");
+        return refuse(
+            "Health check grace period is only valid for services configured to use load balancers",
+        );
     }
     if daemon && asked.has("placementStrategy") {
         return refuse(
@@ -121,9 +124,7 @@ pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition
     }
     let own_network = definition.is_some_and(|definition| network_mode(definition) == NetworkMode::Awsvpc);
     if asked.text("role").is_some() && (own_network || !balanced) {
-        return refuse(
-            "You cannot specify an IAM role for services that require a service linked role.",
-        );
+        return refuse("You cannot specify an IAM role for services that require a service linked role.");
     }
     Ok(())
 }

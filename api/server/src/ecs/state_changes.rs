@@ -32,9 +32,13 @@ pub(super) fn of_task(api: &Api, caller: &Caller, members: Members) -> Result<Va
 
 /// Whether a container of a task is as far as `status`.
 fn is_known(task: &Task, name: &str, status: Option<&str>) -> Result<bool, ApiError> {
-    let container = task.containers.iter().find(|container| container.name.as_str() == name).ok_or_else(|| {
-        ApiError::InvalidParameter(format!("The task has no container {:?}.", name.chars().take(300).collect::<String>()))
-    })?;
+    let container =
+        task.containers.iter().find(|container| container.name.as_str() == name).ok_or_else(|| {
+            ApiError::InvalidParameter(format!(
+                "The task has no container {:?}.",
+                name.chars().take(300).collect::<String>()
+            ))
+        })?;
     let Some(status) = status else { return Ok(true) };
     let status = ContainerStatus::of_name(status).ok_or_else(|| no_status(status))?;
     let rank = |status| match status {

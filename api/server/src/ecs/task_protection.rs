@@ -16,7 +16,10 @@ fn arn(api: &Api, key: &TaskKey) -> String {
 }
 
 fn shown(api: &Api, task: &Task) -> Value {
-    wire::protected_task(&arn(api, &task.key()), task.protected_until.filter(|_| task.is_protected(api.now())))
+    wire::protected_task(
+        &arn(api, &task.key()),
+        task.protected_until.filter(|_| task.is_protected(api.now())),
+    )
 }
 
 /// The task, if it is one that can be protected.
@@ -69,7 +72,9 @@ pub(super) fn get(api: &Api, caller: &Caller, members: Members) -> Result<Value,
     let (mut tasks, mut failures) = (Vec::new(), Vec::new());
     if request.tasks.is_empty() {
         let now = api.now();
-        tasks.extend(state.tasks_in(&cluster).filter(|task| task.is_protected(now)).map(|task| shown(api, task)));
+        tasks.extend(
+            state.tasks_in(&cluster).filter(|task| task.is_protected(now)).map(|task| shown(api, task)),
+        );
     }
     for given in &request.tasks {
         match protectable(api, &state, &reference::task_key(&cluster, given)?) {

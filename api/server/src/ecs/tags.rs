@@ -35,7 +35,10 @@ impl Tagged {
             ))
         };
         if *parsed.resource.region() != caller.region {
-            return Err(over("resource"));
+            return Err(match parsed.resource {
+                Resource::Cluster(_) => ApiError::ClusterNotFound,
+                _ => over("resource"),
+            });
         }
         match &parsed.resource {
             Resource::Cluster(id) => {

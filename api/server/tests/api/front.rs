@@ -28,7 +28,7 @@ async fn unknown_things_get_errors_of_their_own_protocol() {
             (400, json!("UnknownOperationException"))
         );
     }
-    for form in ["Action=Nope&Version=2011-06-15", "Action=DescribeTags&Version=2015-12-01"] {
+    for form in ["Action=Nope&Version=2011-06-15", "Action=Nope&Version=2015-12-01"] {
         let request =
             Request::post("/").header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
         let answer = harness.send(request.body(Body::from(form)).unwrap()).await;

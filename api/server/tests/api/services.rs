@@ -48,8 +48,6 @@ fn create() -> Value {
             "deploymentCircuitBreaker": {"enable": true, "rollback": true}
         },
         "enableExecuteCommand": true,
-        "placementStrategy": [{"type": "spread", "field": "attribute:ecs.availability-zone"}],
-        "placementConstraints": [{"type": "distinctInstance"}],
         "tags": [{"key": "team", "value": "shop"}],
         "propagateTags": "SERVICE",
     })

@@ -274,6 +274,8 @@ async fn capacity_providers_stand_for_launch_types() {
         run(json!({"taskDefinition": "app", "capacityProviderStrategy": strategy("FARGATE_SPOT")})).await;
     assert_eq!(spot["tasks"][0]["launchType"], "FARGATE");
     assert_eq!(spot["tasks"][0]["capacityProviderName"], "FARGATE_SPOT");
+    let group = json!({"autoScalingGroupArn": "arn:aws:autoscaling:us-east-1:1:autoScalingGroup:x:autoScalingGroupName/a"});
+    harness.ecs("CreateCapacityProvider", json!({"name": "mine", "autoScalingGroupProvider": group})).await;
     let body = json!({
         "cluster": "default", "capacityProviders": ["FARGATE", "mine"],
         "defaultCapacityProviderStrategy": strategy("FARGATE"),

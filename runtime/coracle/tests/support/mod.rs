@@ -279,7 +279,7 @@ impl Server {
         let mut container = container;
         container["name"].is_null().then(|| container["name"] = json!("main"));
         let definition = json!({
-            "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
+            "family": family, "requiresCompatibilities": ["FARGATE"],
             "cpu": "1024", "memory": "256", "containerDefinitions": [container],
         });
         let answer = self.ecs("RegisterTaskDefinition", &definition);

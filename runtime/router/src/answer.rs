@@ -138,6 +138,26 @@ impl Refusal {
         Self { retry_after: Some(RETRY_SOON), ..refusal }
     }
 
+    pub(crate) fn group_is_full(group: &str, retry_after: Duration) -> Self {
+        let message = format!(
+            "target group {group} has as many requests in flight and waiting as it may \
+             (coracle.max_in_flight, coracle.max_pending); try again in a moment"
+        );
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "group_is_full", message);
+        Self { retry_after: Some(retry_after), ..refusal }
+    }
+
+    pub(crate) fn body_too_large(max: u64) -> Self {
+        let message = format!("the request's body is longer than the {max} bytes the target group allows");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub(crate) fn headers_too_large(max: usize) -> Self {
+        let message =
+            format!("the request's headers are longer than the {max} bytes the target group allows");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", message)
+    }
+
     pub(crate) fn rate_limited(retry_after: Duration) -> Self {
         let message = "too many requests: the rule's rate limit is reached; try again later".to_owned();
         let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);

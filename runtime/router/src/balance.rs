@@ -63,12 +63,12 @@ fn draw_two(len: usize, turn: usize) -> (usize, usize) {
 }
 
 /// Maps 32 random bits to `0..len` without a division.
-fn scale(random: u64, len: usize) -> usize {
+pub(crate) fn scale(random: u64, len: usize) -> usize {
     ((random * len as u64) >> 32) as usize
 }
 
 /// A bijective mixer (the finaliser of `SplitMix64`): successive turns become independent draws.
-fn mix(turn: u64) -> u64 {
+pub(crate) fn mix(turn: u64) -> u64 {
     let mut z = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sticky::CookieKey;
+
 /// The bounds of a [`Router`](crate::Router).
 ///
 /// The defaults follow an Application Load Balancer where it documents a number (16 KiB request line,
@@ -35,6 +37,12 @@ pub struct RouterConfig {
     /// Targets tried for one request before it is answered 503, when each says it is draining.
     /// Default 8.
     pub max_attempts: usize,
+    /// Time a request is held while a first target is started for it, where the service or target group
+    /// allows that. Default 30 s.
+    pub activation_wait: Duration,
+    /// Signs the cookies that keep clients on their targets. By default a random one, with which they are
+    /// forgotten when the process ends.
+    pub cookie_key: CookieKey,
     /// Time requests in flight get to finish when the router shuts down. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -52,6 +60,8 @@ impl Default for RouterConfig {
             empty_wait: Duration::from_secs(1),
             max_waiting: 1024,
             max_attempts: 8,
+            activation_wait: Duration::from_secs(30),
+            cookie_key: CookieKey::default(),
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -1,6 +1,7 @@
 //! One request to a listener with rules: which rule it meets, and what that does with it.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -8,15 +9,17 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::answer::Refusal;
-use crate::body::{Answer, request_body};
+use crate::body::Answer;
 use crate::connection::Connection;
 use crate::group::GroupRoute;
 use crate::handler::{InFlight, check};
 use crate::headers::Scan;
 use crate::listeners::ListenerRoute;
 use crate::model::{Redirect, RedirectStatus};
-use crate::rules::{CompiledAction, CompiledRule, Origin, RequestView, location};
-use crate::target::CallError;
+use crate::relay::{Way, relay};
+use crate::rules::{CompiledAction, CompiledRule, Origin, RequestView, Split, location};
+use crate::sticky::Cookie;
+use crate::table::Routes;
 
 /// Answers a request that came to the listener of this ARN.
 pub(crate) async fn handle(
@@ -30,7 +33,7 @@ pub(crate) async fn handle(
     match decision {
         Decision::Refuse(refusal) => in_flight.refuse(refusal, scan),
         Decision::Answer(response) => in_flight.answer(response, request.method() == Method::HEAD),
-        Decision::Forward { route } => forward(connection, request, scan, in_flight, route).await,
+        Decision::Forward(way) => relay(connection, request, scan, in_flight, way).await,
     }
 }
 
@@ -38,7 +41,7 @@ pub(crate) async fn handle(
 enum Decision {
     Refuse(Refusal),
     Answer(Response<bytes::Bytes>),
-    Forward { route: Arc<GroupRoute> },
+    Forward(Way),
 }
 
 /// Decides by one snapshot, and changes the request as the rule says.
@@ -67,15 +70,21 @@ fn decide(
     }
     match &rule.action {
         CompiledAction::Forward(split) => {
-            let route = split.next().and_then(|group| routes.listeners.group(group));
+            let kept = split.stickiness.and_then(|_| kept_group(connection, request, split, &routes));
+            let route = kept.or_else(|| routes.listeners.group(split.next()?));
             let Some(route) = route else {
                 return (in_flight(&listener.series), Decision::Refuse(Refusal::no_target_group()));
             };
-            let in_flight = in_flight(&route.series);
-            match rewrite(request, rule) {
-                Ok(()) => (in_flight, Decision::Forward { route: Arc::clone(route) }),
-                Err(refusal) => (in_flight, Decision::Refuse(refusal)),
-            }
+            let way = Way {
+                route: Arc::clone(route),
+                group_stickiness: split.stickiness,
+                timeout: route
+                    .attributes
+                    .response_timeout
+                    .unwrap_or(listener.config.load_balancer.idle_timeout),
+            };
+            let decision = rewrite(request, rule).map_or_else(Decision::Refuse, |()| Decision::Forward(way));
+            (in_flight(&route.series), decision)
         }
         CompiledAction::Redirect(redirect) => {
             let decision = redirected(connection, request, redirect);
@@ -90,6 +99,19 @@ fn decide(
             (in_flight(&listener.series), Decision::Answer(response))
         }
     }
+}
+
+/// The group a cookie says the client was sent to before, if the rule still forwards to it.
+fn kept_group<'a>(
+    connection: &Connection,
+    request: &Request<Incoming>,
+    split: &Split,
+    routes: &'a Routes,
+) -> Option<&'a Arc<GroupRoute>> {
+    let key = &connection.router.config.cookie_key;
+    let whom = key.read(request.headers(), Cookie::TargetGroup, SystemTime::now())?;
+    let mut groups = split.groups().iter().filter_map(|share| routes.listeners.group(&share.id));
+    groups.find(|route| route.group.fingerprint == whom)
 }
 
 fn find<'a>(
@@ -164,46 +186,6 @@ fn rewrite(request: &mut Request<Incoming>, rule: &CompiledRule) -> Result<(), R
         *request.uri_mut() = http::Uri::try_from(url).map_err(|_| Refusal::bad_rewrite("URL"))?;
     }
     Ok(())
-}
-
-/// Sends the request to a target of the group, or to another one if that takes no more.
-async fn forward(
-    connection: Arc<Connection>,
-    mut request: Request<Incoming>,
-    scan: Scan,
-    mut in_flight: InFlight,
-    route: Arc<GroupRoute>,
-) -> Response<Answer> {
-    let is_head = request.method() == Method::HEAD;
-    connection.forwarded.apply(request.headers_mut(), scan);
-    let mut request = request.map(|body| request_body(body, &connection));
-    let mut tried = Vec::new();
-    let mut refused = None;
-    loop {
-        let next =
-            if tried.len() < connection.router.config.max_attempts { route.pick(&tried) } else { None };
-        let Some(member) = next.map(Arc::clone) else {
-            let none = || {
-                let why = if tried.is_empty() { route.why_none } else { "its targets take no more requests" };
-                Refusal::group_without_target(&route.group.name, why)
-            };
-            return in_flight.refuse(refused.unwrap_or_else(none), scan);
-        };
-        match in_flight.enter_member(Arc::clone(&member)).call(request).await {
-            Ok(response) => return in_flight.respond(response, is_head, scan),
-            Err(error) => {
-                let refusal = Refusal::of_call(&error);
-                let is_unreachable = matches!(error, CallError::Unreachable { .. });
-                let Some(unsent) = error.into_unsent() else { return in_flight.refuse(refusal, scan) };
-                request = unsent;
-                in_flight.leave();
-                tried.push(member);
-                if is_unreachable {
-                    refused = Some(refusal);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
 use crate::connection::Connection;
 use crate::forward;
-use crate::group::Member;
+use crate::group::{Admission, Member};
 use crate::headers::{Scan, TASK_HEADER, clean_response};
 use crate::metrics::{CLIENT_CLOSED, Series};
 use crate::router::Shared;
@@ -160,6 +160,8 @@ pub(crate) struct InFlight {
     series: Arc<Series>,
     slot: Option<Arc<Slot>>,
     member: Option<Arc<Member>>,
+    /// Only held: dropping it gives the place up.
+    _admission: Option<Admission>,
     started: Instant,
     is_answered: bool,
 }
@@ -168,7 +170,15 @@ impl InFlight {
     pub(crate) fn new(connection: Arc<Connection>, series: Arc<Series>) -> Self {
         connection.request_started();
         series.in_flight.inc();
-        Self { connection, series, slot: None, member: None, started: Instant::now(), is_answered: false }
+        Self {
+            connection,
+            series,
+            slot: None,
+            member: None,
+            _admission: None,
+            started: Instant::now(),
+            is_answered: false,
+        }
     }
 
     /// Counts the request against a target.
@@ -177,12 +187,19 @@ impl InFlight {
         self.slot.insert(slot)
     }
 
-    /// Counts the request against a target of a group.
-    pub(crate) fn enter_member(&mut self, member: Arc<Member>) -> &Slot {
-        member.enter();
-        let slot = Arc::clone(&member.slot);
-        self.member = Some(member);
-        self.enter(slot)
+    /// Counts the request against a target of a group, unless it drains.
+    pub(crate) fn enter_member(&mut self, member: &Arc<Member>) -> bool {
+        let may = member.try_enter();
+        if may {
+            self.enter(Arc::clone(&member.slot));
+            self.member = Some(Arc::clone(member));
+        }
+        may
+    }
+
+    /// Keeps the request's place in its group until it has ended.
+    pub(crate) fn keep(&mut self, admission: Admission) {
+        self._admission = Some(admission);
     }
 
     /// Takes the request off the target again.

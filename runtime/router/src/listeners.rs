@@ -1,15 +1,16 @@
 //! Listeners and target groups of one snapshot, and what is kept from one snapshot to the next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::group::{GroupRoute, Keeper};
+use crate::group::{Check, GroupRoute, Keeper, Member, Outcome};
 use crate::metrics::{Metrics, Series, UNKNOWN};
 use crate::model::{ListenerConfig, TargetGroup, TargetHealth, TargetId};
 use crate::rules::RuleSet;
+use crate::sticky::CookieKey;
 
 /// A listener in one snapshot.
 pub(crate) struct ListenerRoute {
@@ -22,8 +23,8 @@ pub(crate) struct ListenerRoute {
 /// What requests to listeners read. Never changed, only replaced.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners {
-    by_id: HashMap<Arc<str>, Arc<ListenerRoute>>,
-    groups: HashMap<Box<str>, Arc<GroupRoute>>,
+    by_id: Arc<HashMap<Arc<str>, Arc<ListenerRoute>>>,
+    groups: HashMap<Arc<str>, Arc<GroupRoute>>,
 }
 
 impl Listeners {
@@ -56,14 +57,18 @@ impl HealthSnapshot {
 }
 
 /// What is kept from one snapshot to the next.
-#[derive(Default)]
 pub(crate) struct Kept {
-    keepers: BTreeMap<String, Keeper>,
+    key: CookieKey,
+    keepers: BTreeMap<Arc<str>, Keeper>,
     /// By name of the load balancer.
     own_series: BTreeMap<String, Arc<Series>>,
 }
 
 impl Kept {
+    pub(crate) fn new(key: CookieKey) -> Self {
+        Self { key, keepers: BTreeMap::new(), own_series: BTreeMap::new() }
+    }
+
     /// Works out the next snapshot. What has not changed since `before` is taken over.
     pub(crate) fn configure(
         &mut self,
@@ -109,22 +114,81 @@ impl Kept {
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {
             let user = users.get(config.id.as_str());
-            let mut keeper = keepers.remove(&config.id).unwrap_or_else(|| Keeper::new(&config));
-            let id = config.id.clone();
+            let (id, mut keeper) = keepers
+                .remove_entry(config.id.as_str())
+                .unwrap_or_else(|| (config.id.as_str().into(), Keeper::new(&config, &self.key)));
             keeper.configure(config, user.copied(), metrics, now);
             self.keepers.insert(id, keeper);
         }
-        keepers.into_values().for_each(Keeper::retire);
-        Listeners { groups: self.routes(), by_id }
+        keepers.into_values().for_each(|keeper| keeper.retire(now));
+        Listeners { groups: self.routes(), by_id: Arc::new(by_id) }
     }
 
-    fn routes(&self) -> HashMap<Box<str>, Arc<GroupRoute>> {
-        let route = |(id, keeper): (&String, &Keeper)| Some((id.as_str().into(), Arc::new(keeper.route()?)));
+    /// Takes the results of health checks and does what is due. The listeners with what has changed, if
+    /// anything has.
+    pub(crate) fn tend(
+        &mut self,
+        results: Vec<(Check, Outcome)>,
+        before: &Listeners,
+        now: Instant,
+    ) -> Option<Listeners> {
+        let mut changed = BTreeSet::new();
+        for (check, outcome) in results {
+            let Some(keeper) = self.keepers.get_mut(&*check.group) else { continue };
+            if keeper.checked(&check, outcome, now) {
+                changed.insert(check.group);
+            }
+        }
+        for (id, keeper) in &mut self.keepers {
+            if keeper.advance(now) {
+                changed.insert(id.to_string());
+            }
+        }
+        self.renewed(before, changed.iter().map(String::as_str))
+    }
+
+    /// Leaves a target of a group out for a while. The listeners with that change, if it is one.
+    pub(crate) fn eject(
+        &mut self,
+        group: &str,
+        member: &Arc<Member>,
+        before: &Listeners,
+        now: Instant,
+    ) -> Option<Listeners> {
+        let is_ejected = self.keepers.get_mut(group)?.eject(member, now);
+        self.renewed(before, is_ejected.then_some(group).into_iter())
+    }
+
+    fn renewed<'a>(&self, before: &Listeners, changed: impl Iterator<Item = &'a str>) -> Option<Listeners> {
+        let mut changed = changed.peekable();
+        changed.peek()?;
+        let mut listeners = before.clone();
+        for id in changed {
+            let Some((id, keeper)) = self.keepers.get_key_value(id) else { continue };
+            if let Some(route) = keeper.route() {
+                listeners.groups.insert(Arc::clone(id), Arc::new(route));
+            }
+        }
+        Some(listeners)
+    }
+
+    /// Begins the health checks that are due.
+    pub(crate) fn begin_checks(&mut self, now: Instant) -> Vec<Check> {
+        self.keepers.values_mut().flat_map(|keeper| keeper.begin_checks(now)).collect()
+    }
+
+    /// When there is something to do next.
+    pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
+        self.keepers.values().filter_map(|keeper| keeper.next_at(now)).min()
+    }
+
+    fn routes(&self) -> HashMap<Arc<str>, Arc<GroupRoute>> {
+        let route = |(id, keeper): (&Arc<str>, &Keeper)| Some((Arc::clone(id), Arc::new(keeper.route()?)));
         self.keepers.iter().filter_map(route).collect()
     }
 
     pub(crate) fn health(&self) -> HealthSnapshot {
-        let groups = self.keepers.iter().map(|(id, keeper)| (id.clone(), keeper.health())).collect();
+        let groups = self.keepers.iter().map(|(id, keeper)| (id.to_string(), keeper.health())).collect();
         HealthSnapshot { groups }
     }
 }

@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Refusal;
 use crate::config::RouterConfig;
-use crate::listeners::{HealthSnapshot, Kept};
+use crate::group::{Check, Member, Outcome};
+use crate::listeners::{HealthSnapshot, Kept, Listeners};
 use crate::metrics::{Metrics, Series, UNKNOWN};
 use crate::model::ListenerState;
 use crate::table::{Routes, RoutingTable, Service, ServiceName};
 use crate::target::Slot;
+
+/// Groups and services that may wait to be asked for at once.
+const MAX_ACTIVATIONS: usize = 1024;
 
 /// Why a router could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,8 @@ impl Router {
     /// [`RouterError::Metrics`] if `registry` has a router's metrics already.
     pub fn new(config: RouterConfig, registry: &prometheus::Registry) -> Result<Router, RouterError> {
         let metrics = Metrics::new(registry)?;
+        let cookie_key = config.cookie_key.clone();
+        let (ask_for_target, activations) = mpsc::channel(MAX_ACTIVATIONS);
         let unknown =
             ServiceName { region: UNKNOWN.into(), cluster: UNKNOWN.into(), service: UNKNOWN.into() };
         let unknown = Service::new(unknown, metrics.service(UNKNOWN, UNKNOWN));
@@ -48,9 +54,11 @@ impl Router {
             unknown,
             routes: ArcSwap::default(),
             version: watch::Sender::new(0),
-            publishing: Mutex::default(),
+            publishing: Mutex::new(Publishing { series: HashMap::new(), listeners: Kept::new(cookie_key) }),
             waiting: AtomicUsize::new(0),
             health: watch::Sender::default(),
+            ask_for_target,
+            activations: Mutex::new(Some(activations)),
             listener_states: watch::Sender::default(),
         });
         Ok(Router { shared })
@@ -66,6 +74,14 @@ impl Router {
     #[must_use]
     pub fn target_health(&self) -> watch::Receiver<Arc<HealthSnapshot>> {
         self.shared.health.subscribe()
+    }
+
+    /// What to start a first target for, because requests are held: the ARN of a target group, or a
+    /// service as `region/cluster/service`. Each comes once until there was a target. The receiver can be
+    /// had once.
+    #[must_use]
+    pub fn activations(&self) -> Option<mpsc::Receiver<String>> {
+        self.shared.activations.lock().take()
     }
 
     /// The listeners by their ARN and whether their ports are open, as it changes. Ports follow a publish
@@ -89,11 +105,13 @@ pub(crate) struct Shared {
     publishing: Mutex<Publishing>,
     waiting: AtomicUsize,
     health: watch::Sender<Arc<HealthSnapshot>>,
+    ask_for_target: mpsc::Sender<String>,
+    /// The other end, until somebody takes it.
+    activations: Mutex<Option<mpsc::Receiver<String>>>,
     pub(crate) listener_states: watch::Sender<Arc<BTreeMap<String, ListenerState>>>,
 }
 
 /// What is kept from one snapshot to the next.
-#[derive(Default)]
 struct Publishing {
     /// The series in use by cluster and service.
     series: HashMap<(String, String), Arc<Series>>,
@@ -140,6 +158,55 @@ impl Shared {
         });
     }
 
+    /// Takes the results of health checks and does what is due in all groups. The checks to do next, and
+    /// when to come again.
+    pub(crate) fn tend_groups(
+        &self,
+        results: Vec<(Check, Outcome)>,
+        now: Instant,
+    ) -> (Vec<Check>, Option<Instant>) {
+        let mut publishing = self.publishing.lock();
+        let kept = &mut publishing.listeners;
+        let has_results = !results.is_empty();
+        let routes = self.routes.load_full();
+        let renewed = kept.tend(results, &routes.listeners, now);
+        let due = kept.begin_checks(now);
+        if has_results || renewed.is_some() {
+            self.tell_health(kept);
+        }
+        let next_at = kept.next_at(now);
+        self.renew(&routes, renewed);
+        (due, next_at)
+    }
+
+    /// Leaves a target out for a while that has failed too often in a row.
+    #[cold]
+    pub(crate) fn eject(&self, group: &str, member: &Arc<Member>) {
+        let mut publishing = self.publishing.lock();
+        let routes = self.routes.load_full();
+        let renewed = publishing.listeners.eject(group, member, &routes.listeners, Instant::now());
+        if renewed.is_some() {
+            tracing::warn!(group, target = %member.id, "a target is ejected: too many failures in a row");
+            self.tell_health(&publishing.listeners);
+        }
+        self.renew(&routes, renewed);
+    }
+
+    /// Swaps in routes with other listeners. For those who hold the lock.
+    fn renew(&self, routes: &Routes, renewed: Option<Listeners>) {
+        if let Some(listeners) = renewed {
+            self.routes.store(Arc::new(routes.with(listeners)));
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Asks for a first target of a group or service.
+    pub(crate) fn activate(&self, whose: &str) {
+        if self.ask_for_target.try_send(whose.to_owned()).is_err() {
+            tracing::warn!(whose, "nobody starts a first target: too many are asked for, or nobody listens");
+        }
+    }
+
     /// A watch of the tables' versions.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -161,6 +228,13 @@ impl Shared {
         let Some(_place) = Waiting::enter(&self.waiting, self.config.max_waiting) else {
             return Err(self.no_ready_target(name));
         };
+        let mut deadline = deadline;
+        if let Some(route) = self.routes.load().find(name).filter(|route| route.activates()) {
+            deadline = deadline.max(Instant::now() + self.config.activation_wait);
+            if route.service.asks_for_target() {
+                self.activate(&name.to_string());
+            }
+        }
         // Subscribed before the first look, so that no table is missed between look and wait.
         let mut version = self.version.subscribe();
         loop {

@@ -17,8 +17,8 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::config::RouterConfig;
 use crate::connection::{self, Connection};
-use crate::ports;
 use crate::router::{Router, Shared};
+use crate::{ports, prober};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
 /// thousands of connections.
@@ -58,12 +58,13 @@ impl Router {
             }
         };
         let ports = ports::run(self.clone(), stopped());
+        let prober = prober::run(Arc::clone(&self.shared), stopped());
         let default = self.serve_from(listener, port, None, stopped());
         let shutdown = async {
             shutdown.await;
             drop(stop);
         };
-        let (ports, default, ()) = tokio::join!(ports, default, shutdown);
+        let (ports, default, (), ()) = tokio::join!(ports, default, prober, shutdown);
         Ok(Drained { aborted: ports.aborted + default.aborted })
     }
 

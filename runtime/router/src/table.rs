@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::address::{Address, Key};
 use crate::balance;
@@ -44,6 +44,7 @@ pub struct RoutingTable {
 struct Backends {
     targets: Vec<Arc<Slot>>,
     empty_reason: String,
+    activates: bool,
 }
 
 impl RoutingTable {
@@ -62,7 +63,15 @@ impl RoutingTable {
     /// Adds a service with its ready targets, or replaces it. Clients are shown `empty_reason` when
     /// there is no target: say why, such as `0 of 2 tasks are running`.
     pub fn insert(&mut self, name: ServiceName, targets: Vec<Arc<Slot>>, empty_reason: String) {
-        self.services.insert(name, Backends { targets, empty_reason });
+        self.services.insert(name, Backends { targets, empty_reason, activates: false });
+    }
+
+    /// Has requests to a service of this table held while it has no target, and a first one asked for by
+    /// [`Router::activations`](crate::Router::activations).
+    pub fn activate(&mut self, name: &ServiceName) {
+        if let Some(backends) = self.services.get_mut(name) {
+            backends.activates = true;
+        }
     }
 
     /// Sends requests whose host names no service of ours to `name`, as a listener's default rule does.
@@ -87,11 +96,18 @@ pub(crate) struct Service {
     pub(crate) name: ServiceName,
     pub(crate) metrics: Arc<Series>,
     turn: AtomicUsize,
+    /// Whether somebody was told that requests wait for a first target.
+    asked_for_target: AtomicBool,
 }
 
 impl Service {
     pub(crate) fn new(name: ServiceName, metrics: Arc<Series>) -> Arc<Self> {
-        Arc::new(Self { name, metrics, turn: AtomicUsize::new(0) })
+        Arc::new(Self { name, metrics, turn: AtomicUsize::new(0), asked_for_target: AtomicBool::new(false) })
+    }
+
+    /// Whether this is the first request since there was a target that waits for one.
+    pub(crate) fn asks_for_target(&self) -> bool {
+        !self.asked_for_target.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -100,6 +116,7 @@ pub(crate) struct Route {
     pub(crate) service: Arc<Service>,
     targets: Box<[Arc<Slot>]>,
     empty_reason: String,
+    activates: bool,
 }
 
 impl Route {
@@ -107,6 +124,11 @@ impl Route {
     pub(crate) fn pick(&self, tried: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
         let turn = self.service.turn.fetch_add(1, Ordering::Relaxed);
         balance::pick(&self.targets, turn, tried)
+    }
+
+    /// Whether a first target is to be asked for.
+    pub(crate) fn activates(&self) -> bool {
+        self.activates && self.targets.is_empty()
     }
 
     /// Why [`Self::pick`] found none, in words for the client.
@@ -129,11 +151,11 @@ pub(crate) enum RouteError {
 }
 
 /// The snapshot requests read. Never changed, only replaced.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Routes {
     default_region: String,
     /// By lower-case `service.cluster`; the routes of one key differ by region or by case.
-    by_key: HashMap<Box<[u8]>, Vec<Route>>,
+    by_key: Arc<HashMap<Box<[u8]>, Vec<Route>>>,
     default_service: Option<ServiceName>,
     pub(crate) listeners: Listeners,
 }
@@ -149,14 +171,24 @@ impl Routes {
         let mut by_key: HashMap<Box<[u8]>, Vec<Route>> = HashMap::new();
         for (name, backends) in table.services {
             let key = Key::of(&address_of(&name)).as_bytes().into();
+            let service = service(name);
+            if !backends.targets.is_empty() {
+                service.asked_for_target.store(false, Ordering::Relaxed);
+            }
             by_key.entry(key).or_default().push(Route {
-                service: service(name),
+                service,
                 targets: backends.targets.into(),
                 empty_reason: backends.empty_reason,
+                activates: backends.activates,
             });
         }
         let RoutingTable { default_region, default_service, .. } = table;
-        Self { default_region, by_key, default_service, listeners }
+        Self { default_region, by_key: Arc::new(by_key), default_service, listeners }
+    }
+
+    /// The same services beside other listeners.
+    pub(crate) fn with(&self, listeners: Listeners) -> Self {
+        Self { listeners, ..self.clone() }
     }
 
     /// Finds the service an address means: in its region; without one in the default region, else in

@@ -122,14 +122,14 @@ impl Target for HttpTarget {
 
 /// A copy of a request that may be sent twice: it has no body, and its method is idempotent
 /// (RFC 9110, 9.2.2).
-struct Spare {
+pub(crate) struct Spare {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 }
 
 impl Spare {
-    fn of(request: &Request<RequestBody>) -> Option<Self> {
+    pub(crate) fn of(request: &Request<RequestBody>) -> Option<Self> {
         let is_repeatable = request.method().is_idempotent() && request.body().is_end_stream();
         is_repeatable.then(|| Self {
             method: request.method().clone(),
@@ -138,7 +138,7 @@ impl Spare {
         })
     }
 
-    fn into_request(self, version: Version) -> Request<RequestBody> {
+    pub(crate) fn into_request(self, version: Version) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::new(Empty::new().map_err(|never| match never {})));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;

@@ -18,8 +18,8 @@
 //! | `coracle.outlier_ejection.base_seconds` | 1–300: time of a first ejection; the n-th lasts n times as long, up to 300 s | 30 |
 //! | `coracle.outlier_ejection.max_percentage` | 1–100: of the targets, rounded down, but one of two or more | 10 |
 //! | `coracle.retries.enabled` | `true`, `false` | `true` |
-//! | `coracle.retries.percentage` | 0–100: retries per hundred requests | 20 |
-//! | `coracle.retries.minimum_per_second` | 0–1000: allowed whatever the share | 10 |
+//! | `coracle.retries.percentage` | 0–100: of the requests in flight, how many may be retries | 20 |
+//! | `coracle.retries.minimum` | 0–1000: retries at once that are allowed besides | 3 |
 //! | `coracle.max_in_flight` | 1–1000000: requests at once in the whole group | 16384 |
 //! | `coracle.max_pending` | 0–1000000: requests that wait for a place or a target | 1024 |
 //! | `coracle.pending_timeout_ms` | 0–60000: how long they wait | 1000 |
@@ -116,10 +116,10 @@ pub struct OutlierEjection {
 /// How many failed requests may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Retries per hundred requests.
+    /// Of the requests in flight, how many may be retries.
     pub percentage: u8,
-    /// Retries per second that are allowed even so.
-    pub minimum_per_second: u32,
+    /// Retries at once that are allowed besides.
+    pub minimum: u32,
 }
 
 /// Past these bounds, 503 at once.
@@ -306,7 +306,7 @@ impl<'a> Pairs<'a> {
     fn retries(&self) -> Result<Option<RetryPolicy>, AttributeError> {
         let policy = RetryPolicy {
             percentage: self.number("coracle.retries.percentage", 0..=100, 20)?,
-            minimum_per_second: self.number("coracle.retries.minimum_per_second", 0..=1000, 10)?,
+            minimum: self.number("coracle.retries.minimum", 0..=1000, 3)?,
         };
         Ok(self.flag("coracle.retries.enabled", true)?.then_some(policy))
     }

@@ -24,6 +24,9 @@ pub struct TargetGroup {
     pub health_check: HealthCheck,
     /// How requests are spread over its targets.
     pub attributes: TargetGroupAttributes,
+    /// Whether requests that find no target at all are held while one is started, as
+    /// [`Router::activations`](crate::Router::activations) asks for.
+    pub activates: bool,
     /// The registered targets.
     pub targets: Vec<RegisteredTarget>,
 }

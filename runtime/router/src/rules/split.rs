@@ -11,7 +11,6 @@ pub(crate) struct Split {
     groups: Box<[Share]>,
     total: u64,
     turn: AtomicU64,
-    #[expect(dead_code, reason = "cookies come next")]
     pub(crate) stickiness: Option<Duration>,
 }
 

@@ -28,6 +28,7 @@ fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
         tls: false,
         health_check: HealthCheck { is_enabled: false, ..HealthCheck::default() },
         attributes: TargetGroupAttributes::default(),
+        activates: false,
         targets,
     }
 }

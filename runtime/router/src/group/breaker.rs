@@ -122,8 +122,8 @@ mod tests {
     async fn what_is_too_much_waits_then_is_refused() {
         let group = Group::new("g".to_owned(), 0);
         let breaker = breaker(2, 1);
-        let first = group.admit(&breaker).await.ok().unwrap();
-        let _second = group.admit(&breaker).await.ok().unwrap();
+        let first = group.admit(&breaker).await.unwrap();
+        let _second = group.admit(&breaker).await.unwrap();
         let waiting = tokio::spawn({
             let group = Arc::clone(&group);
             async move { group.admit(&breaker).await }
@@ -133,7 +133,7 @@ mod tests {
         }
         assert_eq!(group.admit(&breaker).await.err(), Some(Full), "at once, as one waits already");
         drop(first);
-        let _third = waiting.await.unwrap().ok().expect("the place of the first");
+        let _third = waiting.await.unwrap().expect("the place of the first");
         let started = Instant::now();
         assert_eq!(group.admit(&breaker).await.err(), Some(Full));
         assert_eq!(started.elapsed().as_secs(), 5);
@@ -146,13 +146,13 @@ mod tests {
         let policy = RetryPolicy { percentage: 20, minimum: 1 };
         let mut all = Vec::new();
         for _ in 0..10 {
-            all.push(group.admit(&breaker(100, 0)).await.ok().unwrap());
+            all.push(group.admit(&breaker(100, 0)).await.unwrap());
         }
         let allowed: Vec<bool> = all.iter_mut().map(|request| request.try_retry(&policy)).collect();
         assert_eq!(allowed.iter().filter(|may| **may).count(), 3, "one, and a fifth of ten");
         assert!(!all[0].try_retry(&policy), "it was retried already");
         drop(all);
-        let mut alone = group.admit(&breaker(100, 0)).await.ok().unwrap();
+        let mut alone = group.admit(&breaker(100, 0)).await.unwrap();
         assert!(alone.try_retry(&policy));
     }
 }

@@ -188,7 +188,7 @@ fn ejected_targets_come_back_later_each_time() {
 fn slow_start_is_for_those_who_join_others() {
     let (a, b) = (target("a"), target("b"));
     let slow = [("slow_start.duration_seconds", "30")];
-    let mut group = Tended::new(config(&[a.clone()], &slow));
+    let mut group = Tended::new(config(std::slice::from_ref(&a), &slow));
     group.check(&[]);
     let ramp = |group: &Tended, name| group.keeper.targets[&id(name)].reached.as_ref().unwrap().ramp;
     assert_eq!(ramp(&group, "a"), None, "the first has nobody to join");

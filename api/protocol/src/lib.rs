@@ -14,6 +14,7 @@
 pub mod ecs;
 pub mod elb;
 pub mod error;
+pub mod iam;
 pub mod logs;
 pub mod members;
 pub mod names;

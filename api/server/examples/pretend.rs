@@ -29,6 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         account: AccountId::default(),
         default_region: "us-east-1".parse()?,
         access_keys: std::env::args().nth(2).zip(std::env::args().nth(3)).into_iter().collect(),
+        require_signatures: std::env::args().len() > 3,
         allow_reset: true,
     };
     let logs = LogStore::open(&dir.path().join("logs"))?;

@@ -14,6 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::auth::authorize_own;
 use crate::dispatch::form_value;
 use crate::http::admit;
 
@@ -39,7 +40,8 @@ pub(crate) async fn images(State(api): State<Arc<Api>>, request: Request) -> Res
 
 async fn list_images(api: &Api, request: Request) -> Result<Value, Refused> {
     let (parts, body) = request.into_parts();
-    admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
+    let (caller, _) = admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
+    authorize_own(api, &caller, "ecr:ListImages")?;
     let registry = Arc::clone(&api.registry);
     let images = blocking(move || registry.list()).await??;
     let images: Vec<Value> = images
@@ -74,7 +76,8 @@ async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
         Refused::new(StatusCode::BAD_REQUEST, format!("{shown:?} is not an image reference: {error}"))
     })?;
     let place = Arc::clone(&api.uploads).acquire_owned().await.map_err(|error| Refused::internal(&error))?;
-    let (_, bytes) = admit(api, &parts, body, IMAGE_BYTES_MAX).await?;
+    let (caller, bytes) = admit(api, &parts, body, IMAGE_BYTES_MAX).await?;
+    authorize_own(api, &caller, "ecr:PutImage")?;
     let registry = Arc::clone(&api.registry);
     let pushed = blocking(move || {
         // The bytes are here until the end, also when the client has hung up.
@@ -85,7 +88,7 @@ async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
     Ok(json!({"digest": pushed.digest, "size": pushed.size}))
 }
 
-/// `POST /_coracle/reset`: forgets everything but the nodes, and answers when nothing runs any more.
+/// `POST /_coracle/reset`: forgets everything but nodes and identities, and answers when nothing runs any more.
 pub(crate) async fn reset(State(api): State<Arc<Api>>, request: Request) -> Response {
     // In a task of its own, because a client that hangs up ends this one: half a reset would leave the logs
     // and images of what is gone.
@@ -96,12 +99,18 @@ pub(crate) async fn reset(State(api): State<Arc<Api>>, request: Request) -> Resp
 async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused> {
     let (parts, body) = request.into_parts();
     refuse_other_sites(&parts)?;
-    admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
+    let (caller, _) = admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
+    authorize_own(api, &caller, "coracle:Reset")?;
     api.transact(|state| {
         let mut changes = Changes::new();
         for (record, _) in state.records() {
-            // A node is a process and not something anybody made: it stays until it is gone.
-            if !matches!(record.key(), Key::Node(_)) {
+            // A node is a process and not something anybody made: it stays until it is gone. Identities stay,
+            // or whoever resets could not sign the next request.
+            let stays = matches!(
+                record.key(),
+                Key::Node(_) | Key::User(_) | Key::AccessKey(_) | Key::Role(_) | Key::ManagedPolicy(_)
+            );
+            if !stays {
                 changes.delete(record.key());
             }
         }

@@ -1,5 +1,6 @@
 //! What the actions share: the stores they work on, the clock, ids, and transactions.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,8 @@ use coracle_types::{AccountId, Changes, Region, State, Timestamp};
 use rand::Rng as _;
 use tokio::sync::Semaphore;
 
+use crate::audit::AuditLog;
+use crate::auth::Principal;
 use crate::ecs::InFlight;
 use crate::elb::{AnyPort, ListenerPorts};
 use crate::seal::Sealer;
@@ -33,8 +36,11 @@ pub struct ApiConfig {
     pub account: AccountId,
     /// The region of requests that name none.
     pub default_region: Region,
-    /// Access key ids and their secrets. When there are any, every request has to be signed with one.
+    /// Access key ids and their secrets that are the account's root.
     pub access_keys: Vec<(String, String)>,
+    /// Whether every request has to be signed, with one of these keys or one of an IAM user. If not,
+    /// everybody is the account's root.
+    pub require_signatures: bool,
     /// Whether `POST /_coracle/reset` exists.
     pub allow_reset: bool,
 }
@@ -47,6 +53,7 @@ impl std::fmt::Debug for ApiConfig {
             .field("account", &self.account)
             .field("default_region", &self.default_region)
             .field("access_keys", &ids)
+            .field("require_signatures", &self.require_signatures)
             .field("allow_reset", &self.allow_reset)
             .finish()
     }
@@ -60,6 +67,8 @@ pub struct Api {
     pub(crate) registry: Arc<Registry>,
     /// Seals what is confidential before it goes into the store.
     pub(crate) sealer: Arc<Sealer>,
+    /// Where changes are noted, if anywhere.
+    pub(crate) audit: Option<AuditLog>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     pub(crate) clock: Clock,
@@ -82,12 +91,24 @@ pub(crate) struct Caller {
     pub(crate) region: Region,
     /// The host the request was sent to, as it says.
     pub(crate) host: Option<String>,
+    /// Who it is.
+    pub(crate) principal: Principal,
+    /// The key it signed with, if it signed.
+    pub(crate) access_key: Option<String>,
+    /// Where it came from, if that is known.
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl Caller {
     /// Where the caller reaches this API.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}/", self.host.as_deref().unwrap_or("localhost"))
+    }
+
+    /// The account's root, from nowhere in particular.
+    #[cfg(test)]
+    pub(crate) fn root(region: Region) -> Self {
+        Self { region, host: None, principal: Principal::Root, access_key: None, source: None }
     }
 }
 
@@ -102,6 +123,7 @@ impl Api {
             logs,
             registry,
             sealer: Arc::new(Sealer::with_key(rand::rng().random())),
+            audit: None,
             metrics: Arc::new(String::new),
             reset: Arc::new(|| Box::pin(std::future::ready(()))),
             clock: Arc::new(system_time),
@@ -120,6 +142,13 @@ impl Api {
     #[must_use]
     pub fn with_sealer(mut self, sealer: Arc<Sealer>) -> Self {
         self.sealer = sealer;
+        self
+    }
+
+    /// Notes every call that may change something in this log.
+    #[must_use]
+    pub fn with_audit(mut self, audit: AuditLog) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -208,6 +237,7 @@ mod tests {
             account: AccountId::default(),
             default_region: "us-east-1".parse().unwrap(),
             access_keys: vec![("AKID".to_owned(), "hush".to_owned())],
+            require_signatures: true,
             allow_reset: false,
         };
         let shown = format!("{config:?}");

@@ -6,9 +6,10 @@
 //! is refused in the protocol it seems to speak, so that the client shows the reason and not a parse error.
 
 use coracle_protocol::query::form_text;
-use coracle_protocol::{ApiError, Wire, ecs, elb, logs, sts};
+use coracle_protocol::shape::Shape;
+use coracle_protocol::{ApiError, Wire, ecs, elb, iam, logs, sts};
 
-/// A service.
+/// A service. [`Service::ALL`] says how each is spoken; `http` says who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// Amazon ECS.
@@ -19,6 +20,27 @@ pub(crate) enum Service {
     Logs,
     /// The Security Token Service.
     Sts,
+    /// Identity and Access Management.
+    Iam,
+}
+
+/// How a service is spoken.
+#[derive(Clone, Copy)]
+pub(crate) enum Protocol {
+    /// JSON 1.1, told by what `X-Amz-Target` begins with.
+    Json {
+        /// `AmazonEC2ContainerServiceV20141113`
+        target_prefix: &'static str,
+    },
+    /// A form in and XML out, told by the version of the model.
+    Query {
+        /// `2011-06-15`
+        version: &'static str,
+        /// The namespace of its answers.
+        namespace: &'static str,
+        /// What the request of an operation looks like; None for one there is not.
+        shape: fn(&str) -> Option<&'static Shape>,
+    },
 }
 
 /// An action of a service.
@@ -29,6 +51,18 @@ pub(crate) struct Operation {
 }
 
 impl Service {
+    /// Every service with its protocol.
+    pub(crate) const ALL: [(Self, Protocol); 5] = [
+        (Self::Ecs, Protocol::Json { target_prefix: ecs::TARGET_PREFIX }),
+        (
+            Self::Elb,
+            Protocol::Query { version: elb::VERSION, namespace: elb::NAMESPACE, shape: elb::inputs::of },
+        ),
+        (Self::Logs, Protocol::Json { target_prefix: logs::TARGET_PREFIX }),
+        (Self::Sts, Protocol::Query { version: sts::VERSION, namespace: sts::NAMESPACE, shape: sts::input }),
+        (Self::Iam, Protocol::Query { version: iam::VERSION, namespace: iam::NAMESPACE, shape: iam::input }),
+    ];
+
     /// The name people know it by.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -36,17 +70,47 @@ impl Service {
             Self::Elb => "Elastic Load Balancing v2",
             Self::Logs => "CloudWatch Logs",
             Self::Sts => "AWS STS",
+            Self::Iam => "AWS IAM",
         }
     }
+
+    /// What the names of its actions begin with in policies, and the service of its ARNs.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Ecs => "ecs",
+            Self::Elb => "elasticloadbalancing",
+            Self::Logs => "logs",
+            Self::Sts => "sts",
+            Self::Iam => "iam",
+        }
+    }
+
+    /// How it is spoken.
+    pub(crate) fn protocol(self) -> Protocol {
+        let found = Self::ALL.into_iter().find(|(service, _)| *service == self);
+        found.map(|(_, protocol)| protocol).expect("every service is in the table")
+    }
+}
+
+impl Operation {
+    /// Whether it only reads, by its name: AWS's own convention, which CloudTrail's `readOnly` follows.
+    pub(crate) fn is_read_only(&self) -> bool {
+        ["Describe", "List", "Get", "Filter", "Discover", "Simulate", "BatchGet"]
+            .iter()
+            .any(|verb| self.name.starts_with(verb))
+    }
+}
+
+/// What is spoken here, for those who ask for something else.
+fn spoken() -> String {
+    let titles: Vec<&str> = Service::ALL.into_iter().map(|(service, _)| service.title()).collect();
+    format!("Coracle speaks {}", titles.join(", "))
 }
 
 /// The refusal of an action a service does not have here.
 pub(crate) fn unknown_operation(service: Service, operation: &str) -> ApiError {
     ApiError::UnknownOperation { service: service.title(), operation: operation.chars().take(100).collect() }
 }
-
-/// What is spoken here, for those who ask for something else.
-const SPOKEN: &str = "Coracle speaks Amazon ECS, Elastic Load Balancing v2, CloudWatch Logs and AWS STS";
 
 /// The services whose REST protocol is XML, by the names they are signed for. Their errors look like those
 /// of Query services.
@@ -69,8 +133,8 @@ pub(crate) fn wire(
 pub(crate) fn no_action(method: &str, path: &str, service: Option<&str>) -> ApiError {
     let short = |text: &str| text.chars().take(200).collect::<String>();
     ApiError::UnknownService(match service {
-        Some(service) if !matches!(service, "ecs" | "elasticloadbalancing" | "logs" | "sts") => {
-            format!("{SPOKEN}; {method} {} is signed for {:?}", short(path), short(service))
+        Some(service) if !Service::ALL.into_iter().any(|(known, _)| known.prefix() == service) => {
+            format!("{}; {method} {} is signed for {:?}", spoken(), short(path), short(service))
         }
         _ => "the request names no action: neither an X-Amz-Target header nor an Action parameter".to_owned(),
     })
@@ -80,32 +144,27 @@ pub(crate) fn no_action(method: &str, path: &str, service: Option<&str>) -> ApiE
 pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Operation>, ApiError> {
     if let Some(target) = target {
         let (prefix, name) = target.split_once('.').unwrap_or((target, ""));
-        let service = match prefix {
-            ecs::TARGET_PREFIX => Service::Ecs,
-            logs::TARGET_PREFIX => Service::Logs,
-            _ => {
-                let shown: String = target.chars().take(100).collect();
-                return Err(ApiError::UnknownService(format!(
-                    "{SPOKEN}; X-Amz-Target {shown:?} is none of them"
-                )));
-            }
+        let speaks = |protocol: Protocol| matches!(protocol, Protocol::Json { target_prefix } if target_prefix == prefix);
+        let Some((service, _)) = Service::ALL.into_iter().find(|(_, protocol)| speaks(*protocol)) else {
+            let shown: String = target.chars().take(100).collect();
+            return Err(ApiError::UnknownService(format!(
+                "{}; X-Amz-Target {shown:?} is none of them",
+                spoken()
+            )));
         };
         return Ok(Some(Operation { service, name: name.to_owned() }));
     }
     let Some(name) = form_value(form, "Action") else { return Ok(None) };
-    let version = form_value(form, "Version").unwrap_or_default();
-    let service = match version.as_str() {
-        sts::VERSION => Some(Service::Sts),
-        elb::VERSION => Some(Service::Elb),
-        _ => None,
-    };
-    if let Some(service) = service {
+    let given = form_value(form, "Version").unwrap_or_default();
+    let speaks = |protocol: Protocol| matches!(protocol, Protocol::Query { version, .. } if version == given);
+    if let Some((service, _)) = Service::ALL.into_iter().find(|(_, protocol)| speaks(*protocol)) {
         return Ok(Some(Operation { service, name }));
     }
     let (name, version): (String, String) =
-        (name.chars().take(100).collect(), version.chars().take(40).collect());
+        (name.chars().take(100).collect(), given.chars().take(40).collect());
     Err(ApiError::UnknownService(format!(
-        "{SPOKEN}; the action {name:?} of version {version:?} is none of theirs"
+        "{}; the action {name:?} of version {version:?} is none of theirs",
+        spoken()
     )))
 }
 

@@ -1,16 +1,17 @@
 //! The axum application: from bytes to an action and back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
-use coracle_protocol::{ApiError, Wire, elb as elb_wire, query, sts};
+use coracle_protocol::{ApiError, Wire, query};
 use coracle_types::Region;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -19,9 +20,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::api::{Api, Caller};
-use crate::auth::{self, Signature};
-use crate::dispatch::{self, Service, form_value};
-use crate::{admin, ecs, elb, logs};
+use crate::auth::{self, Principal, Signature};
+use crate::dispatch::{self, Operation, Protocol, Service, form_value};
+use crate::{admin, audit, ecs, elb, iam, logs, sts};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -74,7 +75,9 @@ pub async fn serve(
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = axum::serve(listener, app).with_graceful_shutdown(graceful).into_future() => served,
+        served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(graceful)
+            .into_future() => served,
         () = overdue => Ok(()),
     }
 }
@@ -98,10 +101,13 @@ async fn front(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let service = Signature::of(&parts).ok().flatten().map(|signature| signature.service);
-    let wire =
-        dispatch::wire(text("x-amz-target"), text("content-type"), parts.uri.query(), service.as_deref());
+    let wire = dispatch::wire(
+        text(&parts, "x-amz-target"),
+        text(&parts, "content-type"),
+        parts.uri.query(),
+        service.as_deref(),
+    );
     let request_id = uuid::Uuid::new_v4().to_string();
     // In a task of its own, because a client that hangs up ends this one: an action whose commit is on its
     // way must not give up what it holds until that has arrived. A panic stays in there, too: it is a bug
@@ -142,27 +148,63 @@ async fn perform(
     request_id: &str,
 ) -> Result<Answer, ApiError> {
     let (caller, body) = admit(api, parts, body, REQUEST_BYTES_MAX).await?;
-    let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let target = text(parts, "x-amz-target");
     let form = String::from_utf8_lossy(&body);
     let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
     let operation = dispatch::operation(target, form)?
         .ok_or_else(|| dispatch::no_action(parts.method.as_str(), parts.uri.path(), service))?;
     check_encoding(parts)?;
-    match operation.service {
-        Service::Ecs => ecs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
-        Service::Logs => logs::call(api, &caller, &operation.name, json_body(&body)?).await.map(Answer::Json),
-        Service::Elb => {
-            let name = &operation.name;
-            let shape =
-                elb_wire::inputs::of(name).ok_or_else(|| dispatch::unknown_operation(Service::Elb, name))?;
-            let answer = elb::call(api, &caller, name, query::decode(form, shape)?).await?;
-            Ok(Answer::Xml(query::answer(name, elb_wire::NAMESPACE, &answer, request_id)))
+    let protocol = operation.service.protocol();
+    let request = match protocol {
+        Protocol::Json { .. } => json_body(&body)?,
+        Protocol::Query { shape, .. } => {
+            let shape = shape(&operation.name)
+                .ok_or_else(|| dispatch::unknown_operation(operation.service, &operation.name))?;
+            query::decode(form, shape)?
         }
-        Service::Sts if operation.name == "GetCallerIdentity" => {
-            Ok(Answer::Xml(sts::get_caller_identity(api.account(), request_id)))
-        }
-        Service::Sts => Err(dispatch::unknown_operation(Service::Sts, &operation.name)),
+    };
+    let noted = api.audit.as_ref().filter(|_| !operation.is_read_only()).map(|log| (log, request.clone()));
+    let answer = match auth::authorize(api, &caller, &operation, &request) {
+        Ok(()) => call(api, &caller, &operation, request).await,
+        Err(denied) => Err(denied),
+    };
+    if let Some((log, parameters)) = noted {
+        let call = audit::Call {
+            at: api.now(),
+            account: api.account(),
+            caller: &caller,
+            operation: &operation,
+            user_agent: text(parts, "user-agent"),
+            request_id,
+            parameters: &parameters,
+            error: answer.as_ref().err(),
+        };
+        log.note(&call).await;
     }
+    let answer = answer?;
+    Ok(match protocol {
+        Protocol::Json { .. } => Answer::Json(answer),
+        Protocol::Query { namespace, .. } => {
+            Answer::Xml(query::answer(&operation.name, namespace, &answer, request_id))
+        }
+    })
+}
+
+/// Answers one action of any service.
+async fn call(api: &Api, caller: &Caller, operation: &Operation, request: Value) -> Result<Value, ApiError> {
+    let name = operation.name.as_str();
+    match operation.service {
+        Service::Ecs => ecs::call(api, caller, name, request).await,
+        Service::Elb => elb::call(api, caller, name, request).await,
+        Service::Logs => logs::call(api, caller, name, request).await,
+        Service::Sts => sts::call(api, caller, name, request),
+        Service::Iam => iam::call(api, caller, name, request).await,
+    }
+}
+
+/// A header's value.
+fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+    parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Reads a request's body, of at most `bytes_max`, and checks its signature if that is required.
@@ -175,27 +217,29 @@ pub(crate) async fn admit(
     body: Body,
     bytes_max: usize,
 ) -> Result<(Caller, Bytes), ApiError> {
-    let keys = &api.config.access_keys;
-    if keys.is_empty() {
+    if !api.config.require_signatures {
         // Whatever it was signed with, if it was: only the region counts.
         let signature = Signature::of(parts).ok().flatten();
-        return Ok((caller(api, parts, signature.as_ref()), read(body, bytes_max).await?));
+        return Ok((caller(api, parts, Principal::Root, signature), read(body, bytes_max).await?));
     }
-    let signature = Signature::of(parts)?;
-    let secret = auth::secret(keys, signature.as_ref())?;
+    let state = api.store.snapshot();
+    let claim = auth::identify(&api.config.access_keys, &state, &api.sealer, parts, api.now())?;
+    drop(state);
     let body = read(body, bytes_max).await?;
-    let signature = signature.ok_or(ApiError::MissingAuthenticationToken)?;
-    auth::check(secret, &signature, parts, &body, api.now())?;
-    Ok((caller(api, parts, Some(&signature)), body))
+    let (principal, signature) = claim.verify(parts, &body)?;
+    Ok((caller(api, parts, principal, Some(signature)), body))
 }
 
-fn caller(api: &Api, parts: &Parts, signature: Option<&Signature>) -> Caller {
-    let region = signature.and_then(|signature| signature.region.parse::<Region>().ok());
-    let host = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+fn caller(api: &Api, parts: &Parts, principal: Principal, signature: Option<Signature>) -> Caller {
+    let region = signature.as_ref().and_then(|signature| signature.region.parse::<Region>().ok());
+    let host = text(parts, "host").or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+    let source = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     Caller {
         region: region.unwrap_or_else(|| api.config.default_region.clone()),
         host: host.map(str::to_owned),
+        principal,
+        access_key: signature.map(|signature| signature.access_key),
+        source,
     }
 }
 

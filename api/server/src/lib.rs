@@ -11,15 +11,20 @@
 
 mod admin;
 mod api;
+mod audit;
 mod auth;
 mod dispatch;
 mod ecs;
 mod elb;
 mod http;
+mod iam;
 mod logs;
 mod seal;
+mod sts;
 
 pub use crate::api::{Api, ApiConfig, Clock};
+pub use crate::audit::AuditLog;
 pub use crate::elb::ListenerPorts;
 pub use crate::http::{app, serve};
+pub use crate::iam::NewAdmin;
 pub use crate::seal::{Sealer, Unsealable};

@@ -13,6 +13,7 @@ pub mod capacity_provider;
 pub mod cluster;
 pub mod deployment_strategy;
 pub mod elb;
+pub mod iam;
 pub mod ids;
 pub mod index;
 pub mod load_balancer;
@@ -39,6 +40,7 @@ pub use cluster::{Cluster, ClusterStatus};
 pub use deployment_strategy::{
     DeploymentAlarms, DeploymentController, DeploymentStrategy, LifecycleHook, LifecycleStage,
 };
+pub use iam::{AccessKey, IamName, Identity, ManagedPolicy, Role, User};
 pub use ids::{
     CapacityProviderId, CapacityProviderName, ClusterId, ClusterName, ContainerId, ContainerName, DaemonName,
     DeploymentId, EventId, Family, FamilyId, IdError, NodeId, Region, ServiceDeploymentId,

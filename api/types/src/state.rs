@@ -16,6 +16,7 @@ use crate::elb::{
     Certificate, CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Rule, RuleId, Target,
     TargetGroup, TargetGroupId, TargetId, TrustStore, TrustStoreId,
 };
+use crate::iam::{AccessKey, ManagedPolicy, Role, User};
 use crate::ids::{
     CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceRevisionId,
     TaskDefinitionId, TaskKey,
@@ -137,6 +138,14 @@ tables! {
     service_revisions: ServiceRevision(ServiceRevisionId => ServiceRevision) by |revision| revision.id.clone();
     /// Capacity providers.
     capacity_providers: CapacityProvider(CapacityProviderId => CapacityProvider) by |provider| provider.id.clone();
+    /// IAM users.
+    users: User(String => User) by |user| user.identity.name.key();
+    /// The access keys of IAM users, by their ids.
+    access_keys: AccessKey(String => AccessKey) by |key| key.id.clone();
+    /// IAM roles.
+    roles: Role(String => Role) by |role| role.identity.name.key();
+    /// IAM's customer managed policies.
+    policies: ManagedPolicy(String => ManagedPolicy) by |policy| policy.name.key();
     /// Client tokens.
     tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
     /// Load balancers.

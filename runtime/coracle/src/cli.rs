@@ -89,8 +89,19 @@ pub(crate) struct UpArgs {
     /// The region of requests that do not name one [default: us-east-1]
     #[arg(long, env = "CORACLE_REGION", value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// Take only requests signed with this access key. Repeatable; the variable takes several with commas
-    /// between them [default: any signature will do]
+    /// Take only requests signed with a known access key: one of --access-key or of an IAM user. At the first
+    /// start without any, the IAM user admin is made and its key printed [default: false, or true with
+    /// --access-key]
+    #[arg(
+        long,
+        env = "CORACLE_AUTH",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub(crate) auth: Option<bool>,
+    /// An access key that may do everything. Repeatable; the variable takes several with commas between them
     #[arg(
         long,
         env = "CORACLE_ACCESS_KEY",

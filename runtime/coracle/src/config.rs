@@ -22,8 +22,10 @@ pub(crate) struct UpConfig {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) account: AccountId,
     pub(crate) region: Region,
-    /// Access key ids and their secrets; empty takes any signature.
+    /// Access key ids and their secrets that may do everything.
     pub(crate) access_keys: Vec<(String, String)>,
+    /// Whether requests have to be signed with a known key.
+    pub(crate) auth: bool,
     pub(crate) allow_reset: bool,
 }
 
@@ -42,6 +44,7 @@ struct File {
     #[serde(alias = "account-id")]
     account_id: Option<String>,
     region: Option<String>,
+    auth: Option<bool>,
     #[serde(default, alias = "access-key")]
     access_key: Vec<String>,
     #[serde(alias = "allow-reset")]
@@ -73,6 +76,8 @@ impl UpConfig {
             account: account.map_or_else(|| Ok(AccountId::default()), |text| text.parse())?,
             region: region.map_or("us-east-1", String::as_str).parse()?,
             access_keys: access_keys.iter().map(|text| parse_access_key(text)).collect::<Result<_, _>>()?,
+            // Whoever names a key means that others are refused.
+            auth: args.auth.or(file.auth).unwrap_or(!access_keys.is_empty()),
             allow_reset: args.allow_reset.or(file.allow_reset).unwrap_or(false),
         })
     }

@@ -20,7 +20,7 @@ use coracle_logs::LogStore;
 use coracle_registry::Registry;
 use coracle_router::{Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
-use coracle_server::{Api, ApiConfig, Sealer};
+use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp};
 use serde_json::json;
@@ -76,6 +76,9 @@ pub(crate) struct Coracle {
     pub(crate) router: String,
     data_dir: PathBuf,
     node: String,
+    auth: bool,
+    /// The key that was made because there was none.
+    new_admin: Option<NewAdmin>,
     agent: Arc<Agent>,
     /// Told `true` to stop, each loop by a switch of its own because the order matters.
     plan_stop: watch::Sender<bool>,
@@ -105,6 +108,7 @@ impl Coracle {
         if let Some(path) = &config.ready_file {
             remove_stale(path)?;
         }
+        let api_ip = api_listener.local_addr()?.ip();
         let api_url = format!("http://{}", api_listener.local_addr()?);
         let router_url = format!("http://{}", router_listener.local_addr()?);
 
@@ -119,6 +123,7 @@ impl Coracle {
         let engine = Engine::new(&EngineConfig::default()).context("cannot start the WebAssembly engine")?;
         let sealer =
             Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
+        let audit = AuditLog::open(&dir.join("audit.jsonl")).context("cannot open the audit log")?;
         let artifacts = ArtifactCache::open(engine.clone(), &dir.join("artifacts"))?;
 
         let logs = logs.await?.with_context(|| {
@@ -182,6 +187,7 @@ impl Coracle {
                 account: config.account,
                 default_region: config.region.clone(),
                 access_keys: config.access_keys.clone(),
+                require_signatures: config.auth,
                 allow_reset: config.allow_reset,
             },
             store,
@@ -189,6 +195,7 @@ impl Coracle {
             registry,
         )
         .with_sealer(sealer)
+        .with_audit(audit)
         .with_metrics({
             let metrics = Arc::clone(&metrics);
             Arc::new(move || metrics.render())
@@ -207,6 +214,15 @@ impl Coracle {
                 })
             })
         });
+        if !config.auth && !api_ip.is_loopback() {
+            note!(
+                "coracle: warning: whoever can reach {api_url} may do everything; --auth asks for access keys"
+            );
+        }
+        let new_admin = match config.auth && config.access_keys.is_empty() {
+            true => api.ensure_admin().await.context("cannot make the first access key")?,
+            false => None,
+        };
         let app = coracle_server::app(api);
         let api_loop = vital.spawn("the API", async move {
             if let Err(error) = coracle_server::serve(api_listener, app, wait_for(api_stopped)).await {
@@ -218,6 +234,8 @@ impl Coracle {
             router: router_url,
             data_dir: config.data_dir,
             node: node_text,
+            auth: config.auth,
+            new_admin,
             agent,
             plan_stop,
             report_stop,
@@ -429,10 +447,14 @@ fn print_welcome(running: &Coracle) -> std::io::Result<()> {
     say!("  node     {}", running.node)?;
     say!("  data     {}", running.data_dir.display())?;
     say!()?;
+    if let Some(NewAdmin { access_key, secret }) = &running.new_admin {
+        say!("The access key of the new IAM user admin, shown this once:")?;
+        say!("  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret}")?;
+        say!()?;
+    }
     say!("Try, in another terminal:")?;
-    say!(
-        "  export AWS_ENDPOINT_URL={api} AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
-    )?;
+    let keys = if running.auth { "" } else { " AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any" };
+    say!("  export AWS_ENDPOINT_URL={api} AWS_DEFAULT_REGION=us-east-1{keys}")?;
     say!("  coracle push hello.wasm hello:latest")?;
     say!("  aws ecs list-clusters")
 }

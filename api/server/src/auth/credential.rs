@@ -28,6 +28,8 @@ pub(crate) struct Signature {
     pub(crate) time: String,
     /// How many seconds a presigned request is good for; None for the header form.
     pub(crate) expires_s: Option<u64>,
+    /// What proves that the key is one of temporary credentials.
+    pub(crate) session_token: Option<String>,
 }
 
 impl Signature {
@@ -65,6 +67,11 @@ impl Signature {
             member("Signature")?,
             time.to_owned(),
             None,
+            parts
+                .headers
+                .get("x-amz-security-token")
+                .and_then(|token| token.to_str().ok())
+                .map(str::to_owned),
         )
     }
 
@@ -84,6 +91,7 @@ impl Signature {
             &member("X-Amz-Signature")?,
             member("X-Amz-Date")?,
             Some(expires),
+            form_value(query, "X-Amz-Security-Token"),
         )
     }
 
@@ -93,6 +101,7 @@ impl Signature {
         signature: &str,
         time: String,
         expires_s: Option<u64>,
+        session_token: Option<String>,
     ) -> Result<Self, ApiError> {
         let mut scope = credential.rsplitn(5, '/');
         let (Some("aws4_request"), Some(service), Some(region), Some(date), Some(access_key)) =
@@ -109,6 +118,7 @@ impl Signature {
             signature: signature.to_owned(),
             time,
             expires_s,
+            session_token: session_token.filter(|token| !token.is_empty()),
         })
     }
 

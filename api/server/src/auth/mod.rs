@@ -1,12 +1,24 @@
-//! Who sent a request: Signature Version 4, in the header and in the presigned form.
+//! Who sends a request, and whether they may.
 //!
-//! The region a request is for is the one its signature is for, whether the signature is checked or
-//! not. Without access keys nothing is checked. With access keys, [`check`] computes the signature
-//! anew from the request as it came and compares in constant time.
+//! [`identify`] finds the access key of the Signature Version 4 a request carries, in the header or in the
+//! presigned form, and computes the signature anew from the request as it came; [`authorize`] asks the
+//! policies of the identity behind the key. The region a request is for is the one its signature is for,
+//! whether the signature is checked or not.
+//!
+//! Three kinds of keys: those of the configuration are the account's root; those of IAM users are in the
+//! state, sealed; temporary ones carry all there is to know in their session token.
 
+mod authorize;
 mod canonical;
+pub(crate) mod condition;
 mod credential;
 mod date;
+mod glob;
+pub(crate) mod managed;
+pub(crate) mod policy;
+mod principal;
+mod resources;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -14,37 +26,62 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use coracle_protocol::ApiError;
-use coracle_types::Timestamp;
+use coracle_types::{State, Timestamp};
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::authorize::{authorize, authorize_own, simulate};
 pub(crate) use self::credential::Signature;
+use self::principal::Credentials;
+pub(crate) use self::principal::{Principal, SessionName, seal_secret};
+pub(crate) use self::session::{Session, Subject};
+use crate::seal::Sealer;
 
 /// How far a request's date may be from ours.
 const SKEW: Duration = Duration::from_secs(15 * 60);
 /// The longest a presigned request may say it is good for: 7 days.
 const EXPIRES_MAX_S: u64 = 7 * 24 * 3600;
 
-/// The secret of a known access key; a reason to refuse before the body is read.
+/// Who holds the key that signed a request; a reason to refuse before the body is read. What is returned
+/// checks the signature once the body is there.
 ///
 /// # Errors
-/// When the request has no signature, or one by an unknown key.
-pub(crate) fn secret<'a>(
-    keys: &'a [(String, String)],
-    signature: Option<&Signature>,
-) -> Result<&'a str, ApiError> {
-    let signature = signature.ok_or(ApiError::MissingAuthenticationToken)?;
-    keys.iter()
-        .find(|(id, _)| *id == signature.access_key)
-        .map(|(_, secret)| secret.as_str())
-        .ok_or(ApiError::UnknownAccessKey)
+/// When the request has no signature, or one by a key that is unknown, inactive or expired.
+pub(crate) fn identify(
+    configured: &[(String, String)],
+    state: &State,
+    sealer: &Sealer,
+    parts: &Parts,
+    now: Timestamp,
+) -> Result<Claim, ApiError> {
+    let signature = Signature::of(parts)?.ok_or(ApiError::MissingAuthenticationToken)?;
+    let credentials = principal::credentials(configured, state, sealer, &signature, now)?;
+    Ok(Claim { signature, credentials, now })
+}
+
+/// A request that says it comes from a principal.
+pub(crate) struct Claim {
+    signature: Signature,
+    credentials: Credentials,
+    now: Timestamp,
+}
+
+impl Claim {
+    /// The principal, if the request was signed with its secret and is still as it was signed.
+    ///
+    /// # Errors
+    /// What is wrong with the signature.
+    pub(crate) fn verify(self, parts: &Parts, body: &[u8]) -> Result<(Principal, Signature), ApiError> {
+        check(&self.credentials.secret, &self.signature, parts, body, self.now)?;
+        Ok((self.credentials.principal, self.signature))
+    }
 }
 
 /// Checks that the request was signed with `secret`, lately, and is still as it was signed.
 ///
 /// # Errors
 /// What is wrong with the signature, with the name AWS has for it.
-pub(crate) fn check(
+fn check(
     secret: &str,
     signature: &Signature,
     parts: &Parts,
@@ -90,8 +127,10 @@ fn check_signed_headers(signature: &Signature, parts: &Parts) -> Result<(), ApiE
     }
     // It says what to do: with a presigned GetCallerIdentity, which people hand out to prove who they are,
     // somebody else could do anything.
-    if parts.headers.contains_key("x-amz-target") && !is_signed("x-amz-target") {
-        return Err(ApiError::InvalidSignature("the x-amz-target header must be signed".to_owned()));
+    for header in ["x-amz-target", "x-amz-security-token"] {
+        if parts.headers.contains_key(header) && !is_signed(header) {
+            return Err(ApiError::InvalidSignature(format!("the {header} header must be signed")));
+        }
     }
     let mut names: Vec<&str> = signed.iter().map(String::as_str).collect();
     names.sort_unstable();

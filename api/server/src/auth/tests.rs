@@ -6,10 +6,10 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use coracle_protocol::ApiError;
-use coracle_types::Timestamp;
+use coracle_types::{AccessKey, AccountId, Change, Identity, Record, State, Tags, Timestamp, User};
 use http::request::Parts;
 
-use super::{Signature, check, secret};
+use super::{Principal, Sealer, Session, Signature, Subject, check, identify, seal_secret};
 
 const NOW_S: u64 = 1_795_254_385;
 const NOW: Timestamp = Timestamp(1_795_254_385_000);
@@ -20,7 +20,17 @@ fn signed(location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
 }
 
 fn signed_for(target: Option<&str>, location: SignatureLocation, body: &[u8], at_s: u64) -> Parts {
-    let identity = Credentials::new("AKID", "secret", Some("token".to_owned()), None, "test").into();
+    signed_with(Some("token"), target, location, body, at_s)
+}
+
+fn signed_with(
+    token: Option<&str>,
+    target: Option<&str>,
+    location: SignatureLocation,
+    body: &[u8],
+    at_s: u64,
+) -> Parts {
+    let identity = Credentials::new("AKID", "secret", token.map(str::to_owned), None, "test").into();
     let mut settings = SigningSettings::default();
     settings.signature_location = location;
     settings.expires_in = (location == SignatureLocation::QueryParams).then(|| Duration::from_secs(60));
@@ -56,10 +66,13 @@ fn signed_for(target: Option<&str>, location: SignatureLocation, body: &[u8], at
 }
 
 fn verdict(parts: &Parts, body: &[u8], now: Timestamp) -> Result<(), ApiError> {
-    let signature = Signature::of(parts)?;
     let keys = [("AKID".to_owned(), "secret".to_owned())];
-    let secret = secret(&keys, signature.as_ref())?;
-    check(secret, &signature.unwrap(), parts, body, now)
+    let claim = identify(&keys, &State::default(), &sealer(), parts, now)?;
+    claim.verify(parts, body).map(|(principal, _)| assert!(matches!(principal, Principal::Root)))
+}
+
+fn sealer() -> Sealer {
+    Sealer::with_key([1; 32])
 }
 
 #[test]
@@ -132,11 +145,14 @@ fn signatures_age() {
 
 #[test]
 fn strangers_are_refused() {
+    let identified = |keys: &[(String, String)], parts: &Parts| {
+        identify(keys, &State::default(), &sealer(), parts, NOW).map(|_| ())
+    };
     let keys = [("OTHER".to_owned(), "secret".to_owned())];
-    let signature = Signature::of(&signed(SignatureLocation::Headers, b"", NOW_S)).unwrap();
-    assert_eq!(secret(&keys, signature.as_ref()), Err(ApiError::UnknownAccessKey));
-    assert_eq!(secret(&keys, None), Err(ApiError::MissingAuthenticationToken));
     let mut parts = signed(SignatureLocation::Headers, b"", NOW_S);
+    assert_eq!(identified(&keys, &parts), Err(ApiError::UnknownAccessKey));
+    parts.headers.remove("authorization");
+    assert_eq!(identified(&keys, &parts), Err(ApiError::MissingAuthenticationToken));
     for broken in [
         "Basic abc",
         "AWS4-HMAC-SHA256 Credential=AKID",
@@ -145,9 +161,62 @@ fn strangers_are_refused() {
         parts.headers.insert("authorization", broken.parse().unwrap());
         assert!(matches!(Signature::of(&parts), Err(ApiError::IncompleteSignature(_))), "{broken}");
     }
-    let wrong_secret = [("AKID".to_owned(), "wrong".to_owned())];
     let parts = signed(SignatureLocation::Headers, b"", NOW_S);
     let signature = Signature::of(&parts).unwrap().unwrap();
-    let wrong = secret(&wrong_secret, Some(&signature)).unwrap();
-    assert!(matches!(check(wrong, &signature, &parts, b"", NOW), Err(ApiError::InvalidSignature(_))));
+    assert!(matches!(check("wrong", &signature, &parts, b"", NOW), Err(ApiError::InvalidSignature(_))));
+}
+
+#[test]
+fn the_keys_of_users_are_sealed_and_can_be_switched_off() {
+    let user = |id: &str| User {
+        identity: Identity {
+            name: "dev".parse().unwrap(),
+            path: "/".to_owned(),
+            id: id.to_owned(),
+            created_at: NOW,
+            policies: Default::default(),
+            attached: Default::default(),
+            tags: Tags::default(),
+        },
+    };
+    let key = |active| AccessKey {
+        id: "AKID".to_owned(),
+        user: "Dev".parse().unwrap(),
+        sealed_secret: seal_secret(&sealer(), "AKID", "secret"),
+        active,
+        created_at: NOW,
+    };
+    let state = |user: User, key: AccessKey| {
+        let mut state = State::default();
+        state.apply(&Change::Put(Record::from(user)), 1);
+        state.apply(&Change::Put(Record::from(key)), 1);
+        state
+    };
+    let who = |state: &State, parts: &Parts| {
+        let claim = identify(&[], state, &sealer(), parts, NOW)?;
+        claim.verify(parts, b"").map(|(principal, _)| principal.arn(AccountId::default()))
+    };
+    let parts = signed_with(None, Some("x"), SignatureLocation::Headers, b"", NOW_S);
+    let dev = Ok("arn:aws:iam::123456789012:user/dev".to_owned());
+    assert_eq!(who(&state(user("AIDA1"), key(true)), &parts), dev);
+    assert_eq!(who(&state(user("AIDA1"), key(false)), &parts), Err(ApiError::UnknownAccessKey));
+
+    // A session of the user: bound to its access key, to its end, and to the very user.
+    let subject = || Subject::User { name: "dev".parse().unwrap(), id: "AIDA1".to_owned() };
+    let session = |expires| {
+        Session { subject: subject(), secret: "secret".to_owned(), expires }.seal(&sealer(), "AKID")
+    };
+    let later = Timestamp(NOW.0 + 1);
+    let with_token = |token: &str| signed_with(Some(token), None, SignatureLocation::QueryParams, b"", NOW_S);
+    let found = state(user("AIDA1"), key(true));
+    assert_eq!(who(&found, &with_token(&session(later))), dev);
+    assert_eq!(who(&found, &with_token(&session(NOW))), Err(ApiError::ExpiredToken));
+    assert_eq!(who(&found, &with_token("nonsense")), Err(ApiError::UnknownAccessKey));
+    let other_key =
+        Session { subject: subject(), secret: "secret".to_owned(), expires: later }.seal(&sealer(), "OTHER");
+    assert_eq!(who(&found, &with_token(&other_key)), Err(ApiError::UnknownAccessKey));
+    assert_eq!(
+        who(&state(user("AIDA2"), key(true)), &with_token(&session(later))),
+        Err(ApiError::UnknownAccessKey)
+    );
 }

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { region: "us-east-1".parse().unwrap(), host: None }
+        Caller::root("us-east-1".parse().unwrap())
     }
 
     fn prod() -> ClusterId {

@@ -138,7 +138,13 @@ async fn paths_that_mean_nothing_say_where_to_go() {
 #[tokio::test]
 async fn with_access_keys_every_request_needs_one() {
     let keys = [("AKID".to_owned(), "secret".to_owned())];
-    let harness = Harness::with(|api| api, |config| config.access_keys = keys.to_vec());
+    let harness = Harness::with(
+        |api| api,
+        |config| {
+            config.access_keys = keys.to_vec();
+            config.require_signatures = true;
+        },
+    );
     let error = |answer: &crate::harness::Answer| answer.json()["__type"].clone();
     let none = harness.target(LIST, None, &json!({})).await;
     assert_eq!((none.status, error(&none)), (400, json!("MissingAuthenticationTokenException")));

@@ -66,6 +66,7 @@ impl Harness {
             account: AccountId::default(),
             default_region: "us-east-1".parse().unwrap(),
             access_keys: Vec::new(),
+            require_signatures: false,
             allow_reset: false,
         };
         config(&mut settings);

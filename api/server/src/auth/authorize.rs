@@ -1,0 +1,139 @@
+//! Whether whoever sends a request may do what it asks for.
+
+use coracle_protocol::ApiError;
+use serde_json::Value;
+
+use super::condition::Context;
+use super::managed;
+use super::policy::{Access, Decision, Policy, decide};
+use super::principal::Principal;
+use super::resources::Request;
+use crate::api::{Api, Caller};
+use crate::dispatch::{Operation, Service};
+
+/// Refuses a request that its sender's policies do not allow.
+///
+/// Each resource the request names has to be allowed, and each role it hands to tasks
+/// (`iam:PassRole`). Everybody may ask who they are.
+///
+/// # Errors
+/// `AccessDeniedException`, in IAM's words: who, what, and why not.
+pub(crate) fn authorize(
+    api: &Api,
+    caller: &Caller,
+    operation: &Operation,
+    body: &Value,
+) -> Result<(), ApiError> {
+    let Some(identity) = caller.principal.identity() else { return Ok(()) };
+    if operation.service == Service::Sts && operation.name == "GetCallerIdentity" {
+        return Ok(());
+    }
+    let state = api.store.snapshot();
+    let policies = policies(identity, &state, api.account());
+    let request = Request { state: &state, account: api.account(), caller, operation, body };
+    let mut context = context(api, caller);
+    request.add_to(&mut context);
+    let action = format!("{}:{}", operation.service.prefix(), operation.name);
+    let check = |action: &str, resource: &str| match decide(
+        &policies,
+        Access { action, resource, context: &context },
+    ) {
+        Decision::Allowed => Ok(()),
+        decision => Err(denied(&caller.principal, api, action, resource, decision)),
+    };
+    for resource in request.resources() {
+        check(&action, &resource)?;
+    }
+    for role in request.passed_roles() {
+        check("iam:PassRole", &role)?;
+    }
+    Ok(())
+}
+
+/// Refuses what is not an action of an AWS service, by a name in our own namespace (`coracle:Reset`).
+///
+/// # Errors
+/// `AccessDeniedException`.
+pub(crate) fn authorize_own(api: &Api, caller: &Caller, action: &str) -> Result<(), ApiError> {
+    let Some(identity) = caller.principal.identity() else { return Ok(()) };
+    let policies = policies(identity, &api.store.snapshot(), api.account());
+    let context = context(api, caller);
+    match decide(&policies, Access { action, resource: "*", context: &context }) {
+        Decision::Allowed => Ok(()),
+        decision => Err(denied(&caller.principal, api, action, "*", decision)),
+    }
+}
+
+/// What the policies of `identity` say of an access that is not being made now.
+pub(crate) fn simulate(
+    api: &Api,
+    identity: &coracle_types::Identity,
+    action: &str,
+    resource: &str,
+    context: &Context,
+) -> Decision {
+    let policies = policies(identity, &api.store.snapshot(), api.account());
+    decide(&policies, Access { action, resource, context })
+}
+
+/// Every policy of an identity. One that cannot be read denies everything, because nobody knows what it
+/// was meant to forbid; none can, since documents are checked when they are put.
+fn policies(
+    identity: &coracle_types::Identity,
+    state: &coracle_types::State,
+    account: coracle_types::AccountId,
+) -> Vec<Policy> {
+    let attached = identity.attached.iter().filter_map(|arn| {
+        managed::policy(arn).or_else(|| {
+            let name = arn.rsplit('/').next()?.to_ascii_lowercase();
+            let found = &state.policies.get(&name)?.value;
+            (found.arn(account) == *arn).then(|| read(&found.document))
+        })
+    });
+    identity.policies.values().map(|document| read(document)).chain(attached).collect()
+}
+
+fn read(document: &str) -> Policy {
+    Policy::parse(document).unwrap_or_else(|error| {
+        tracing::error!(%error, "a stored policy cannot be read; it denies everything");
+        Policy::deny_all()
+    })
+}
+
+fn context(api: &Api, caller: &Caller) -> Context {
+    let mut context = Context::default();
+    context.add("aws:PrincipalArn", caller.principal.arn(api.account()));
+    context.add("aws:PrincipalAccount", api.account().to_string());
+    context.add("aws:userid", caller.principal.id(api.account()));
+    context.add("aws:RequestedRegion", caller.region.as_str());
+    context.add("aws:SecureTransport", "false");
+    match &caller.principal {
+        Principal::User(user) => {
+            context.add("aws:username", user.identity.name.as_str());
+            context.add("aws:PrincipalType", "User");
+        }
+        Principal::Role(..) => context.add("aws:PrincipalType", "AssumedRole"),
+        Principal::Root => context.add("aws:PrincipalType", "Account"),
+    }
+    if let Some(identity) = caller.principal.identity() {
+        for (key, value) in identity.tags.iter() {
+            context.add(&format!("aws:PrincipalTag/{key}"), value);
+        }
+    }
+    if let Some(address) = caller.source {
+        context.add("aws:SourceIp", address.to_string());
+    }
+    context
+}
+
+fn denied(principal: &Principal, api: &Api, action: &str, resource: &str, decision: Decision) -> ApiError {
+    let who = principal.arn(api.account());
+    let why = match decision {
+        Decision::ExplicitDeny => "with an explicit deny in an identity-based policy".to_owned(),
+        _ => format!("because no identity-based policy allows the {action} action"),
+    };
+    let resource: String = resource.chars().take(300).collect();
+    ApiError::AccessDenied(format!(
+        "User: {who} is not authorized to perform: {action} on resource: {resource} {why}"
+    ))
+}

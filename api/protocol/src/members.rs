@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use coracle_types::JsonMap;
+use coracle_types::{JsonMap, Timestamp};
 use serde_json::Value;
 
 use crate::error::ApiError;
@@ -197,6 +197,21 @@ impl Members {
                 format_args!("{integer} is not between {} and {}", range.start(), range.end()),
             )),
         }
+    }
+
+    /// Takes a moment: seconds since the Unix epoch, with or without a fraction.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub fn time(&mut self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let seconds = value.as_f64().ok_or_else(|| self.wrong_type(name, &value, "a number of seconds"))?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a float out of range becomes the nearest there is"
+        )]
+        let millis = (seconds * 1000.0) as i64;
+        Ok(Some(Timestamp(millis)))
     }
 
     /// Takes an object.

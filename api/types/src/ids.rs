@@ -112,6 +112,13 @@ name!(
     "daemon name"
 );
 
+impl Family {
+    /// What stands for a family where there is none.
+    pub(crate) fn none() -> Self {
+        Self("none".into())
+    }
+}
+
 impl ClusterName {
     /// `default`, the cluster that every request without a cluster means and that always exists.
     #[must_use]

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    DeploymentId, EventId, ServiceDeploymentId, ServiceId, ServiceRevisionId, TaskDefinitionId,
+    DeploymentId, EventId, Family, Region, ServiceDeploymentId, ServiceId, ServiceRevisionId,
+    TaskDefinitionId,
 };
 use crate::load_balancer::ServiceLoadBalancer;
 use crate::tags::Tags;
@@ -252,6 +253,18 @@ pub struct Service {
 }
 
 impl Service {
+    /// What the task definition of a service is that has none yet: it gets one with its first PRIMARY task set.
+    #[must_use]
+    pub fn no_definition(region: &Region) -> TaskDefinitionId {
+        TaskDefinitionId { region: region.clone(), family: Family::none(), revision: 0 }
+    }
+
+    /// Whether it has a task definition.
+    #[must_use]
+    pub fn has_definition(&self) -> bool {
+        self.task_definition.revision > 0
+    }
+
     /// Its newest deployment. None only once it is INACTIVE.
     #[must_use]
     pub fn primary(&self) -> Option<&Deployment> {

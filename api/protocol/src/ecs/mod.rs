@@ -9,12 +9,14 @@ pub mod container_instance;
 pub mod inputs;
 pub mod placement;
 pub mod service;
+pub mod service_deployment;
 pub mod state_change;
 pub mod tag;
 pub mod task;
 pub mod task_definition;
 pub mod task_network;
 pub mod task_protection;
+pub mod task_set;
 
 use serde_json::Value;
 

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use coracle_types::{
     AccountId, Arn, CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentId, FailureThreshold,
-    JsonMap, LaunchType, PropagateTags, Resource, SchedulingStrategy, Service, ServiceName, Tags,
+    JsonMap, LaunchType, PropagateTags, Resource, RolloutState, SchedulingStrategy, Service, ServiceName,
+    Tags,
 };
 use serde_json::{Value, json};
 
 use super::placement::{check_network, check_placement, check_platform};
 use super::task::{check_strategy, check_volumes, client_token, launch_type, platform_version};
+use super::task_set::task_set;
 use super::{Failure, include, names, tag};
 use crate::error::ApiError;
 use crate::members::Members;
@@ -181,13 +183,13 @@ fn check_grace_period(members: &Members) -> Result<(), ApiError> {
     members.clone().integer_in("healthCheckGracePeriodSeconds", 0..=0x7fff_ffff).map(|_| ())
 }
 
-/// Refuses deployment controllers other than ECS itself: somebody else's would wait for ever.
+/// Refuses CODE_DEPLOY: there is no such service here, and a deployment would wait for it for ever.
 fn controller(members: &Members) -> Result<(), ApiError> {
     let kind = members.peek("deploymentController").and_then(|controller| controller.get("type"));
     match kind.and_then(Value::as_str) {
-        None | Some("ECS") => Ok(()),
+        None | Some("ECS" | "EXTERNAL") => Ok(()),
         Some(kind) => Err(ApiError::UnsupportedFeature(format!(
-            "the deployment controller {:?} is not available here; use ECS",
+            "the deployment controller {:?} is not available here; use ECS or EXTERNAL",
             kind.chars().take(40).collect::<String>()
         ))),
     }
@@ -352,6 +354,12 @@ pub fn service(
     let deployments = service.deployments.iter().map(|one| {
         deployment(account, one, counts.get(&one.id).copied().unwrap_or_default(), service.launch_type_hidden)
     });
+    let task_sets = service.task_sets.iter().map(|set| {
+        let counts = counts.get(&set.id).copied().unwrap_or_default();
+        task_set(account, &service.id, set, counts, with_tags)
+    });
+    let definition = service.has_definition().then(|| service.task_definition.clone());
+    let definition = definition.map(|id| arn(Resource::TaskDefinition(id)));
     let primary = service.primary().map(|primary| &primary.rest);
     let role = service.rest.get("role").and_then(Value::as_str).map(|role| {
         if role.starts_with("arn:") { role.to_owned() } else { format!("arn:aws:iam::{account}:role/{role}") }
@@ -366,20 +374,22 @@ pub fn service(
         .with("desiredCount", service.desired_count)
         .with("runningCount", total.running)
         .with("pendingCount", total.pending)
-        .maybe("launchType", (!service.launch_type_hidden).then(|| service.launch_type.name()))
+        .maybe("launchType", launch_type_name(service.launch_type, service.launch_type_hidden))
         .maybe(
             "capacityProviderStrategy",
             primary.and_then(|rest| rest.get("capacityProviderStrategy")).cloned(),
         )
         .maybe("platformVersion", platform(service.launch_type, primary))
         .maybe("platformFamily", (service.launch_type == LaunchType::Fargate).then_some("Linux"))
-        .with("taskDefinition", arn(Resource::TaskDefinition(service.task_definition.clone())))
+        .maybe("taskDefinition", definition)
         .with("deploymentConfiguration", configuration(&service.deployment_configuration))
-        .with("taskSets", json!([]))
+        .with("taskSets", list(task_sets))
         .with("deployments", list(deployments))
         .maybe("roleArn", role)
         .with("events", list(events))
         .time("createdAt", Some(service.created_at))
+        .maybe("currentServiceDeployment", current_deployment(account, service))
+        .maybe("currentServiceRevisions", current_revisions(account, service, counts))
         .kept_or(&service.rest, "placementConstraints", json!([]))
         .kept_or(&service.rest, "placementStrategy", json!([]))
         .maybe("networkConfiguration", primary.and_then(|rest| rest.get("networkConfiguration")).cloned())
@@ -395,6 +405,36 @@ pub fn service(
         .into()
 }
 
+/// The record of the newest deployment, while that is under way.
+fn current_deployment(account: AccountId, service: &Service) -> Option<String> {
+    let primary = service.primary().filter(|one| one.rollout_state == RolloutState::InProgress)?;
+    let id = primary.service_deployment.clone()?;
+    Some(Arn::new(account, Resource::ServiceDeployment(id)).to_string())
+}
+
+/// The revisions tasks of a service are of.
+fn current_revisions(
+    account: AccountId,
+    service: &Service,
+    counts: &HashMap<DeploymentId, TaskCounts>,
+) -> Option<Value> {
+    let revisions: Vec<Value> = service
+        .deployments
+        .iter()
+        .filter_map(|deployment| {
+            let id = deployment.revision.clone()?;
+            let tasks = counts.get(&deployment.id).copied().unwrap_or_default();
+            let revision = Object::new()
+                .with("arn", Arn::new(account, Resource::ServiceRevision(id)).to_string())
+                .with("requestedTaskCount", deployment.desired_count)
+                .with("runningTaskCount", tasks.running)
+                .with("pendingTaskCount", tasks.pending);
+            Some(revision.into())
+        })
+        .collect();
+    (!revisions.is_empty()).then_some(Value::Array(revisions))
+}
+
 /// Shown once given, and as 0 for a service behind a load balancer.
 fn grace_period(service: &Service) -> Option<Value> {
     let balanced =
@@ -403,7 +443,8 @@ fn grace_period(service: &Service) -> Option<Value> {
     given.or_else(|| balanced.then(|| json!(0)))
 }
 
-fn platform(launch_type: LaunchType, rest: Option<&JsonMap>) -> Option<String> {
+/// `platformVersion` of a service or a revision.
+pub(super) fn platform(launch_type: LaunchType, rest: Option<&JsonMap>) -> Option<String> {
     let asked = rest.and_then(|rest| rest.get("platformVersion")).and_then(Value::as_str);
     (launch_type == LaunchType::Fargate).then(|| match asked {
         // A service says LATEST where its tasks say which one that was.
@@ -429,7 +470,13 @@ fn circuit_breaker(breaker: CircuitBreaker) -> Value {
     shown
 }
 
-fn configuration(configuration: &DeploymentConfiguration) -> Value {
+/// `launchType`, which is not shown when it came from a capacity provider strategy.
+pub(super) fn launch_type_name(launch_type: LaunchType, hidden: bool) -> Option<&'static str> {
+    (!hidden).then(|| launch_type.name())
+}
+
+/// How a service rolls.
+pub(super) fn configuration(configuration: &DeploymentConfiguration) -> Value {
     Object::new()
         .with("deploymentCircuitBreaker", circuit_breaker(configuration.circuit_breaker))
         .with("maximumPercent", configuration.maximum_percent)
@@ -461,7 +508,7 @@ fn deployment(
         .with("failedTasks", deployment.failed_tasks)
         .time("createdAt", Some(deployment.created_at))
         .time("updatedAt", Some(deployment.updated_at))
-        .maybe("launchType", (!launch_type_hidden).then(|| deployment.launch_type.name()))
+        .maybe("launchType", launch_type_name(deployment.launch_type, launch_type_hidden))
         .maybe("platformVersion", fargate.then(|| platform_version(version).to_owned()))
         .maybe("platformFamily", fargate.then_some("Linux"))
         .with("rolloutState", deployment.rollout_state.name())

@@ -19,6 +19,13 @@ pub(super) struct Launch {
     pub(super) default_strategy: Option<Value>,
 }
 
+impl Launch {
+    /// Of this launch type, from no provider.
+    pub(super) fn plain(launch_type: LaunchType) -> Self {
+        Self { launch_type, provider: None, default_strategy: None }
+    }
+}
+
 /// The launch type that a request for tasks of `definition` means.
 ///
 /// # Errors
@@ -37,7 +44,7 @@ pub(super) fn launch(
                     .to_owned(),
             ));
         }
-        (Some(launch_type), None) => Launch { launch_type, provider: None, default_strategy: None },
+        (Some(launch_type), None) => Launch::plain(launch_type),
         (None, Some(provider)) => {
             strategy.map_or(Ok(()), |strategy| check_associated(cluster, strategy))?;
             of_provider(provider, None)
@@ -84,6 +91,6 @@ fn of_default(cluster: &Cluster) -> Launch {
     let strategy = cluster.rest.get("defaultCapacityProviderStrategy");
     match strategy.and_then(leading_provider) {
         Some(provider) => of_provider(provider, strategy.cloned()),
-        None => Launch { launch_type: LaunchType::Ec2, provider: None, default_strategy: None },
+        None => Launch::plain(LaunchType::Ec2),
     }
 }

@@ -10,6 +10,7 @@ mod gateways;
 mod reference;
 mod requirements;
 mod run_task;
+mod service_deployments;
 mod services;
 mod settle;
 mod start_task;
@@ -17,6 +18,7 @@ mod state_changes;
 mod tags;
 mod task_definitions;
 mod task_protection;
+mod task_sets;
 mod tasks;
 mod token;
 mod validate;
@@ -121,6 +123,18 @@ pub(crate) async fn call(
         "ListServices" => services::list(api, caller, members),
         "ListServicesByNamespace" => services::list_by_namespace(api, caller, members),
         "DeleteService" => services::delete(api, caller, members).await,
+
+        "CreateTaskSet" => task_sets::create(api, caller, members, &fingerprint).await,
+        "UpdateTaskSet" => task_sets::update(api, caller, members).await,
+        "DeleteTaskSet" => task_sets::delete(api, caller, members).await,
+        "DescribeTaskSets" => task_sets::describe(api, caller, members),
+        "UpdateServicePrimaryTaskSet" => task_sets::make_primary(api, caller, members).await,
+
+        "ListServiceDeployments" => service_deployments::list(api, caller, members),
+        "DescribeServiceDeployments" => service_deployments::describe(api, caller, members),
+        "DescribeServiceRevisions" => service_deployments::describe_revisions(api, caller, members),
+        "StopServiceDeployment" => service_deployments::stop(api, caller, members).await,
+        "ContinueServiceDeployment" => service_deployments::go_on(api, caller, members).await,
 
         other => {
             gateways::answer(other, members).unwrap_or_else(|| Err(unknown_operation(Service::Ecs, other)))

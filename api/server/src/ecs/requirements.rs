@@ -101,6 +101,34 @@ fn volumes(asked: Asked<'_>, definition: &TaskDefinition) -> Checked {
     Ok(())
 }
 
+/// Checks a service whose deployments somebody outside directs: what its tasks are is said by its task sets.
+///
+/// # Errors
+/// The first member that belongs to them.
+pub(super) fn check_external(asked: Asked<'_>, definition: bool, daemon: bool) -> Checked {
+    let of_task_sets = [
+        "loadBalancers",
+        "serviceRegistries",
+        "networkConfiguration",
+        "platformVersion",
+        "capacityProviderStrategy",
+        "volumeConfigurations",
+        "serviceConnectConfiguration",
+    ];
+    let given = definition.then_some("taskDefinition");
+    let given = given.or_else(|| of_task_sets.into_iter().find(|name| asked.get(name).is_some()));
+    if let Some(member) = given {
+        return refuse(format!(
+            "{member} cannot be specified for a service with the EXTERNAL deployment controller: it belongs to its task \
+             sets."
+        ));
+    }
+    if daemon {
+        return refuse("The EXTERNAL deployment controller does not support the daemon scheduling strategy.");
+    }
+    Ok(())
+}
+
 /// Checks what only services have.
 ///
 /// # Errors
@@ -125,6 +153,29 @@ pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition
     let own_network = definition.is_some_and(|definition| network_mode(definition) == NetworkMode::Awsvpc);
     if asked.text("role").is_some() && (own_network || !balanced) {
         return refuse("You cannot specify an IAM role for services that require a service linked role.");
+    }
+    Ok(())
+}
+
+/// Whether what the load balancers should reach is in the task definition.
+///
+/// # Errors
+/// The first container or port that is not.
+pub(super) fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) -> Checked {
+    let balancers = rest.get("loadBalancers").and_then(Value::as_array);
+    for balancer in balancers.into_iter().flatten() {
+        let Some(name) = balancer.get("containerName").and_then(Value::as_str) else { continue };
+        let container = definition.containers.iter().find(|container| container.name.as_str() == name);
+        let container = container.ok_or_else(|| {
+            ApiError::InvalidParameter(format!("The container {name} does not exist in the task definition."))
+        })?;
+        let Some(port) = balancer.get("containerPort").and_then(Value::as_u64) else { continue };
+        if !container.port_mappings.iter().any(|mapping| mapping.container_port.map(u64::from) == Some(port))
+        {
+            return Err(ApiError::InvalidParameter(format!(
+                "The container {name} did not have a container port {port} defined."
+            )));
+        }
     }
     Ok(())
 }

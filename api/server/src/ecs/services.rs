@@ -1,6 +1,7 @@
 //! Services: what people ask for. What happens then is the scheduler's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::service::{
@@ -10,13 +11,13 @@ use coracle_protocol::{ApiError, Members, PageRequest};
 use coracle_scheduler::{NewDeployment, deploy};
 use coracle_store::placing;
 use coracle_types::{
-    Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentId, DesiredStatus, JsonMap, Key, LastStatus,
-    LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceName, ServiceStatus, State,
-    TaskDefinition, leading_provider,
+    Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId, DesiredStatus,
+    JsonMap, Key, LastStatus, LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceName,
+    ServiceStatus, State, TaskDefinition, leading_provider,
 };
 use serde_json::Value;
 
-use super::deploy::{STRATEGY, launch};
+use super::deploy::{Launch, STRATEGY, launch};
 use super::requirements::{self, Asked};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference};
@@ -63,7 +64,6 @@ pub(super) async fn create(
             let mut changes = Changes::new();
             let service = new_service(api, state, caller, &id, &request, &mut changes)?;
             clusters::guard(&mut changes, &id.cluster);
-            changes.guard(Key::TaskDefinition(service.task_definition.clone()));
             if let Some(token) = &token {
                 token.record(&mut changes, vec![id.name.to_string()], api.now());
             }
@@ -83,16 +83,18 @@ fn new_service(
     request: &CreateService,
     changes: &mut Changes,
 ) -> Result<Service, ApiError> {
-    let cluster = reference::active_cluster(state, &id.cluster)?;
-    let given = request.task_definition.as_deref();
-    let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
-    let definition = reference::active_definition(state, &caller.region, given)?;
-    let launch = launch(&cluster, &definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
-    check_load_balancers(&request.rest, &definition)?;
     let asked = Asked(&[&request.rest, &request.deployment_rest]);
-    requirements::check(asked, &definition, launch.launch_type)?;
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
-    requirements::check_service(asked, Some(&definition), daemon)?;
+    let external = DeploymentController::of(&request.rest) == DeploymentController::External;
+    let (definition, launch) = if external {
+        requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
+        reference::active_cluster(state, &id.cluster)?;
+        (None, Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2)))
+    } else {
+        let (definition, launch) = definition_and_launch(state, caller, id, request)?;
+        (Some(definition), launch)
+    };
+    requirements::check_service(asked, definition.as_deref(), daemon)?;
     let desired_count = match request.desired_count {
         Some(_) if daemon => {
             return Err(ApiError::InvalidParameter(
@@ -123,7 +125,9 @@ fn new_service(
         status: ServiceStatus::Active,
         desired_count,
         scheduling_strategy: request.scheduling_strategy,
-        task_definition: definition.id.clone(),
+        task_definition: definition
+            .as_ref()
+            .map_or_else(|| Service::no_definition(&caller.region), |definition| definition.id.clone()),
         launch_type: launch.launch_type,
         launch_type_hidden: launch.provider.is_some(),
         deployment_configuration,
@@ -141,14 +145,41 @@ fn new_service(
         tags: request.tags.clone(),
         rest: request.rest.clone(),
     };
-    let new = NewDeployment {
-        task_definition: definition.id.clone(),
-        launch_type: launch.launch_type,
-        desired_count,
-        rest: deployment_rest,
-    };
-    api.ids(|rng| deploy(state, &mut service, new, now, rng, changes));
+    if let Some(definition) = definition {
+        changes.guard(Key::TaskDefinition(definition.id.clone()));
+        let new = NewDeployment {
+            task_definition: definition.id.clone(),
+            launch_type: launch.launch_type,
+            desired_count,
+            rest: deployment_rest,
+        };
+        api.ids(|rng| deploy(state, &mut service, new, now, rng, changes));
+    }
     Ok(service)
+}
+
+/// What a new service is to run, and how.
+fn definition_and_launch(
+    state: &State,
+    caller: &Caller,
+    id: &ServiceId,
+    request: &CreateService,
+) -> Result<(Arc<TaskDefinition>, Launch), ApiError> {
+    let cluster = reference::active_cluster(state, &id.cluster)?;
+    let given = request.task_definition.as_deref();
+    let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
+    let definition = reference::active_definition(state, &caller.region, given)?;
+    let launch = launch(&cluster, &definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
+    requirements::check_load_balancers(&request.rest, &definition)?;
+    let asked = Asked(&[&request.rest, &request.deployment_rest]);
+    requirements::check(asked, &definition, launch.launch_type)?;
+    let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
+    if daemon && launch.launch_type == LaunchType::Fargate {
+        return Err(ApiError::InvalidParameter(
+            "The daemon scheduling strategy is not supported with the FARGATE launch type.".to_owned(),
+        ));
+    }
+    Ok((definition, launch))
 }
 
 /// Whether the percentages leave a REPLICA service room to run all it should, and to replace it. A DAEMON
@@ -168,26 +199,6 @@ fn check_percentages(
     }
 }
 
-/// Whether what the load balancers should reach is in the task definition.
-fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) -> Result<(), ApiError> {
-    let balancers = rest.get("loadBalancers").and_then(Value::as_array);
-    for balancer in balancers.into_iter().flatten() {
-        let Some(name) = balancer.get("containerName").and_then(Value::as_str) else { continue };
-        let container = definition.containers.iter().find(|container| container.name.as_str() == name);
-        let container = container.ok_or_else(|| {
-            ApiError::InvalidParameter(format!("The container {name} does not exist in the task definition."))
-        })?;
-        let Some(port) = balancer.get("containerPort").and_then(Value::as_u64) else { continue };
-        if !container.port_mappings.iter().any(|mapping| mapping.container_port.map(u64::from) == Some(port))
-        {
-            return Err(ApiError::InvalidParameter(format!(
-                "The container {name} did not have a container port {port} defined."
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// UpdateService. A new deployment begins only when its tasks would not be like those that run.
 pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
     let request = UpdateService::decode(members)?;
@@ -198,6 +209,14 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
             let mut service = Service::clone(&*reference::service(state, &cluster_id, &request.service)?);
             if service.status != ServiceStatus::Active {
                 return Err(ApiError::ServiceNotActive);
+            }
+            check_controller(&service, &request)?;
+            if DeploymentController::of(&service.rest) == DeploymentController::External {
+                edit_external(api, &mut service, &request);
+                let id = service.id.clone();
+                let mut changes = Changes::new();
+                changes.put(service);
+                return Ok((changes, id));
             }
             let definition = match request.task_definition.as_deref() {
                 Some(given) => reference::active_definition(state, &caller.region, given)?,
@@ -219,6 +238,47 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
         })
         .await?;
     shown(api, &state, &id)
+}
+
+/// Whether an update leaves the deployment controller as it is, and, where that is somebody outside, leaves
+/// to its task sets what is theirs.
+fn check_controller(service: &Service, request: &UpdateService) -> Result<(), ApiError> {
+    let before = DeploymentController::of(&service.rest);
+    let given = request.rest.contains_key("deploymentController");
+    if given && DeploymentController::of(&request.rest) != before {
+        return Err(ApiError::InvalidParameter(
+            "The deployment controller of a service cannot be changed. Create another service instead."
+                .to_owned(),
+        ));
+    }
+    if before == DeploymentController::External {
+        let asked = Asked(&[&request.rest, &request.deployment_rest]);
+        requirements::check_external(asked, request.task_definition.is_some(), false)?;
+        if request.force_new_deployment {
+            return Err(ApiError::InvalidParameter(
+                "A new deployment of a service with the EXTERNAL deployment controller is a new task set."
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Changes what of a service with task sets is not theirs.
+fn edit_external(api: &Api, service: &mut Service, request: &UpdateService) {
+    service.propagate_tags = request.propagate_tags.unwrap_or(service.propagate_tags);
+    service.rest = merged(&service.rest, &request.rest);
+    let Some(desired_count) = request.desired_count else { return };
+    service.desired_count = desired_count;
+    for set in &mut service.task_sets {
+        let computed = set.desired_of(desired_count);
+        if computed != set.computed_desired_count {
+            set.computed_desired_count = computed;
+            set.steady = false;
+            set.steady_at = api.now();
+            set.updated_at = api.now();
+        }
+    }
 }
 
 fn edit(
@@ -247,7 +307,7 @@ fn edit(
     let rest = merged(&service.rest, &request.rest);
     let reregister = REDEPLOYED_BY.iter().any(|member| rest.get(*member) != service.rest.get(*member));
     if reregister {
-        check_load_balancers(&rest, definition)?;
+        requirements::check_load_balancers(&rest, definition)?;
     }
     service.rest = rest;
 
@@ -413,8 +473,13 @@ fn last_part(named: &str) -> &str {
 
 fn shown(api: &Api, state: &State, id: &ServiceId) -> Result<Value, ApiError> {
     let found = state.services.get(id).ok_or(ApiError::ServiceNotFound)?;
-    let counts = counts(state, &id.cluster).remove(&id.name).unwrap_or_default();
+    let counts = counts_of(state, id);
     Ok(wire::one(wire::service(api.account(), &found.value, &counts, true)))
+}
+
+/// The tasks of one service by deployment.
+pub(super) fn counts_of(state: &State, service: &ServiceId) -> HashMap<DeploymentId, TaskCounts> {
+    counts(state, &service.cluster).remove(&service.name).unwrap_or_default()
 }
 
 /// The tasks of a cluster's services by deployment, in one pass.

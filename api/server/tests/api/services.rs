@@ -259,9 +259,9 @@ async fn refusals() {
         ),
         (
             "CreateService",
-            json!({"serviceName": "w", "taskDefinition": "app", "deploymentController": {"type": "EXTERNAL"}}),
+            json!({"serviceName": "w", "taskDefinition": "app", "deploymentController": {"type": "CODE_DEPLOY"}}),
             "UnsupportedFeatureException",
-            "EXTERNAL",
+            "CODE_DEPLOY",
         ),
         (
             "CreateService",

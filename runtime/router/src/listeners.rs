@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::group::{Check, GroupRoute, Keeper, Member, Outcome};
 use crate::metrics::{Metrics, Series, UNKNOWN};
-use crate::model::{ListenerConfig, TargetGroup, TargetHealth, TargetId};
+use crate::model::{ListenerConfig, LoadBalancer, TargetGroup, TargetHealth, TargetId};
 use crate::rules::RuleSet;
 use crate::sticky::CookieKey;
 
@@ -105,11 +105,9 @@ impl Kept {
         }
 
         // A target group belongs to one load balancer at a time, in ELBv2 and in the series.
-        let users: HashMap<&str, &str> = by_id
+        let users: HashMap<&str, &LoadBalancer> = by_id
             .values()
-            .flat_map(|listener| {
-                listener.rules.groups().map(|group| (group, listener.config.load_balancer.name.as_str()))
-            })
+            .flat_map(|listener| listener.rules.groups().map(|group| (group, &listener.config.load_balancer)))
             .collect();
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {

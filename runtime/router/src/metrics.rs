@@ -28,7 +28,60 @@ const DURATION_BUCKETS: [f64; 17] = [
 pub(crate) struct Metrics {
     services: Families,
     target_groups: Families,
+    hosts: HostFamilies,
     pub(crate) connections: IntGauge,
+}
+
+/// How many targets are well, under the names and dimensions CloudWatch has for it.
+#[derive(Clone)]
+struct HostFamilies {
+    healthy: IntGaugeVec,
+    unhealthy: IntGaugeVec,
+}
+
+impl HostFamilies {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let family = |name, help| {
+            let family = IntGaugeVec::new(Opts::new(name, help), &["LoadBalancer", "TargetGroup"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        Ok(Self {
+            healthy: family("HealthyHostCount", "Targets that are healthy.")?,
+            unhealthy: family("UnHealthyHostCount", "Targets that are unhealthy.")?,
+        })
+    }
+}
+
+/// The numbers of healthy and unhealthy targets of one target group; gone when this is dropped.
+pub(crate) struct HostCounts {
+    families: HostFamilies,
+    labels: [String; 2],
+    healthy: IntGauge,
+    unhealthy: IntGauge,
+}
+
+impl HostCounts {
+    pub(crate) fn set(&self, healthy: usize, unhealthy: usize) {
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.healthy.set(count(healthy));
+        self.unhealthy.set(count(unhealthy));
+    }
+}
+
+impl Drop for HostCounts {
+    fn drop(&mut self) {
+        let labels = [self.labels[0].as_str(), self.labels[1].as_str()];
+        // Failing means that there is no such series, which is what is wanted.
+        let _ = self.families.healthy.remove_label_values(&labels);
+        let _ = self.families.unhealthy.remove_label_values(&labels);
+    }
+}
+
+/// The part of an ARN that CloudWatch has as a dimension: `app/name/id`, `targetgroup/name/id`.
+fn dimension(arn: &str) -> &str {
+    let resource = arn.rsplit(':').next().unwrap_or(arn);
+    resource.strip_prefix("loadbalancer/").unwrap_or(resource)
 }
 
 /// What is counted of each service, or of each target group.
@@ -86,12 +139,24 @@ impl Metrics {
             Families::new(registry, "coracle_target_group", ["load_balancer", "target_group"])?;
         let connections = IntGauge::new("coracle_router_connections", "Client connections that are open.")?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self { services, target_groups, connections })
+        let hosts = HostFamilies::new(registry)?;
+        Ok(Self { services, target_groups, hosts, connections })
     }
 
     /// The series of one service. Services of one name in several regions share them.
     pub(crate) fn service(&self, cluster: &str, service: &str) -> Arc<Series> {
         self.services.series([cluster, service])
+    }
+
+    /// The numbers of targets of a group behind a load balancer, by their ARNs.
+    pub(crate) fn hosts(&self, load_balancer: &str, target_group: &str) -> HostCounts {
+        let labels = [dimension(load_balancer), dimension(target_group)];
+        HostCounts {
+            healthy: self.hosts.healthy.with_label_values(&labels),
+            unhealthy: self.hosts.unhealthy.with_label_values(&labels),
+            labels: labels.map(str::to_owned),
+            families: self.hosts.clone(),
+        }
     }
 
     /// The series of one target group; `_unknown` stands for requests a listener answers itself.
@@ -162,6 +227,14 @@ impl Series {
 mod tests {
     use super::*;
     use crate::tests::harness::exposition;
+
+    #[test]
+    fn dimensions_are_what_cloudwatch_has() {
+        let arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
+        assert_eq!(dimension(arn), "app/web/0123456789abcdef");
+        let arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/blue/0123456789abcdef";
+        assert_eq!(dimension(arn), "targetgroup/blue/0123456789abcdef");
+    }
 
     #[test]
     fn series_come_with_use_and_go_with_the_service() {

@@ -1,11 +1,13 @@
 //! The [`Router`] handle: holds the current table, publishes the next.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -59,6 +61,7 @@ impl Router {
             health: watch::Sender::default(),
             ask_for_target,
             activations: Mutex::new(Some(activations)),
+            reserved: Mutex::default(),
             listener_states: watch::Sender::default(),
         });
         Ok(Router { shared })
@@ -108,6 +111,8 @@ pub(crate) struct Shared {
     ask_for_target: mpsc::Sender<String>,
     /// The other end, until somebody takes it.
     activations: Mutex<Option<mpsc::Receiver<String>>>,
+    /// Ports that listeners will want.
+    pub(crate) reserved: Mutex<HashMap<SocketAddr, TcpListener>>,
     pub(crate) listener_states: watch::Sender<Arc<BTreeMap<String, ListenerState>>>,
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod harness;
 
 mod bodies;
+mod groups;
 mod lifecycle;
 mod listeners;
 mod refusals;

@@ -12,10 +12,10 @@ use super::checks::{Checks, Outcome};
 use super::choose::Choices;
 use super::{Group, GroupRoute, Member};
 use crate::http_target::{HttpTarget, HttpTargetConfig};
-use crate::metrics::{Metrics, Series};
+use crate::metrics::{HostCounts, Metrics, Series};
 use crate::model::{
-    Backend, HealthCheck, HealthReason, HealthState, Minimum, OutlierEjection, TargetGroup, TargetHealth,
-    TargetId,
+    Backend, HealthCheck, HealthReason, HealthState, LoadBalancer, Minimum, OutlierEjection, TargetGroup,
+    TargetHealth, TargetId,
 };
 use crate::sticky::CookieKey;
 use crate::target::Slot;
@@ -31,9 +31,16 @@ pub(crate) struct Keeper {
     group: Arc<Group>,
     key: CookieKey,
     config: TargetGroup,
-    /// The load balancer that forwards to the group, and what is counted of that.
-    user: Option<(String, Arc<Series>)>,
+    user: Option<User>,
     targets: BTreeMap<TargetId, Kept>,
+}
+
+/// The load balancer that forwards to a group, and what is counted of that.
+struct User {
+    /// Its ARN.
+    id: String,
+    series: Arc<Series>,
+    hosts: HostCounts,
 }
 
 /// A target that is registered, or was.
@@ -82,13 +89,17 @@ impl Keeper {
     pub(crate) fn configure(
         &mut self,
         config: TargetGroup,
-        user: Option<&str>,
+        user: Option<&LoadBalancer>,
         metrics: &Metrics,
         now: Instant,
     ) {
-        if self.user.as_ref().map(|(name, _)| name.as_str()) != user {
+        if self.user.as_ref().map(|user| &user.id) != user.map(|user| &user.id) {
             self.drop_series();
-            self.user = user.map(|name| (name.to_owned(), metrics.target_group(name, &config.name)));
+            self.user = user.map(|user| User {
+                id: user.id.clone(),
+                series: metrics.target_group(&user.name, &config.name),
+                hosts: metrics.hosts(&user.id, &config.id),
+            });
             // In ELBv2's words the targets are registered with the load balancer only now.
             self.each_reached(|reached| reached.checks = Checks::new(now));
         }
@@ -168,8 +179,8 @@ impl Keeper {
     }
 
     fn drop_series(&mut self) {
-        if let Some((_, series)) = self.user.take() {
-            series.retire();
+        if let Some(user) = self.user.take() {
+            user.series.retire();
         }
     }
 
@@ -282,7 +293,7 @@ impl Keeper {
 
     /// What requests see; none if no listener forwards to the group.
     pub(crate) fn route(&self) -> Option<GroupRoute> {
-        let (_, series) = self.user.as_ref()?;
+        let User { series, .. } = self.user.as_ref()?;
         let is_checked = self.is_checked();
         let all: Vec<&Reached> = self.reached().collect();
         let is_well =
@@ -326,9 +337,15 @@ impl Keeper {
         })
     }
 
-    /// The health of every target.
+    /// The health of every target. Counts the targets as well.
     pub(crate) fn health(&self) -> BTreeMap<TargetId, TargetHealth> {
-        self.targets.iter().map(|(id, kept)| (id.clone(), self.health_of(kept))).collect()
+        let health: BTreeMap<TargetId, TargetHealth> =
+            self.targets.iter().map(|(id, kept)| (id.clone(), self.health_of(kept))).collect();
+        if let Some(user) = &self.user {
+            let count = |state| health.values().filter(|health| health.state == state).count();
+            user.hosts.set(count(HealthState::Healthy), count(HealthState::Unhealthy));
+        }
+        health
     }
 
     fn health_of(&self, kept: &Kept) -> TargetHealth {

@@ -46,7 +46,12 @@ impl Tended {
     }
 
     fn configure(&mut self, config: TargetGroup) {
-        self.keeper.configure(config, Some("lb"), &self.metrics, self.now);
+        let user = LoadBalancer {
+            id: "lb".to_owned(),
+            name: "lb".to_owned(),
+            idle_timeout: Duration::from_secs(60),
+        };
+        self.keeper.configure(config, Some(&user), &self.metrics, self.now);
     }
 
     fn pass(&mut self, seconds: u64) {

@@ -137,7 +137,12 @@ pub(crate) struct GroupRoute {
 impl GroupRoute {
     /// The next target that was not tried yet.
     pub(crate) fn pick(&self, tried: &[Arc<Member>], now: Instant) -> Option<&Arc<Member>> {
-        self.choices.pick(self.group.turn.fetch_add(1, Ordering::Relaxed), tried, now)
+        // A second choice takes no turn: every other request would meet the same first one otherwise.
+        let turn = match tried {
+            [] => self.group.turn.fetch_add(1, Ordering::Relaxed),
+            _ => self.group.turn.load(Ordering::Relaxed),
+        };
+        self.choices.pick(turn, tried, now)
     }
 
     /// Whether no target gets requests.

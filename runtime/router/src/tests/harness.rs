@@ -226,6 +226,11 @@ impl Front {
         }
     }
 
+    /// Looks after target groups as well: sends health checks, ends ejections.
+    pub(crate) fn tend(&self) {
+        tokio::spawn(crate::prober::run(Arc::clone(&self.router.shared), std::future::pending()));
+    }
+
     pub(crate) fn begin_shutdown(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
     }

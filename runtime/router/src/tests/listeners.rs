@@ -13,7 +13,7 @@ use crate::{
     Transform, WeightedGroup,
 };
 
-fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
+pub(super) fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
     let targets = targets
         .iter()
         .map(|slot| RegisteredTarget {
@@ -33,19 +33,19 @@ fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
     }
 }
 
-fn forward(groups: &[(&str, u32)]) -> Action {
+pub(super) fn forward(groups: &[(&str, u32)]) -> Action {
     let groups =
         groups.iter().map(|(group, weight)| WeightedGroup { group: (*group).to_owned(), weight: *weight });
     Action::Forward(Forward { groups: groups.collect(), stickiness: None })
 }
 
-fn on_path(id: &str, priority: u32, path: &str, action: Action) -> Rule {
+pub(super) fn on_path(id: &str, priority: u32, path: &str, action: Action) -> Rule {
     let matches = TextMatch { values: vec![path.to_owned()], regex_values: vec![] };
     let conditions = vec![Condition::PathPattern(matches)];
     Rule { id: id.to_owned(), priority, conditions, transforms: vec![], action, rate_limit: None }
 }
 
-fn listener(rules: Vec<Rule>, default_action: Action) -> ListenerConfig {
+pub(super) fn listener(rules: Vec<Rule>, default_action: Action) -> ListenerConfig {
     ListenerConfig {
         id: "listener".to_owned(),
         load_balancer: LoadBalancer {
@@ -60,14 +60,14 @@ fn listener(rules: Vec<Rule>, default_action: Action) -> ListenerConfig {
     }
 }
 
-fn table(listener: ListenerConfig, groups: Vec<TargetGroup>) -> RoutingTable {
+pub(super) fn table(listener: ListenerConfig, groups: Vec<TargetGroup>) -> RoutingTable {
     let mut table = RoutingTable::new("us-east-1");
     table.insert_listener(listener);
     groups.into_iter().for_each(|group| table.insert_target_group(group));
     table
 }
 
-fn get(path: &str) -> String {
+pub(super) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: Shop.example.com:8443\r\n\r\n")
 }
 

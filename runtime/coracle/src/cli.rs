@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Images(ImagesArgs),
 }
 
+/// The only argument when this program has started itself to compile a component: nothing for people to type.
+pub(crate) const COMPILE: &str = "__compile";
+
 /// The settings of a Coracle, each optional: what is not given is looked for in the file, see [`UP_NOTES`].
 #[derive(Args, Default)]
 pub(crate) struct UpArgs {
@@ -110,6 +113,15 @@ pub(crate) struct UpArgs {
         hide_env_values = true
     )]
     pub(crate) access_key: Vec<String>,
+    /// Disk space for compiled components, in MiB; those not used for longest make room [default: 2048]
+    #[arg(long, env = "CORACLE_ARTIFACT_CACHE", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) artifact_cache: Option<u32>,
+    /// Memory that compiling one component may take, in MiB [default: 4096, or half of the machine's]
+    #[arg(long, env = "CORACLE_COMPILE_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    pub(crate) compile_memory: Option<u32>,
+    /// CPU time that compiling one component may take: 30s, 5m; on the clock it may take twice that [default: 5m]
+    #[arg(long, env = "CORACLE_COMPILE_TIMEOUT", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) compile_timeout: Option<Duration>,
     /// Serve POST /_coracle/reset, which empties everything; for test suites [default: false]
     #[arg(
         long,
@@ -243,7 +255,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads `500ms`, `30s`, `5m`, or a bare number of seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) =
         text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
     let scale = match unit {

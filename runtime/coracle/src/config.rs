@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use coracle_sandbox::{ArtifactCacheConfig, CompileLimits, Compiler, CompilerProcess};
 use coracle_types::{AccountId, Region};
 use serde::Deserialize;
 
-use crate::cli::UpArgs;
+use crate::cli::{COMPILE, UpArgs, parse_duration};
 
 /// The settings of one `coracle up`, complete and checked.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct UpConfig {
     /// Whether requests have to be signed with a known key.
     pub(crate) auth: bool,
     pub(crate) allow_reset: bool,
+    pub(crate) artifacts: ArtifactCacheConfig,
 }
 
 /// The same as a file may give it: any part, spelled with underscores or, as on the command line, hyphens.
@@ -49,6 +52,12 @@ struct File {
     access_key: Vec<String>,
     #[serde(alias = "allow-reset")]
     allow_reset: Option<bool>,
+    #[serde(alias = "artifact-cache")]
+    artifact_cache: Option<u32>,
+    #[serde(alias = "compile-memory")]
+    compile_memory: Option<u32>,
+    #[serde(alias = "compile-timeout")]
+    compile_timeout: Option<String>,
 }
 
 impl UpConfig {
@@ -66,7 +75,21 @@ impl UpConfig {
         if cpu == 0 || memory == 0 {
             bail!("a node must offer some CPU and memory: --cpu is {cpu} units, --memory is {memory} MiB");
         }
+        let compile_timeout = match (args.compile_timeout, &file.compile_timeout) {
+            (Some(time), _) => Some(time),
+            (None, Some(text)) => {
+                let time = parse_duration(text).map_err(|why| anyhow!("compile_timeout: {why}"))?;
+                Some(time)
+            }
+            (None, None) => None,
+        };
+        let artifacts = artifact_cache(
+            args.artifact_cache.or(file.artifact_cache),
+            args.compile_memory.or(file.compile_memory),
+            compile_timeout,
+        );
         Ok(Self {
+            artifacts,
             data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
             api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),
             router: args.router.or(file.router).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
@@ -80,6 +103,29 @@ impl UpConfig {
             auth: args.auth.or(file.auth).unwrap_or(!access_keys.is_empty()),
             allow_reset: args.allow_reset.or(file.allow_reset).unwrap_or(false),
         })
+    }
+}
+
+/// The artifact cache of this program: components are compiled by a child process, whatever they are.
+pub(crate) fn artifact_cache(
+    cache_mib: Option<u32>,
+    compile_mib: Option<u32>,
+    cpu_time: Option<Duration>,
+) -> ArtifactCacheConfig {
+    let mib = |mib: u32| u64::from(mib) << 20;
+    let default = CompileLimits::default();
+    let cpu_time = cpu_time.unwrap_or(default.cpu_time);
+    let limits = CompileLimits {
+        cpu_time,
+        wall_time: cpu_time * 2,
+        memory: compile_mib.map_or_else(|| default.memory.min(mib(machine_memory()) / 2), mib),
+        ..default
+    };
+    let default = ArtifactCacheConfig::default();
+    ArtifactCacheConfig {
+        compiler: Compiler::Child(CompilerProcess::this_program([COMPILE], limits)),
+        max_bytes: cache_mib.map_or(default.max_bytes, mib),
+        ..default
     }
 }
 
@@ -127,13 +173,16 @@ mod tests {
         let path = dir.path().join("coracle.toml");
         std::fs::write(
             &path,
-            "cpu = 512\nmemory = 100\naccount_id = \"000000000001\"\ndata_dir = \"/data\"\n",
+            "cpu = 512\nmemory = 100\nartifact-cache = 7\ncompile_timeout = \"90s\"\naccount_id = \"000000000001\"\ndata_dir = \"/data\"\n",
         )
         .unwrap();
         let args = UpArgs { config: Some(path.clone()), cpu: Some(2048), ..UpArgs::default() };
         let config = UpConfig::resolve(&args).unwrap();
         assert_eq!((config.cpu, config.memory), (2048, 100));
         assert_eq!(config.account.to_string(), "000000000001");
+        assert_eq!(config.artifacts.max_bytes, 7 << 20);
+        let Compiler::Child(child) = &config.artifacts.compiler else { panic!("compiles in process") };
+        assert_eq!(child.limits.cpu_time.as_secs(), 90);
         assert_eq!(config.api.to_string(), "127.0.0.1:4566");
 
         std::fs::write(&path, "cpuu = 1").unwrap();

@@ -26,6 +26,10 @@ use clap::Parser as _;
 use crate::output::note;
 
 fn main() -> ExitCode {
+    // Before there are threads: it limits the whole process.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::COMPILE) {
+        coracle_sandbox::compile_child();
+    }
     let cli = cli::Cli::parse();
     init_tracing(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::cli::RunArgs;
+use crate::config::artifact_cache;
 use crate::output::note;
 use crate::up::Signals;
 
@@ -50,7 +51,10 @@ async fn prepare(component: &Path) -> anyhow::Result<Prepared> {
         .await?
         .with_context(|| format!("cannot read {}", component.display()))?;
     let prepared = match cache_dir() {
-        Some(dir) => ArtifactCache::open(engine, &dir)?.prepare(&digest, component).await,
+        Some(dir) => {
+            let cache = ArtifactCache::with_config(engine, &dir, artifact_cache(None, None, None))?;
+            cache.prepare(&digest, component).await
+        }
         None => engine.prepare_bytes(&tokio::fs::read(component).await?),
     };
     prepared.with_context(|| format!("cannot run {}", component.display()))

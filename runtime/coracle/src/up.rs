@@ -124,7 +124,8 @@ impl Coracle {
         let sealer =
             Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
         let audit = AuditLog::open(&dir.join("audit.jsonl")).context("cannot open the audit log")?;
-        let artifacts = ArtifactCache::open(engine.clone(), &dir.join("artifacts"))?;
+        let artifacts =
+            ArtifactCache::with_config(engine.clone(), &dir.join("artifacts"), config.artifacts.clone())?;
 
         let logs = logs.await?.with_context(|| {
             format!("the logs are damaged; to go on without them, move {} away", dir.join("logs").display())

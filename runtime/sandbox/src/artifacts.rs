@@ -1,24 +1,32 @@
 //! The artifact cache: machine code on disk, so that a component is compiled once per machine.
 //!
 //! An artifact is executed as it is, so whoever can write one can run anything in this process. Therefore the
-//! directory is the user's alone, and each artifact is stored with a keyed hash of its content, made with a key
-//! that lies in the directory too. The hash is checked before the artifact is mapped; what does not pass is
+//! directory is the user's alone, and each artifact is stored with a keyed hash of its name and content, made with
+//! a key that lies in the directory too. The hash is checked before the artifact is mapped; what does not pass is
 //! compiled again. This guards against torn writes, bit rot and files from elsewhere, not against the user himself.
+//!
+//! The name says what the artifact depends on: the component's digest, wasmtime's version and settings, the CPU's
+//! features. What nobody asked for longest goes when there is no room.
 
-use crate::code::Code;
+mod eviction;
+
+use crate::code::{Code, Kind};
+use crate::compile::Compiler;
 use crate::engine::{Engine, Flavour};
 use crate::prepare::{Inner, PrepareError, Prepared};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Module, Precompiled};
 
@@ -26,9 +34,34 @@ use wasmtime::{Module, Precompiled};
 #[derive(Clone)]
 pub struct ArtifactCache(Arc<Cache>);
 
+/// How an [`ArtifactCache`] works.
+#[derive(Clone, Debug)]
+pub struct ArtifactCacheConfig {
+    /// Where components are compiled. The default is in this process.
+    pub compiler: Compiler,
+    /// How much the artifacts may take on disk, in bytes. Those of components in use stay all the same. The default
+    /// is 2 GiB: 60 interpreters, or thousands of small programs.
+    pub max_bytes: u64,
+    /// The largest component that is compiled, in bytes. The default is 256 MiB.
+    pub max_component_bytes: u64,
+}
+
+impl Default for ArtifactCacheConfig {
+    fn default() -> Self {
+        ArtifactCacheConfig {
+            compiler: Compiler::default(),
+            max_bytes: 2 << 30,
+            max_component_bytes: 256 << 20,
+        }
+    }
+}
+
 struct Cache {
     engine: Engine,
     dir: PathBuf,
+    config: ArtifactCacheConfig,
+    /// Compilations that may go on at once. Each uses all processors.
+    compilers: Semaphore,
     key: [u8; 32],
     /// What an artifact depends on beside the component: wasmtime's version, its settings, the CPU's features.
     compatibility: [u8; 32],
@@ -36,14 +69,34 @@ struct Cache {
     memory_hits: AtomicU64,
     disk_hits: AtomicU64,
     compiles: AtomicU64,
+    evictions: AtomicU64,
     temporary: AtomicU64,
 }
+
+/// How many components are compiled at once: a small one need not wait for a large one, and memory is bounded.
+const COMPILERS: usize = 2;
 
 /// One digest. Whoever holds `flight` is loading or compiling it.
 #[derive(Default)]
 struct Entry {
     prepared: Mutex<Weak<Inner>>,
+    /// How the last attempt failed, and when.
+    failed: Mutex<Option<(Instant, PrepareError)>>,
     flight: tokio::sync::Mutex<()>,
+}
+
+/// How long a component that exceeded a compiler's limits is refused without trying again: a service would have its
+/// tasks started over and over, and each would cost as much.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+impl Entry {
+    /// The failure of an attempt that ended after `asked`, or that is not worth repeating yet.
+    fn failure(&self, asked: Instant) -> Option<PrepareError> {
+        let failed = self.failed.lock();
+        let (at, error) = failed.as_ref()?;
+        let costly = matches!(error, PrepareError::CompileLimit(_) | PrepareError::CompilerFailed(_));
+        (*at >= asked || (costly && at.elapsed() < REFUSED_FOR)).then(|| error.clone())
+    }
 }
 
 /// How often what was needed.
@@ -55,6 +108,8 @@ pub struct ArtifactStats {
     pub disk_hits: u64,
     /// Components that were compiled.
     pub compiles: u64,
+    /// Artifacts that were removed to make room.
+    pub evictions: u64,
 }
 
 /// Why there is no cache.
@@ -76,8 +131,24 @@ const KEY_FILE: &str = "key";
 const TEMPORARY: &str = "tmp-";
 
 impl ArtifactCache {
-    /// Opens the directory, creating it and its key (mode 0700 and 0600) if they are not there.
+    /// Opens the directory, creating it and its key (mode 0700 and 0600) if they are not there. Components are
+    /// compiled in this process.
+    ///
+    /// # Errors
+    /// What can't be created or read.
     pub fn open(engine: Engine, dir: &Path) -> Result<Self, ArtifactError> {
+        Self::with_config(engine, dir, ArtifactCacheConfig::default())
+    }
+
+    /// The same, with settings.
+    ///
+    /// # Errors
+    /// What can't be created or read.
+    pub fn with_config(
+        engine: Engine,
+        dir: &Path,
+        config: ArtifactCacheConfig,
+    ) -> Result<Self, ArtifactError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| ArtifactError { path, source }
@@ -91,12 +162,15 @@ impl ArtifactCache {
         Ok(ArtifactCache(Arc::new(Cache {
             engine,
             dir: dir.to_owned(),
+            config,
+            compilers: Semaphore::new(COMPILERS),
             key,
             compatibility,
             entries: Mutex::default(),
             memory_hits: AtomicU64::new(0),
             disk_hits: AtomicU64::new(0),
             compiles: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
             temporary: AtomicU64::new(0),
         })))
     }
@@ -106,7 +180,11 @@ impl ArtifactCache {
     ///
     /// A file that is compiled must have that digest, if it is a whole SHA-256. An artifact is found by the digest
     /// alone.
+    ///
+    /// # Errors
+    /// Why it can't be run. Those who wait for the same attempt get the same answer.
     pub async fn prepare(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
+        let asked = Instant::now();
         let entry = self.0.entry(digest);
         if let Some(prepared) = self.0.in_use(&entry) {
             return Ok(prepared);
@@ -115,13 +193,20 @@ impl ArtifactCache {
         if let Some(prepared) = self.0.in_use(&entry) {
             return Ok(prepared);
         }
-        let cache = self.0.clone();
-        let (digest, wasm) = (digest.to_owned(), wasm.to_owned());
-        let prepared = tokio::task::spawn_blocking(move || cache.load_or_compile(&digest, &wasm))
-            .await
-            .map_err(|error| PrepareError::Io(format!("the compiler failed: {error}")))??;
-        *entry.prepared.lock() = Arc::downgrade(&prepared.0);
-        Ok(prepared)
+        if let Some(error) = entry.failure(asked) {
+            return Err(error);
+        }
+        match self.0.load_or_compile(digest, wasm).await {
+            Ok(prepared) => {
+                *entry.prepared.lock() = Arc::downgrade(&prepared.0);
+                *entry.failed.lock() = None;
+                Ok(prepared)
+            }
+            Err(error) => {
+                *entry.failed.lock() = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// How often what was needed.
@@ -130,6 +215,7 @@ impl ArtifactCache {
             memory_hits: self.0.memory_hits.load(Ordering::Relaxed),
             disk_hits: self.0.disk_hits.load(Ordering::Relaxed),
             compiles: self.0.compiles.load(Ordering::Relaxed),
+            evictions: self.0.evictions.load(Ordering::Relaxed),
         }
     }
 }
@@ -154,38 +240,74 @@ impl Cache {
         Some(prepared)
     }
 
-    fn load_or_compile(&self, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
-        // Which flavour it is of is known once it has been compiled.
-        for flavour in [Flavour::Plain, Flavour::Concurrent] {
-            if let Some(code) = self.load(flavour, &self.artifact(digest, flavour)) {
-                self.disk_hits.fetch_add(1, Ordering::Relaxed);
-                return Prepared::link(&self.engine, flavour, &code, None);
-            }
+    async fn load_or_compile(self: &Arc<Self>, digest: &str, wasm: &Path) -> Result<Prepared, PrepareError> {
+        let loaded = self.blocking({
+            let digest = digest.to_owned();
+            move |cache| cache.find(&digest)
+        });
+        if let Some(prepared) = loaded.await? {
+            self.disk_hits.fetch_add(1, Ordering::Relaxed);
+            return prepared;
         }
-        let bytes =
-            fs::read(wasm).map_err(|error| PrepareError::Io(format!("{}: {error}", wasm.display())))?;
+        let bytes = self.blocking({
+            let (digest, wasm) = (digest.to_owned(), wasm.to_owned());
+            move |cache| cache.read(&digest, &wasm)
+        });
+        let bytes = bytes.await??;
+        let temporary = self.temporary_file()?;
+        let turn = self.compilers.acquire().await;
+        let flavour = self.config.compiler.compile(&self.engine, bytes, temporary.path()).await?;
+        drop(turn);
+        self.compiles.fetch_add(1, Ordering::Relaxed);
+        let name = self.name(digest, flavour);
+        let stored = self.blocking(move |cache| {
+            cache.keep(temporary, &name)?;
+            cache.evict();
+            let code = cache.load(flavour, &name).ok_or_else(|| {
+                PrepareError::CompilerFailed("its artifact can't be loaded, see the log".to_owned())
+            })?;
+            Prepared::link(&cache.engine, flavour, &code, None)
+        });
+        stored.await?
+    }
+
+    /// What is on disk already. Which flavour it is of is known once it has been compiled.
+    fn find(&self, digest: &str) -> Option<Result<Prepared, PrepareError>> {
+        [Flavour::Plain, Flavour::Concurrent].into_iter().find_map(|flavour| {
+            let code = self.load(flavour, &self.name(digest, flavour))?;
+            Some(Prepared::link(&self.engine, flavour, &code, None))
+        })
+    }
+
+    /// Does what waits for the disk or a processor on a thread for that.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Cache) -> T + Send + 'static,
+    ) -> Result<T, PrepareError> {
+        let cache = self.clone();
+        tokio::task::spawn_blocking(move || work(&cache))
+            .await
+            .map_err(|error| PrepareError::Io(format!("the artifact cache failed: {error}")))
+    }
+
+    /// Reads a component that is to be compiled.
+    fn read(&self, digest: &str, wasm: &Path) -> Result<Vec<u8>, PrepareError> {
+        let failed = |error: io::Error| PrepareError::Io(format!("{}: {error}", wasm.display()));
+        let limit = self.config.max_component_bytes;
+        let mut bytes = Vec::new();
+        File::open(wasm).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > limit {
+            return Err(PrepareError::TooLarge { limit });
+        }
         // A file may change between the moment it was hashed and this one. What is compiled from it would be kept
         // under the wrong name for ever.
         check_digest(digest, wasm, &bytes)?;
-        let (flavour, machine_code) = Code::precompile(&self.engine, &bytes)?;
-        let artifact = self.artifact(digest, flavour);
-        self.compiles.fetch_add(1, Ordering::Relaxed);
-        drop(bytes);
-        let stored = self.store(&artifact, &machine_code);
-        if let Err(error) = &stored {
-            tracing::warn!("the artifact of {digest} is not kept: {error}");
-        }
-        // Mapped from the file its memory images are shared with the page cache; from memory they are copied.
-        let code = match stored.ok().and_then(|()| self.load(flavour, &artifact)) {
-            Some(code) => code,
-            None => deserialize_own(&self.engine.runtime(flavour)?.wasmtime, &machine_code)
-                .map_err(|error| PrepareError::Invalid(format!("{error:#}")))?,
-        };
-        Prepared::link(&self.engine, flavour, &code, None)
+        Kind::of(&bytes)?;
+        Ok(bytes)
     }
 
     /// A file name that says everything the artifact depends on.
-    fn artifact(&self, digest: &str, flavour: Flavour) -> PathBuf {
+    fn name(&self, digest: &str, flavour: Flavour) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.compatibility);
         hasher.update(match flavour {
@@ -193,31 +315,39 @@ impl Cache {
             Flavour::Concurrent => b"concurrent",
         });
         hasher.update(digest.as_bytes());
-        self.dir.join(format!("{}.cwasm", &hasher.finalize().to_hex()[..40]))
+        hasher.finalize().to_hex()[..40].to_owned()
+    }
+
+    fn artifact(&self, name: &str) -> PathBuf {
+        self.dir.join(name).with_extension(ARTIFACT)
     }
 
     /// The artifact, if it is there and ours.
-    fn load(&self, flavour: Flavour, artifact: &Path) -> Option<Code> {
-        let tag = fs::read(tag_file(artifact)).ok()?;
-        let actual = self.tag_of(&mut File::open(artifact).ok()?).ok()?;
+    fn load(&self, flavour: Flavour, name: &str) -> Option<Code> {
+        let path = self.artifact(name);
+        let tag = fs::read(tag_file(&path)).ok()?;
+        let mut artifact = File::open(&path).ok()?;
+        let actual = self.tag_of(name, &mut artifact).ok()?;
         // blake3 compares hashes in constant time.
         let expected = blake3::Hash::from_bytes(tag.try_into().ok()?);
         if actual != expected {
-            tracing::warn!("{} is damaged or not ours; compiling again", artifact.display());
+            tracing::warn!("{} is damaged or not ours; compiling again", path.display());
             return None;
         }
-        let engine = &self.engine.runtime(flavour).ok()?.wasmtime;
-        match deserialize_checked(engine, artifact) {
+        // When it was last asked for. Without that it may be evicted too early, no more.
+        let _ = artifact.set_modified(SystemTime::now());
+        match deserialize_checked(&self.engine.runtime(flavour).ok()?.wasmtime, &artifact) {
             Ok(code) => Some(code),
             Err(error) => {
-                tracing::warn!("{} can't be loaded; compiling again: {error:#}", artifact.display());
+                tracing::warn!("{} can't be loaded; compiling again: {error:#}", path.display());
                 None
             }
         }
     }
 
-    fn tag_of(&self, artifact: &mut impl Read) -> io::Result<blake3::Hash> {
+    fn tag_of(&self, name: &str, artifact: &mut impl Read) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(name.as_bytes());
         let mut chunk = vec![0; 256 * 1024];
         loop {
             match artifact.read(&mut chunk)? {
@@ -227,27 +357,70 @@ impl Cache {
         }
     }
 
-    /// Writes artifact and tag so that each appears whole or not at all. A crash in between leaves a tag that
-    /// does not fit, which is as good as none.
-    fn store(&self, artifact: &Path, code: &[u8]) -> io::Result<()> {
-        let tag = self.tag_of(&mut &code[..])?;
-        self.write_whole(artifact, code)?;
-        self.write_whole(&tag_file(artifact), tag.as_bytes())
+    /// Gives what was compiled its tag and its name, so that each appears whole or not at all. A crash in between
+    /// leaves a tag that does not fit, which is as good as none.
+    fn keep(&self, compiled: Temporary, name: &str) -> Result<(), PrepareError> {
+        let path = self.artifact(name);
+        let failed = |error: io::Error| {
+            PrepareError::Io(format!("cannot keep the artifact {}: {error}", path.display()))
+        };
+        let tag = File::open(compiled.path()).and_then(|mut file| self.tag_of(name, &mut file));
+        let tag = tag.map_err(failed)?;
+        compiled.rename(&path).map_err(failed)?;
+        let temporary = self.temporary_file()?;
+        fs::write(temporary.path(), tag.as_bytes()).map_err(failed)?;
+        temporary.rename(&tag_file(&path)).map_err(failed)
     }
 
-    fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+    fn temporary_file(&self) -> Result<Temporary, PrepareError> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.dir.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
-        let written = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(content)?;
-            fs::rename(&temporary, path)
-        })();
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
+        let path = self.dir.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| PrepareError::Io(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Temporary(path))
+    }
+
+    /// Makes room, if there is too little.
+    fn evict(&self) {
+        let in_use: HashSet<PathBuf> = {
+            let entries = self.entries.lock();
+            let in_use = entries.iter().filter(|(_, entry)| {
+                Arc::strong_count(entry) > 1 || entry.prepared.lock().strong_count() > 0
+            });
+            let flavours = [Flavour::Plain, Flavour::Concurrent];
+            in_use
+                .flat_map(|(digest, _)| flavours.map(|flavour| self.artifact(&self.name(digest, flavour))))
+                .collect()
+        };
+        match eviction::evict(&self.dir, self.config.max_bytes, &in_use) {
+            Ok(evicted) => _ = self.evictions.fetch_add(evicted, Ordering::Relaxed),
+            Err(error) => tracing::warn!("cannot make room in {}: {error}", self.dir.display()),
         }
-        written
+    }
+}
+
+/// A file that is removed unless it gets another name.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn rename(self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.0, to)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Almost always it is not there any more.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -281,35 +454,26 @@ fn check_digest(digest: &str, wasm: &Path, bytes: &[u8]) -> Result<(), PrepareEr
     })
 }
 
+const ARTIFACT: &str = "cwasm";
+
 fn tag_file(artifact: &Path) -> PathBuf {
     artifact.with_extension("tag")
 }
 
 #[expect(unsafe_code, reason = "machine code is loaded from a file; its keyed hash was checked first")]
-fn deserialize_checked(engine: &wasmtime::Engine, artifact: &Path) -> wasmtime::Result<Code> {
-    let is_module = wasmtime::Engine::detect_precompiled_file(artifact)? == Some(Precompiled::Module);
+fn deserialize_checked(engine: &wasmtime::Engine, artifact: &File) -> wasmtime::Result<Code> {
+    // This very file, whatever its name means by now.
+    let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
+    let is_module = wasmtime::Engine::detect_precompiled_file(&path)? == Some(Precompiled::Module);
     // SAFETY: the file must be an artifact that wasmtime made, unchanged. It was made by `Code::precompile` and
-    // written by `Cache::store`, because its content has a keyed hash only we could make; `Cache::load` has just
-    // checked it. Nobody but this user can write to the directory (mode 0700), and we only ever replace files by
-    // renaming, never write into them, so the mapping does not change either.
+    // kept by `Cache::keep`, because its content has a keyed hash only we could make; `Cache::load` has just checked
+    // it. Nobody but this user can write to the directory (mode 0700), and we only ever replace files by renaming,
+    // never write into them once they have their name, so the mapping does not change either.
     unsafe {
         if is_module {
-            Module::deserialize_file(engine, artifact).map(Code::Module)
+            Module::deserialize_file(engine, path).map(Code::Module)
         } else {
-            Component::deserialize_file(engine, artifact).map(Code::Component)
-        }
-    }
-}
-
-#[expect(unsafe_code, reason = "machine code is loaded from bytes this process has just compiled")]
-fn deserialize_own(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Code> {
-    let is_module = wasmtime::Engine::detect_precompiled(code) == Some(Precompiled::Module);
-    // SAFETY: the bytes must be what wasmtime's precompilation returned, unchanged: they are, from a moment ago.
-    unsafe {
-        if is_module {
-            Module::deserialize(engine, code).map(Code::Module)
-        } else {
-            Component::deserialize(engine, code).map(Code::Component)
+            Component::deserialize_file(engine, path).map(Code::Component)
         }
     }
 }

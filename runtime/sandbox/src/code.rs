@@ -40,13 +40,13 @@ impl Code {
         })
     }
 
-    /// Compiles to an artifact instead. This is the place for a child process with limits.
-    pub(crate) fn precompile(engine: &Engine, wasm: &[u8]) -> Result<(Flavour, Vec<u8>), PrepareError> {
-        let kind = Kind::of(wasm)?;
-        in_flavour(engine, |wasmtime| match kind {
-            Kind::Component => wasmtime.precompile_component(wasm),
-            Kind::Module => wasmtime.precompile_module(wasm),
-        })
+    /// Compiles to an artifact instead, for engines with the same settings as `compiler`.
+    pub(crate) fn precompile(compiler: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let compiled = match Kind::of(wasm).map_err(Refusal::Other)? {
+            Kind::Component => compiler.precompile_component(wasm),
+            Kind::Module => compiler.precompile_module(wasm),
+        };
+        compiled.map_err(|error| Refusal::from(&error))
     }
 
     /// Memories, tables and so on of one instance, if that is known beforehand.
@@ -58,32 +58,51 @@ impl Code {
     }
 }
 
+/// Why something was not compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Validation stumbled over asynchrony, which the other flavour has.
+    NeedsConcurrency(String),
+    Other(PrepareError),
+}
+
+impl From<&wasmtime::Error> for Refusal {
+    fn from(error: &wasmtime::Error) -> Refusal {
+        let text = format!("{error:#}");
+        // The validator's words for every such feature: ``… requires the component model async feature``, and more.
+        if text.contains("requires the component model") && text.contains("async") {
+            Refusal::NeedsConcurrency(text)
+        } else {
+            Refusal::Other(PrepareError::Invalid(text))
+        }
+    }
+}
+
+impl From<Refusal> for PrepareError {
+    fn from(refusal: Refusal) -> PrepareError {
+        match refusal {
+            Refusal::NeedsConcurrency(text) => PrepareError::Invalid(text),
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
 /// Compiles in the plain flavour, and where validation stumbles over asynchrony in the other. Validation goes before
 /// compilation, so the first attempt costs little.
 fn in_flavour<T>(
     engine: &Engine,
     compile: impl Fn(&wasmtime::Engine) -> wasmtime::Result<T>,
 ) -> Result<(Flavour, T), PrepareError> {
-    let runtime = engine.runtime(Flavour::Plain)?;
-    match compile(&runtime.wasmtime) {
-        Ok(code) => Ok((Flavour::Plain, code)),
-        Err(error) if needs_concurrency(&error) => {
-            let runtime = engine.runtime(Flavour::Concurrent)?;
-            let code = compile(&runtime.wasmtime).map_err(|error| invalid(&error))?;
-            Ok((Flavour::Concurrent, code))
+    let attempt = |flavour| -> Result<T, Refusal> {
+        let runtime = engine.runtime(flavour).map_err(|error| Refusal::Other(error.into()))?;
+        compile(&runtime.wasmtime).map_err(|error| Refusal::from(&error))
+    };
+    match attempt(Flavour::Plain) {
+        Err(Refusal::NeedsConcurrency(_)) => {
+            attempt(Flavour::Concurrent).map(|code| (Flavour::Concurrent, code)).map_err(PrepareError::from)
         }
-        Err(error) => Err(invalid(&error)),
+        code => code.map(|code| (Flavour::Plain, code)).map_err(PrepareError::from),
     }
-}
-
-/// The validator's words for every such feature: ``… requires the component model async feature``, and more.
-fn needs_concurrency(error: &wasmtime::Error) -> bool {
-    let text = format!("{error:#}");
-    text.contains("requires the component model") && text.contains("async")
-}
-
-fn invalid(error: &wasmtime::Error) -> PrepareError {
-    PrepareError::Invalid(format!("{error:#}"))
 }
 
 #[cfg(test)]
@@ -92,8 +111,9 @@ mod tests {
 
     #[test]
     fn asynchrony_is_told_from_other_faults() {
-        let error = |text| wasmtime::Error::msg(text);
-        assert!(needs_concurrency(&error("`task.cancel` requires the component model async feature")));
-        assert!(!needs_concurrency(&error("unexpected end of `async`")));
+        let refusal = |text| Refusal::from(&wasmtime::Error::msg(text));
+        let asynchrony = refusal("`task.cancel` requires the component model async feature");
+        assert!(matches!(asynchrony, Refusal::NeedsConcurrency(_)));
+        assert!(matches!(refusal("unexpected end of `async`"), Refusal::Other(_)));
     }
 }

@@ -89,7 +89,7 @@ const GUARD: u64 = 32 << 20;
 pub(crate) const TABLES_PER_SLOT: u32 = 4;
 
 /// Why no engine could be made.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// wasmtime refuses the configuration, or the machine can't give even the smallest pool its address space.
     #[error("cannot start the WebAssembly engine: {0}")]
@@ -124,6 +124,8 @@ pub(crate) enum Flavour {
 /// One flavour of the engine: wasmtime's engine with its pool, and what components and modules may import.
 pub(crate) struct Runtime {
     pub(crate) wasmtime: wasmtime::Engine,
+    /// What code for it has to be compiled with.
+    pub(crate) settings: CompileSettings,
     pub(crate) components: component::Linker<HostState>,
     pub(crate) modules: wasmtime::Linker<HostState>,
 }
@@ -207,10 +209,10 @@ impl Runtime {
     /// Answers how many instances its pool has room for, too.
     fn new(config: &EngineConfig, flavour: Flavour) -> Result<(Runtime, u32), EngineError> {
         let unusable = |error: wasmtime::Error| EngineError::Unusable(format!("{error:#}"));
-        let (wasmtime, capacity) = with_largest_possible_pool(config, flavour)?;
+        let (wasmtime, settings, capacity) = with_largest_possible_pool(config, flavour)?;
         let components = linkers::components(&wasmtime, flavour).map_err(unusable)?;
         let modules = linkers::modules(&wasmtime).map_err(unusable)?;
-        Ok((Runtime { wasmtime, components, modules }, capacity))
+        Ok((Runtime { wasmtime, settings, components, modules }, capacity))
     }
 }
 
@@ -218,7 +220,7 @@ impl Runtime {
 fn with_largest_possible_pool(
     config: &EngineConfig,
     flavour: Flavour,
-) -> Result<(wasmtime::Engine, u32), EngineError> {
+) -> Result<(wasmtime::Engine, CompileSettings, u32), EngineError> {
     let mut pool = PoolSize {
         instances: config
             .max_instances
@@ -234,7 +236,7 @@ fn with_largest_possible_pool(
             max_wasm_stack: config.max_wasm_stack,
         };
         let error = match wasmtime::Engine::new(&with_pool(compile.config(), config, pool)) {
-            Ok(engine) => return Ok((engine, pool.instances)),
+            Ok(engine) => return Ok((engine, compile, pool.instances)),
             Err(error) => format!("{error:#}"),
         };
         pool = pool.smaller().ok_or_else(|| EngineError::Unusable(error.clone()))?;
@@ -289,6 +291,30 @@ pub(crate) struct CompileSettings {
 }
 
 impl CompileSettings {
+    /// An engine that compiles and can't instantiate.
+    pub(crate) fn compiler(&self) -> wasmtime::Result<wasmtime::Engine> {
+        wasmtime::Engine::new(&self.config())
+    }
+
+    pub(crate) fn to_json(self) -> serde_json::Value {
+        serde_json::json!({
+            "concurrent": self.flavour == Flavour::Concurrent,
+            "metered": self.metered,
+            "reservation": self.reservation,
+            "max_wasm_stack": self.max_wasm_stack,
+        })
+    }
+
+    pub(crate) fn from_json(settings: &serde_json::Value) -> Option<Self> {
+        let concurrent = settings["concurrent"].as_bool()?;
+        Some(CompileSettings {
+            flavour: if concurrent { Flavour::Concurrent } else { Flavour::Plain },
+            metered: settings["metered"].as_bool()?,
+            reservation: settings["reservation"].as_u64()?,
+            max_wasm_stack: usize::try_from(settings["max_wasm_stack"].as_u64()?).ok()?,
+        })
+    }
+
     /// wasmtime's knobs, and why they stand as they do. Throughput figures are of one hello component, a fresh
     /// instance per request, on 2 cores: the default configuration answered 12,800 requests/s.
     pub(crate) fn config(&self) -> Config {

@@ -45,6 +45,7 @@
 
 mod artifacts;
 mod code;
+mod compile;
 mod engine;
 mod entry;
 mod prepare;
@@ -67,8 +68,9 @@ mod outgoing;
 mod output;
 mod shares;
 
-pub use artifacts::{ArtifactCache, ArtifactError, ArtifactStats};
+pub use artifacts::{ArtifactCache, ArtifactCacheConfig, ArtifactError, ArtifactStats};
 pub use body::{BodyError, ResponseBody};
+pub use compile::{CompileLimit, CompileLimits, Compiler, CompilerProcess, compile_child};
 pub use container::{Container, ContainerError, ContainerStats};
 pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};

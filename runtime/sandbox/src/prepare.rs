@@ -1,6 +1,7 @@
 //! From machine code to something that is ready to instantiate.
 
 use crate::code::Code;
+use crate::compile::CompileLimit;
 use crate::engine::{Engine, EngineError, Flavour, Runtime};
 use crate::entry::{CommandEntry, HttpEntry, Interfaces};
 use crate::host::{HostFunctions, HostState};
@@ -41,7 +42,7 @@ pub struct Exports {
 }
 
 /// Why a file can't be run. The texts are for the people who wrote or deployed it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
     /// Not WebAssembly, or not of a kind that is understood.
     #[error("not a WebAssembly component: it is {what}")]
@@ -87,6 +88,18 @@ pub enum PrepareError {
     /// The engine the component needs can't be made.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A file larger than is ever compiled.
+    #[error("the component is larger than {} MiB, the most that is compiled", limit >> 20)]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Compiling it took more than it may.
+    #[error("compiling the component takes more than {0}; make it smaller, or raise the compiler's limits")]
+    CompileLimit(CompileLimit),
+    /// The compiler crashed, or could not be started.
+    #[error("the compiler failed: {0}")]
+    CompilerFailed(String),
     /// The file can't be read, or the cache can't be written.
     #[error("{0}")]
     Io(String),

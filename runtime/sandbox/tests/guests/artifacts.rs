@@ -1,7 +1,9 @@
 //! The artifact cache.
 
 use crate::ENGINE;
-use coracle_sandbox::{ArtifactCache, ArtifactStats, Container, ContainerSpec, Exit, PrepareError};
+use coracle_sandbox::{
+    ArtifactCache, ArtifactCacheConfig, ArtifactStats, Container, ContainerSpec, Exit, PrepareError,
+};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -39,15 +41,24 @@ async fn a_component_is_compiled_once_and_loaded_afterwards() {
     for call in calls {
         held.push(call.await.unwrap());
     }
-    assert_eq!(cache.stats(), ArtifactStats { memory_hits: 7, disk_hits: 0, compiles: 1 });
+    assert_eq!(
+        cache.stats(),
+        ArtifactStats { memory_hits: 7, disk_hits: 0, compiles: 1, ..ArtifactStats::default() }
+    );
     // When nobody uses it any more it is loaded again, from disk, and the component's file is not needed.
     drop(held);
     assert!(cache.prepare(DIGEST, Path::new("/does/not/exist")).await.is_ok());
-    assert_eq!(cache.stats(), ArtifactStats { memory_hits: 7, disk_hits: 1, compiles: 1 });
+    assert_eq!(
+        cache.stats(),
+        ArtifactStats { memory_hits: 7, disk_hits: 1, compiles: 1, ..ArtifactStats::default() }
+    );
     // So it is by the next process.
     let next = open(dir.path());
     runs(&next).await;
-    assert_eq!(next.stats(), ArtifactStats { memory_hits: 0, disk_hits: 1, compiles: 0 });
+    assert_eq!(
+        next.stats(),
+        ArtifactStats { memory_hits: 0, disk_hits: 1, compiles: 0, ..ArtifactStats::default() }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,6 +85,21 @@ async fn damaged_and_foreign_artifacts_are_compiled_again() {
     let cache = open(dir.path());
     runs(&cache).await;
     assert_eq!(cache.stats().compiles, 1, "a broken key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_used_for_longest_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ArtifactCacheConfig { max_bytes: 1, ..ArtifactCacheConfig::default() };
+    let cache = ArtifactCache::with_config(ENGINE.clone(), dir.path(), config).unwrap();
+    let held = cache.prepare("sha256:one", coracle_fixtures::exotic()).await;
+    assert!(held.is_err(), "it can't be linked, but has been compiled");
+    let held = cache.prepare("sha256:two", coracle_fixtures::command()).await.unwrap();
+    assert_eq!(cache.stats().evictions, 1);
+    // What is in use stays, whatever its size.
+    assert!(cache.prepare("sha256:three", coracle_fixtures::exotic()).await.is_err());
+    drop(held);
+    assert!(cache.prepare("sha256:two", Path::new("/does/not/exist")).await.is_ok());
 }
 
 #[test]

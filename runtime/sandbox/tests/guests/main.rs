@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod commands;
+mod compile;
 mod limits;
 mod prepare;
 mod requests;

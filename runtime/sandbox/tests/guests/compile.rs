@@ -69,9 +69,9 @@ async fn a_compilation_may_not_take_long() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compilation_may_not_take_much() {
-    let limits = CompileLimits { memory: 64 << 20, ..CompileLimits::default() };
+    let limits = CompileLimits { memory: 32 << 20, ..CompileLimits::default() };
     let error = refused(&binaries::enormous(800), limits).await;
-    assert_eq!(error, PrepareError::CompileLimit(CompileLimit::Memory(64 << 20)));
+    assert_eq!(error, PrepareError::CompileLimit(CompileLimit::Memory(32 << 20)));
 
     let limits = CompileLimits { artifact: 64 << 10, ..CompileLimits::default() };
     let wasm = std::fs::read(coracle_fixtures::command()).unwrap();

@@ -5,6 +5,7 @@
 mod artifacts;
 mod commands;
 mod compile;
+mod hostile;
 mod limits;
 mod prepare;
 mod requests;

@@ -8,8 +8,6 @@
 //! The cipher is AES-256-GCM with a random nonce of 96 bits, which is safe for 2³² seals under one key.
 
 use std::fmt;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -17,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use rand::Rng as _;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-const KEY_LEN: usize = 32;
+use crate::key_file::{KEY_LEN, open_key};
 
 /// Why a sealed text could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,16 +42,7 @@ impl Sealer {
     /// # Errors
     /// When the file cannot be read or written, or holds something else than a key.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        let key = match std::fs::read(path) {
-            Ok(key) => key,
-            Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
-            Err(error) => return Err(error),
-        };
-        <[u8; KEY_LEN]>::try_from(key.as_slice()).map(Self::with_key).map_err(|_| {
-            let found = key.len();
-            let text = format!("{} holds {found} bytes, not a key of {KEY_LEN}", path.display());
-            std::io::Error::new(ErrorKind::InvalidData, text)
-        })
+        open_key(path).map(Self::with_key)
     }
 
     /// With a key of the caller's.
@@ -87,24 +76,6 @@ impl Sealer {
         let opened = self.key.open_in_place(nonce, Aad::from(context.as_bytes()), &mut sealed);
         opened.map(|secret| secret.to_vec()).map_err(|_| Unsealable)
     }
-}
-
-/// Makes the file whole or not at all: a crash in between must not leave half a key behind.
-fn create(path: &Path) -> std::io::Result<Vec<u8>> {
-    let key: [u8; KEY_LEN] = rand::rng().random();
-    let unfinished = path.with_extension("new");
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    if let Some(dir) = path.parent() {
-        std::fs::File::open(dir)?.sync_all()?;
-    }
-    Ok(key.to_vec())
 }
 
 #[cfg(test)]

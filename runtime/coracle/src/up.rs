@@ -18,9 +18,9 @@ use coracle_agent::{Agent, AgentConfig};
 use coracle_control::node_link;
 use coracle_logs::LogStore;
 use coracle_registry::Registry;
-use coracle_router::{Router, RouterConfig};
+use coracle_router::{CookieKey, Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
-use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer};
+use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, open_key};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp};
 use serde_json::json;
@@ -123,6 +123,7 @@ impl Coracle {
         let engine = Engine::new(&EngineConfig::default()).context("cannot start the WebAssembly engine")?;
         let sealer =
             Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
+        let cookie_key = open_key(&dir.join("cookie-key")).context("cannot open the key of cookies")?;
         let audit = AuditLog::open(&dir.join("audit.jsonl")).context("cannot open the audit log")?;
         let artifacts =
             ArtifactCache::with_config(engine.clone(), &dir.join("artifacts"), config.artifacts.clone())?;
@@ -161,7 +162,11 @@ impl Coracle {
 
         let metrics = Metrics::new(Arc::clone(&store), Arc::clone(&agent), engine, artifacts);
         let router = Router::new(
-            RouterConfig { drain_timeout: DRAIN, ..RouterConfig::default() },
+            RouterConfig {
+                drain_timeout: DRAIN,
+                cookie_key: CookieKey::new(cookie_key),
+                ..RouterConfig::default()
+            },
             metrics.registry(),
         )?;
         let vital = Vital::new();

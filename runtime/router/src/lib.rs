@@ -22,11 +22,23 @@
 //! 7. `body`: the response streams to the client. The target's in-flight count is held until the body
 //!    has ended or was dropped, whichever way that happens.
 //!
+//! A request to a listener takes another way from `address` to `handler`:
+//!
+//! 1. `forward`, `rules`: the first rule that matches is found by an index of hosts and paths, its rate
+//!    limit (`limit`) is asked, its action decided on.
+//! 2. `relay`, `group`: the target group admits the request, or has it wait, within bounds (`breaker`). A
+//!    target is chosen (`choose`) or known by a cookie (`sticky`), and called; another one is, where that is
+//!    safe.
+//!
+//! Beside the path of requests, `ports` opens and closes the ports of listeners, and `prober` looks after
+//! target groups: what it finds out goes to the group's `keeper`, and from there into the next snapshot.
+//!
 //! # What is deliberately absent
 //!
-//! The router knows no tasks, components or control plane; it has no health checks (only ready targets
-//! are published) and never retries a request of which a target has seen anything. Nothing here takes a
-//! lock while a request is served: the table is one immutable snapshot, swapped whole.
+//! The router knows no tasks, components or control plane. On the default port it has no health checks
+//! (only ready targets are published) and never retries a request of which a target has seen anything.
+//! Nothing here takes a lock to decide about a request: listeners, rules, groups and services are one
+//! immutable snapshot, swapped whole.
 
 mod address;
 mod answer;
@@ -40,6 +52,8 @@ mod group;
 mod handler;
 mod headers;
 mod http_target;
+#[doc(hidden)]
+pub mod internals;
 mod limit;
 mod listeners;
 mod metrics;

@@ -13,7 +13,8 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use crate::api::{Api, Caller};
+use crate::audit;
 use crate::auth::authorize_own;
 use crate::dispatch::form_value;
 use crate::http::admit;
@@ -77,7 +78,8 @@ async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
     })?;
     let place = Arc::clone(&api.uploads).acquire_owned().await.map_err(|error| Refused::internal(&error))?;
     let (caller, bytes) = admit(api, &parts, body, IMAGE_BYTES_MAX).await?;
-    authorize_own(api, &caller, "ecr:PutImage")?;
+    let parameters = json!({"reference": reference.to_string(), "bytes": bytes.len()});
+    permit(api, &parts, &caller, "ecr", "PutImage", &parameters).await?;
     let registry = Arc::clone(&api.registry);
     let pushed = blocking(move || {
         // The bytes are here until the end, also when the client has hung up.
@@ -100,7 +102,7 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
     let (parts, body) = request.into_parts();
     refuse_other_sites(&parts)?;
     let (caller, _) = admit(api, &parts, body, EMPTY_BYTES_MAX).await?;
-    authorize_own(api, &caller, "coracle:Reset")?;
+    permit(api, &parts, &caller, "coracle", "Reset", &json!({})).await?;
     api.transact(|state| {
         let mut changes = Changes::new();
         for (record, _) in state.records() {
@@ -123,6 +125,34 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
     blocking(move || logs.clear()).await?.map_err(|error| Refused::internal(&error))?;
     blocking(move || registry.clear()).await??;
     Ok(json!({}))
+}
+
+/// Asks whether the caller may change something that is not an action of an AWS service, and notes the
+/// answer in the audit log.
+async fn permit(
+    api: &Api,
+    parts: &Parts,
+    caller: &Caller,
+    service: &str,
+    action: &str,
+    parameters: &Value,
+) -> Result<(), ApiError> {
+    let permitted = authorize_own(api, caller, &format!("{service}:{action}"));
+    if let Some(log) = &api.audit {
+        let call = audit::Call {
+            at: api.now(),
+            account: api.account(),
+            caller,
+            service,
+            action,
+            user_agent: parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()),
+            request_id: &uuid::Uuid::new_v4().to_string(),
+            parameters,
+            error: permitted.as_ref().err(),
+        };
+        log.note(&call).await;
+    }
+    permitted
 }
 
 /// Refuses what a page of another site makes a browser send. Actions need headers that a page can't send

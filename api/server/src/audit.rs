@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Caller;
 use crate::auth::Principal;
-use crate::dispatch::Operation;
 
 /// When a file is full, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -49,7 +48,10 @@ pub(crate) struct Call<'a> {
     pub(crate) at: Timestamp,
     pub(crate) account: AccountId,
     pub(crate) caller: &'a Caller,
-    pub(crate) operation: &'a Operation,
+    /// The service of the action, as policies name it: `ecs`.
+    pub(crate) service: &'a str,
+    /// The action: `CreateService`.
+    pub(crate) action: &'a str,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) request_id: &'a str,
     /// The request.
@@ -100,7 +102,7 @@ impl AuditLog {
 impl Call<'_> {
     /// The record, with CloudTrail's members ("CloudTrail record contents").
     fn record(&self) -> Value {
-        let Self { caller, operation, .. } = self;
+        let Self { caller, service, action, .. } = self;
         let mut identity = json!({
             "type": match caller.principal {
                 Principal::Root => "Root",
@@ -122,8 +124,8 @@ impl Call<'_> {
             "eventVersion": "1.11",
             "userIdentity": identity,
             "eventTime": iso8601(self.at),
-            "eventSource": format!("{}.amazonaws.com", operation.service.prefix()),
-            "eventName": short(&operation.name),
+            "eventSource": format!("{service}.amazonaws.com"),
+            "eventName": short(action),
             "awsRegion": caller.region.as_str(),
             "sourceIPAddress": caller.source.map(|address| address.to_string()),
             "userAgent": self.user_agent.map(short),

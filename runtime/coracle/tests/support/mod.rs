@@ -129,7 +129,7 @@ impl Server {
             .arg("--ready-file")
             .arg(&ready)
             .args(args)
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(dir.join("coracle.out")).unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
@@ -169,6 +169,11 @@ impl Server {
     /// What it said on standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path.join("coracle.log")).unwrap_or_default()
+    }
+
+    /// What it said on standard output since it was last started.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.path.join("coracle.out")).unwrap_or_default()
     }
 
     /// Calls an ECS operation without a client in between; for waiting.

@@ -444,7 +444,9 @@ fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudg
         fuel_per_run: plan.labels.fuel_per_run,
         fuel_per_request: plan.labels.fuel_per_request,
         request_timeout: plan.labels.request_timeout.unwrap_or(default.request_timeout),
-        max_concurrency: plan.labels.concurrency.unwrap_or(default.max_concurrency),
+        instance_reuse: plan.labels.instance_reuse,
+        instance_concurrency: plan.labels.concurrency,
+        max_concurrency: plan.labels.max_requests.unwrap_or(default.max_concurrency),
         ..default
     }
 }

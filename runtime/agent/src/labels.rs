@@ -5,7 +5,9 @@
 //! | `coracle.fuel` | fuel of one run of a command: a whole number, at least 1 | no limit |
 //! | `coracle.fuel-per-request` | fuel of one request: a whole number, at least 1 | no limit |
 //! | `coracle.request-timeout` | `30`, `30s` or `500ms`: 1 ms to 1 h | 60 s |
-//! | `coracle.concurrency` | requests at the same time: 1 to 100000; more of them queue | 1000 |
+//! | `coracle.instance-reuse` | requests one instance serves in its life: 1 to 1000000 | 1 (WASI 0.2), 128 (0.3) |
+//! | `coracle.concurrency` | requests one instance of WASI 0.3 serves at the same time: 1 to 1000 | 16 |
+//! | `coracle.max-requests` | requests at the same time in all instances: 1 to 100000; more of them queue | 1000 |
 //!
 //! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
 //! hold is worse than a task that does not start. Labels without the prefix mean nothing here.
@@ -19,7 +21,9 @@ pub(crate) struct Labels {
     pub(crate) fuel_per_run: Option<u64>,
     pub(crate) fuel_per_request: Option<u64>,
     pub(crate) request_timeout: Option<Duration>,
+    pub(crate) instance_reuse: Option<u32>,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) max_requests: Option<u32>,
 }
 
 /// Why a label was refused.
@@ -30,15 +34,17 @@ pub(crate) enum LabelError {
     Value { name: String, value: String, expected: &'static str },
     /// There is no such label.
     #[error(
-        "unknown label {0:?}: there are coracle.concurrency, coracle.fuel, coracle.fuel-per-request and \
-         coracle.request-timeout"
+        "unknown label {0:?}: there are coracle.concurrency, coracle.fuel, coracle.fuel-per-request, \
+         coracle.instance-reuse, coracle.max-requests and coracle.request-timeout"
     )]
     Unknown(String),
 }
 
 const FUEL: &str = "a whole number from 1 is expected";
 const TIMEOUT: &str = "seconds or milliseconds are expected, such as 30, 30s or 500ms, from 1ms to 3600s";
-const CONCURRENCY: &str = "a whole number from 1 to 100000 is expected";
+const REUSE: &str = "a whole number from 1 to 1000000 is expected";
+const CONCURRENCY: &str = "a whole number from 1 to 1000 is expected";
+const MAX_REQUESTS: &str = "a whole number from 1 to 100000 is expected";
 
 /// The longest a request may take to its response's head: an hour, so that a typing error in a unit shows.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -63,9 +69,14 @@ impl Labels {
                 "request-timeout" => {
                     parsed.request_timeout = Some(timeout(text).ok_or_else(|| refused(TIMEOUT))?);
                 }
+                "instance-reuse" => {
+                    parsed.instance_reuse = Some(count(text, 1_000_000).ok_or_else(|| refused(REUSE))?);
+                }
                 "concurrency" => {
-                    let concurrency = text.parse().ok().filter(|count| (1..=100_000).contains(count));
-                    parsed.concurrency = Some(concurrency.ok_or_else(|| refused(CONCURRENCY))?);
+                    parsed.concurrency = Some(count(text, 1000).ok_or_else(|| refused(CONCURRENCY))?);
+                }
+                "max-requests" => {
+                    parsed.max_requests = Some(count(text, 100_000).ok_or_else(|| refused(MAX_REQUESTS))?);
                 }
                 _ => return Err(LabelError::Unknown(name.chars().take(100).collect())),
             }
@@ -76,6 +87,10 @@ impl Labels {
 
 fn fuel(text: &str) -> Option<u64> {
     text.parse().ok().filter(|&fuel| fuel > 0)
+}
+
+fn count(text: &str, most: u32) -> Option<u32> {
+    text.parse().ok().filter(|count| (1..=most).contains(count))
 }
 
 fn timeout(text: &str) -> Option<Duration> {
@@ -100,7 +115,9 @@ mod tests {
             ("coracle.fuel", "1000"),
             ("coracle.fuel-per-request", " 5 "),
             ("coracle.request-timeout", "500ms"),
+            ("coracle.instance-reuse", "64"),
             ("coracle.concurrency", "8"),
+            ("coracle.max-requests", "500"),
             ("com.example.team", "shop"),
         ]);
         assert_eq!(
@@ -109,7 +126,9 @@ mod tests {
                 fuel_per_run: Some(1000),
                 fuel_per_request: Some(5),
                 request_timeout: Some(Duration::from_millis(500)),
+                instance_reuse: Some(64),
                 concurrency: Some(8),
+                max_requests: Some(500),
             })
         );
         assert_eq!(parse(&[]), Ok(Labels::default()));
@@ -132,7 +151,9 @@ mod tests {
             ("coracle.fuel", "lots"),
             ("coracle.fuel-per-request", "-3"),
             ("coracle.concurrency", "0"),
-            ("coracle.concurrency", "100001"),
+            ("coracle.concurrency", "1001"),
+            ("coracle.max-requests", "100001"),
+            ("coracle.instance-reuse", "0"),
             ("coracle.request-timeout", "soon"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();

@@ -56,6 +56,44 @@ impl Admission {
         HandleError::Overloaded { retry_after: Duration::from_secs(1) }
     }
 
+    /// For requests that may share an instance: the container's own gate alone, with the same queue.
+    pub(crate) async fn admit_to_container(&self) -> Result<OwnedSemaphorePermit, HandleError> {
+        if let Ok(running) = self.running.clone().try_acquire_owned() {
+            return Ok(running);
+        }
+        if self.running.is_closed() {
+            return Err(HandleError::Stopping);
+        }
+        let _place = Place::take(&self.queued, self.max_queue).ok_or_else(|| self.overloaded())?;
+        match timeout_at(self.deadline(), self.running.clone().acquire_owned()).await {
+            Ok(running) => running.map_err(|_| HandleError::Stopping),
+            Err(_) => Err(self.overloaded()),
+        }
+    }
+
+    /// The engine's slots for one instance, if they are free.
+    pub(crate) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.engine.clone().try_acquire_many_owned(self.slots).ok()
+    }
+
+    /// The same, once they are free. `None` if the container is killed meanwhile.
+    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // The engine's gate stays open when this container's closes.
+        let closing = self.closing.notified();
+        if self.running.is_closed() {
+            return None;
+        }
+        tokio::select! {
+            engine = self.engine.clone().acquire_many_owned(self.slots) => engine.ok(),
+            () = closing => None,
+        }
+    }
+
+    /// Whether the engine has no room for another instance of this kind.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.engine.available_permits() < self.slots as usize
+    }
+
     /// For requests: waits in a bounded queue, for a bounded time.
     pub(crate) async fn admit(&self) -> Result<Permit, HandleError> {
         // Almost always there is room, and nothing to wait for.
@@ -77,15 +115,7 @@ impl Admission {
     /// For runs: waits for as long as it takes. `None` if the container is killed meanwhile.
     pub(crate) async fn wait(&self) -> Option<Permit> {
         let running = self.running.clone().acquire_owned().await.ok()?;
-        // The engine's gate stays open when this container's closes.
-        let closing = self.closing.notified();
-        if self.running.is_closed() {
-            return None;
-        }
-        let engine = tokio::select! {
-            engine = self.engine.clone().acquire_many_owned(self.slots) => engine.ok()?,
-            () = closing => return None,
-        };
+        let engine = self.slot().await?;
         Some(Permit { _running: running, _engine: engine })
     }
 

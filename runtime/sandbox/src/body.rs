@@ -1,11 +1,10 @@
 //! Response bodies: the guest's stream, watched.
 
-use crate::control::{Control, Phase};
+use crate::hold::Hold;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
@@ -34,7 +33,7 @@ pub enum BodyError {
 /// A guest's body with its guest attached.
 pub(crate) struct GuestBody {
     inner: HyperOutgoingBody,
-    control: Arc<Control>,
+    hold: Hold,
     /// Bytes still to come, if the guest announced how many.
     remaining: Option<u64>,
     idle_limit: Duration,
@@ -45,21 +44,25 @@ pub(crate) struct GuestBody {
 impl GuestBody {
     pub(crate) fn new(
         inner: HyperOutgoingBody,
-        control: Arc<Control>,
+        hold: Hold,
         length: Option<u64>,
         idle_limit: Duration,
     ) -> Self {
         let ended = inner.is_end_stream();
         if ended {
-            control.advance(Phase::Lingering);
+            hold.answered();
         }
-        GuestBody { inner, control, remaining: length, idle_limit, idle: None, ended }
+        GuestBody { inner, hold, remaining: length, idle_limit, idle: None, ended }
     }
 
     fn end(&mut self, error: Option<BodyError>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         self.idle = None;
-        self.control.advance(if error.is_some() { Phase::Cancelled } else { Phase::Lingering });
+        if error.is_some() {
+            self.hold.abandon();
+        } else {
+            self.hold.answered();
+        }
         Poll::Ready(error.map(Err))
     }
 }
@@ -88,7 +91,7 @@ impl Body for GuestBody {
                 }
                 if frame.is_trailers() {
                     this.ended = true;
-                    this.control.advance(Phase::Lingering);
+                    this.hold.answered();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -96,7 +99,7 @@ impl Body for GuestBody {
             // A store that is dropped ends its body as quietly as a guest that finished it.
             Poll::Ready(None) => match this.remaining {
                 Some(0) => this.end(None),
-                _ if this.control.failed() => {
+                _ if this.hold.failed() => {
                     this.end(Some(BodyError::Guest("it trapped or was stopped".to_owned())))
                 }
                 Some(_) => this.end(Some(BodyError::WrongLength)),
@@ -128,6 +131,6 @@ impl Drop for GuestBody {
     fn drop(&mut self) {
         // Who knows the length stops reading when it is reached.
         let complete = self.ended || self.remaining == Some(0);
-        self.control.advance(if complete { Phase::Lingering } else { Phase::Cancelled });
+        if complete { self.hold.answered() } else { self.hold.left() }
     }
 }

@@ -2,15 +2,17 @@
 
 use crate::admission::Admission;
 use crate::body::ResponseBody;
-use crate::control::{CancelOnDrop, Control, Phase, Registry};
+use crate::control::{Control, Phase, Registry};
 use crate::entry::{CommandEntry, Entry, HttpEntry};
 use crate::exit::{Exit, HandleError, TrapInfo};
+use crate::hold::{AbandonOnDrop, Hold};
 use crate::host::{HostLimits, HostState};
 use crate::http_call;
 use crate::instance::{Instance, drive};
 use crate::network::NetPolicy;
 use crate::prepare::{Exports, Prepared};
 use crate::spec::ContainerSpec;
+use crate::worker::{Reuse, Workers};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -81,6 +83,9 @@ pub(crate) struct Shared {
     pub(crate) host_limits: HostLimits,
     pub(crate) admission: Admission,
     pub(crate) registry: Arc<Registry>,
+    /// How HTTP requests share instances, if they do, and those instances.
+    pub(crate) reuse: Option<Reuse>,
+    pub(crate) workers: Workers,
     pub(crate) counters: Counters,
     stopped: AtomicBool,
     in_flight: AtomicU32,
@@ -113,6 +118,10 @@ impl Counters {
 
     pub(crate) fn instance_ended(&self, fuel: u64) {
         self.live.fetch_sub(1, Ordering::Relaxed);
+        self.burnt(fuel);
+    }
+
+    pub(crate) fn burnt(&self, fuel: u64) {
         self.fuel.fetch_add(fuel, Ordering::Relaxed);
     }
 }
@@ -184,6 +193,8 @@ impl Container {
                 spec.queue_timeout,
             ),
             registry: Arc::default(),
+            reuse: Reuse::new(inner.http.as_ref(), &spec),
+            workers: Workers::default(),
             counters,
             stopped: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
@@ -233,7 +244,7 @@ impl Container {
                 let _ = send_exit.send(exit);
             }
         });
-        let _cancel = CancelOnDrop::new(control.clone());
+        let _cancel = AbandonOnDrop::new(Hold::Instance(control.clone()));
         let exit = tokio::select! {
             exit = &mut exit => exit.unwrap_or(Exit::Killed),
             () = &mut timeout => {
@@ -249,7 +260,8 @@ impl Container {
         exit
     }
 
-    /// Gives a request to the component's `wasi:http/incoming-handler`, in a fresh instance.
+    /// Gives a request to the component's `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3), in a fresh
+    /// instance or in one that serves others too: [`ContainerSpec::instance_reuse`] says.
     ///
     /// Resolves with the head of the response; the body is streamed as the guest writes it, and the guest goes on
     /// until its end. Dropping this future, or the body before its end, stops the guest.

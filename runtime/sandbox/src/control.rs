@@ -54,6 +54,11 @@ impl Control {
         self.woken.load(Ordering::SeqCst)
     }
 
+    /// Whether the guest neither runs nor has a reason to: it waits for something from outside.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.polling.load(Ordering::SeqCst) && !self.woken.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
@@ -93,28 +98,6 @@ impl Wake for Control {
         self.woken.store(true, Ordering::SeqCst);
         if !self.polling.load(Ordering::SeqCst) {
             self.waker.wake();
-        }
-    }
-}
-
-/// Stops the instance when dropped, unless somebody else has taken over.
-pub(crate) struct CancelOnDrop(Option<Arc<Control>>);
-
-impl CancelOnDrop {
-    pub(crate) fn new(control: Arc<Control>) -> Self {
-        CancelOnDrop(Some(control))
-    }
-
-    /// Hands the instance over.
-    pub(crate) fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(control) = &self.0 {
-            control.advance(Phase::Cancelled);
         }
     }
 }

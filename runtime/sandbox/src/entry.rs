@@ -9,6 +9,7 @@ use wasmtime::{Store, component};
 use wasmtime_wasi::p2::bindings as p2;
 use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi_http::p2::bindings as http_p2;
+use wasmtime_wasi_http::p3::bindings as http_p3;
 
 /// A world a guest can be entered by, ready to instantiate.
 pub(crate) trait Entry: Sync {
@@ -34,6 +35,7 @@ macro_rules! entry {
 
 entry! {
     http_p2::ProxyPre<HostState> => http_p2::Proxy,
+    http_p3::ServicePre<HostState> => http_p3::Service,
     p2::CommandPre<HostState> => p2::Command,
     p3::CommandPre<HostState> => p3::Command,
     component::InstancePre<HostState> => component::Instance,
@@ -44,6 +46,8 @@ entry! {
 pub(crate) enum HttpEntry {
     /// `wasi:http/incoming-handler@0.2`.
     P2(http_p2::ProxyPre<HostState>),
+    /// `wasi:http/handler@0.3`.
+    P3(http_p3::ServicePre<HostState>),
 }
 
 /// How a guest is run.
@@ -60,6 +64,7 @@ pub(crate) enum CommandEntry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interfaces {
     pub(crate) http_p2: bool,
+    pub(crate) http_p3: bool,
     pub(crate) run_p2: bool,
     pub(crate) run_p3: bool,
 }
@@ -70,6 +75,7 @@ impl Interfaces {
         for (name, item) in exports {
             if matches!(item.ty, types::ComponentItem::ComponentInstance(_)) {
                 found.http_p2 |= is_interface(name, "wasi:http/incoming-handler", "0.2");
+                found.http_p3 |= is_interface(name, "wasi:http/handler", "0.3");
                 found.run_p2 |= is_interface(name, "wasi:cli/run", "0.2");
                 found.run_p3 |= is_interface(name, "wasi:cli/run", "0.3");
             }

@@ -2,10 +2,12 @@
 
 use crate::body::{GuestBody, ResponseBody};
 use crate::container::{InFlight, Shared};
-use crate::control::{CancelOnDrop, Control};
+use crate::control::Control;
 use crate::entry::HttpEntry;
 use crate::exit::{Exit, HandleError};
+use crate::hold::{AbandonOnDrop, Hold};
 use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
+use crate::worker::{Occupied, Reuse, Workers};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -16,13 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
-use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
-type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+/// A guest's answer; the error is what it gave instead of a response.
+pub(crate) type Head = Result<Response<WasiBody>, String>;
 
 pub(crate) async fn handle<B>(
     shared: &Arc<Shared>,
@@ -33,21 +34,33 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     if shared.prepared.0.http.is_none() {
-        let reason = "the component does not export wasi:http/incoming-handler";
+        let reason = "the component exports neither wasi:http/incoming-handler nor wasi:http/handler";
         return Err(HandleError::InvalidResponse(reason.to_owned()));
     }
     let in_flight = InFlight::new(shared);
+    match shared.reuse {
+        None => in_fresh_instance(shared, request, in_flight).await,
+        Some(reuse) => at_worker(shared, reuse, request, in_flight).await,
+    }
+}
+
+async fn in_fresh_instance<B>(
+    shared: &Arc<Shared>,
+    request: Request<B>,
+    in_flight: InFlight,
+) -> Result<Response<ResponseBody>, HandleError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
     let permit = shared.admission.admit().await?;
-    let uploaded = (!request.body().is_end_stream()).then(Upload::begin);
-    let request = incoming(request, uploaded.clone())?;
-    let method = request.method().clone();
+    let (asked, request) = Asked::new(request)?;
     let control = Control::new();
     let registered = shared.registry.insert(control.clone());
     if shared.is_stopped() {
         return Err(HandleError::Stopping);
     }
-    let (send_head, mut head) = oneshot::channel();
-    let begun = Instant::now();
+    let (send_head, head) = oneshot::channel();
     // A task of its own: the guest goes on after the head, and runs beside whoever sends its body.
     let task = tokio::spawn({
         let (shared, control) = (shared.clone(), control.clone());
@@ -61,39 +74,92 @@ where
             end
         }
     });
-    let cancel = CancelOnDrop::new(control.clone());
-    let limit = shared.spec.request_timeout;
-    let mut deadline = begun + limit;
-    let answer = loop {
-        match timeout_at(deadline, &mut head).await {
-            Ok(Ok(Ok(response))) => break outgoing(shared, &method, response, control)?,
-            Ok(Ok(Err(code))) => {
-                return Err(HandleError::InvalidResponse(format!(
-                    "the guest answered with the error {code:?}"
-                )));
+    // A panic while the store is dropped leaves no other trace.
+    let ended = async { task.await.unwrap_or(Err(HandleError::NoResponse)) };
+    asked.answer(shared, head, Hold::Instance(control), ended).await
+}
+
+async fn at_worker<B>(
+    shared: &Arc<Shared>,
+    reuse: Reuse,
+    request: Request<B>,
+    in_flight: InFlight,
+) -> Result<Response<ResponseBody>, HandleError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let running = shared.admission.admit_to_container().await?;
+    let (asked, request) = Asked::new(request)?;
+    let occupied = Occupied { _running: running, _in_flight: in_flight };
+    let ticket = Workers::assign(shared, reuse, occupied).await?;
+    let (send_head, head) = oneshot::channel();
+    ticket.send(request, send_head)?;
+    asked.answer(shared, head, Hold::Ticket(ticket.clone()), ticket.ended()).await
+}
+
+/// What is known of a request while its answer is waited for.
+struct Asked {
+    method: Method,
+    begun: Instant,
+    uploaded: Option<Upload>,
+}
+
+impl Asked {
+    fn new<B>(request: Request<B>) -> Result<(Self, Request<WasiBody>), HandleError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let uploaded = (!request.body().is_end_stream()).then(Upload::begin);
+        let request = incoming(request, uploaded.clone())?;
+        Ok((Asked { method: request.method().clone(), begun: Instant::now(), uploaded }, request))
+    }
+
+    /// Waits for the head; hands `hold` over to the body.
+    async fn answer(
+        self,
+        shared: &Shared,
+        mut head: oneshot::Receiver<Head>,
+        hold: Hold,
+        ended: impl Future<Output = RequestEnd>,
+    ) -> Result<Response<ResponseBody>, HandleError> {
+        let cancel = AbandonOnDrop::new(hold.clone());
+        let limit = shared.spec.request_timeout;
+        let mut deadline = self.begun + limit;
+        let answer = loop {
+            match timeout_at(deadline, &mut head).await {
+                Ok(Ok(Ok(response))) => break outgoing(shared, &self.method, response, hold)?,
+                Ok(Ok(Err(code))) => {
+                    return Err(HandleError::InvalidResponse(format!(
+                        "the guest answered with the error {code}"
+                    )));
+                }
+                // The guest gave the answer up, but may go on for as long as it likes.
+                Ok(Err(_)) => {
+                    let ended = timeout_at(deadline, ended).await;
+                    return Err(
+                        ended.map_or(HandleError::TimedOut { after: limit }, |ended| no_head(shared, ended))
+                    );
+                }
+                // A large upload may take longer than an answer may, as long as it gets on.
+                Err(_) => match self.uploaded.as_ref().map(|upload| upload.last() + limit) {
+                    Some(later) if later > deadline => deadline = later,
+                    _ => return Err(HandleError::TimedOut { after: limit }),
+                },
             }
-            // The guest gave the answer up, but may go on for as long as it likes.
-            Ok(Err(_)) => {
-                let ended = timeout_at(deadline, no_head(shared, task)).await;
-                return Err(ended.unwrap_or(HandleError::TimedOut { after: limit }));
-            }
-            // A large upload may take longer than an answer may, as long as it gets on.
-            Err(_) => match uploaded.as_ref().map(|upload| upload.last() + limit) {
-                Some(later) if later > deadline => deadline = later,
-                _ => return Err(HandleError::TimedOut { after: limit }),
-            },
-        }
-    };
-    // From here on the body holds the guest.
-    cancel.disarm();
-    Ok(answer)
+        };
+        // From here on the body holds the guest.
+        cancel.disarm();
+        Ok(answer)
+    }
 }
 
 /// Runs in the instance's own task.
 async fn call(
     shared: &Arc<Shared>,
     control: &Control,
-    request: Request<HyperIncomingBody>,
+    request: Request<WasiBody>,
     send_head: oneshot::Sender<Head>,
 ) -> End {
     let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else {
@@ -107,13 +173,18 @@ async fn call(
     };
     let Instance { store, exports, .. } = &mut instance;
     let mut http = store.data_mut().http();
-    let result =
-        match (http.new_incoming_request(Scheme::Http, request), http.new_response_outparam(send_head)) {
-            (Ok(request), Ok(out)) => {
-                exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
-            }
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
+    let answer = move |head: Result<_, ErrorCode>| {
+        let _ = send_head.send(head.map_err(|code| format!("{code:?}")));
+    };
+    let result = match (
+        http.new_incoming_request(Scheme::Http, request),
+        http.new_response_outparam_from_callback(answer),
+    ) {
+        (Ok(request), Ok(out)) => {
+            exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    };
     let exit = match result {
         Ok(()) => Exit::Code(0),
         Err(error) => instance.exit_from(&error),
@@ -125,15 +196,13 @@ async fn call(
     End(Ok(exit))
 }
 
-/// The guest gave no head; its task knows why, once it has ended.
-async fn no_head(shared: &Shared, task: JoinHandle<RequestEnd>) -> HandleError {
-    match task.await {
-        Ok(Ok(Exit::Code(0))) => HandleError::NoResponse,
-        Ok(Ok(Exit::Killed)) if shared.is_stopped() => HandleError::Guest(Exit::Killed),
-        Ok(Ok(exit)) => HandleError::Guest(exit),
-        Ok(Err(refused)) => refused,
-        // A panic while the store was dropped.
-        Err(_) => HandleError::NoResponse,
+/// Why there was no head, by how the guest ended.
+fn no_head(shared: &Shared, end: RequestEnd) -> HandleError {
+    match end {
+        Ok(Exit::Code(0)) => HandleError::NoResponse,
+        Ok(Exit::Killed) if shared.is_stopped() => HandleError::Guest(Exit::Killed),
+        Ok(exit) => HandleError::Guest(exit),
+        Err(refused) => refused,
     }
 }
 
@@ -157,10 +226,7 @@ impl Upload {
 }
 
 /// Makes of any request one that a guest can be given.
-fn incoming<B>(
-    mut request: Request<B>,
-    upload: Option<Upload>,
-) -> Result<Request<HyperIncomingBody>, HandleError>
+fn incoming<B>(mut request: Request<B>, upload: Option<Upload>) -> Result<Request<WasiBody>, HandleError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -195,8 +261,8 @@ where
 fn outgoing(
     shared: &Shared,
     method: &Method,
-    mut response: Response<HyperOutgoingBody>,
-    control: Arc<Control>,
+    mut response: Response<WasiBody>,
+    hold: Hold,
 ) -> Result<Response<ResponseBody>, HandleError> {
     let status = response.status();
     if status.is_informational() {
@@ -213,7 +279,7 @@ fn outgoing(
     }
     let length = if bodyless { None } else { length };
     let idle_limit = shared.spec.request_timeout;
-    Ok(response.map(|body| GuestBody::new(body, control, length, idle_limit).boxed_unsync()))
+    Ok(response.map(|body| GuestBody::new(body, hold, length, idle_limit).boxed_unsync()))
 }
 
 /// Headers that concern one connection only; the guest's is with us, and is none.

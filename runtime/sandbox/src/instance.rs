@@ -16,14 +16,14 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
-use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store};
 
 /// A live instance.
 pub(crate) struct Instance<E> {
     pub(crate) store: Store<HostState>,
     pub(crate) exports: E,
-    /// The fuel it started with.
-    fuel: u64,
+    /// The fuel it started with, or was last given.
+    pub(crate) fuel: u64,
     shared: Arc<Shared>,
 }
 
@@ -107,6 +107,20 @@ impl<E: Send> Instance<E> {
             Some((limit, peak)) => Exit::OutOfMemory { limit, peak },
             None => Exit::Code(1),
         }
+    }
+}
+
+/// Gives a store the fuel of one request, if that is limited, and books what was used before. `given` is what it was
+/// last given.
+pub(crate) fn refuel(mut store: impl AsContextMut<Data = HostState>, given: &mut u64, shared: &Shared) {
+    let Some(fuel) = shared.spec.fuel_per_request else { return };
+    let mut store = store.as_context_mut();
+    // Neither fails on an engine with metering, and without it there is nothing to limit.
+    if let Ok(left) = store.get_fuel()
+        && store.set_fuel(fuel).is_ok()
+    {
+        shared.counters.burnt(given.saturating_sub(left));
+        *given = fuel;
     }
 }
 

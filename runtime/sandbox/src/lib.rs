@@ -56,9 +56,11 @@ mod body;
 mod container;
 mod control;
 mod exit;
+mod hold;
 mod http_call;
 mod instance;
 mod spec;
+mod worker;
 
 mod cpu;
 mod host;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// A component or core module, compiled, linked and type-checked. Clones share it, over any number of threads.
 #[derive(Clone)]
@@ -208,7 +209,10 @@ impl Inner {
         };
         let pre = linker.instantiate_pre(component).map_err(|error| missing(&error))?;
         let found = Interfaces::of(ty.exports(wasmtime));
-        self.http = entry(found.http_p2, &pre, ProxyPre::new)?.map(HttpEntry::P2);
+        self.http = match entry(found.http_p3, &pre, ServicePre::new)? {
+            Some(service) => Some(HttpEntry::P3(service)),
+            None => entry(found.http_p2, &pre, ProxyPre::new)?.map(HttpEntry::P2),
+        };
         self.command = match entry(found.run_p3, &pre, p3::bindings::CommandPre::new)? {
             Some(run) => Some(CommandEntry::P3(run)),
             None => entry(found.run_p2, &pre, p2::bindings::CommandPre::new)?.map(CommandEntry::P2),

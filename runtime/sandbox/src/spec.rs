@@ -47,7 +47,15 @@ pub struct ContainerSpec {
     /// read, and afterwards of every wait for more of the response's body. After the end of that the guest may go
     /// on for as long once more.
     pub request_timeout: Duration,
-    /// Requests that run at the same time, each in an instance of its own; further ones queue. At least 1.
+    /// Requests that one instance serves before it is discarded. At least 1. By default a WASI 0.2 component gets a
+    /// fresh instance for each, and one of 0.3 serves 128. An instance that traps, or does not answer in time, is
+    /// discarded at once.
+    pub instance_reuse: Option<u32>,
+    /// Requests that one instance serves at the same time. At least 1. By default 16 where the component is one of WASI
+    /// 0.3; always 1 where it is one of 0.2, or where `fuel_per_request` is set, because fuel is counted per
+    /// instance.
+    pub instance_concurrency: Option<u32>,
+    /// Requests that run at the same time, in all instances; further ones queue. At least 1.
     pub max_concurrency: u32,
     /// Requests that may queue; further ones are turned away at once.
     pub max_queue: u32,
@@ -71,6 +79,8 @@ impl Default for ContainerSpec {
             fuel_per_request: None,
             run_timeout: None,
             request_timeout: Duration::from_secs(60),
+            instance_reuse: None,
+            instance_concurrency: None,
             max_concurrency: 1000,
             max_queue: 10_000,
             queue_timeout: Duration::from_secs(10),

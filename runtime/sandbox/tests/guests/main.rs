@@ -7,8 +7,10 @@ mod commands;
 mod compile;
 mod hostile;
 mod limits;
+mod p3;
 mod prepare;
 mod requests;
+mod reuse;
 
 use bytes::Bytes;
 use coracle_sandbox::{

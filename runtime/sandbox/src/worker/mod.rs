@@ -1,0 +1,431 @@
+//! Instances that serve more than one request: one after the other (WASI 0.2), or several at once (0.3).
+//!
+//! A [`Worker`] is one instance with a task of its own, a channel of requests, and a count of what it may still take.
+//! Requests are pushed to a worker that waits; when none does, a new one is started as long as the engine has room,
+//! and only then are requests put on top of busy ones. A [`Ticket`] is one request at its worker.
+//!
+//! Any trap discards the instance, and with it all requests it was serving. A request that takes too long or that
+//! nobody wants any more can't be taken back from a guest; its worker gets no new ones, and is stopped as soon as the
+//! others are done. All of that is watched from outside the guest ([`serve::supervise`]), which may not yield.
+
+mod serve;
+
+use crate::container::{InFlight, Shared};
+use crate::control::Control;
+use crate::entry::HttpEntry;
+use crate::exit::{Exit, HandleError};
+use crate::http_call::Head;
+use crate::instance::{End, RequestEnd, drive};
+use crate::spec::ContainerSpec;
+use futures_util::task::AtomicWaker;
+use http::Request;
+use parking_lot::Mutex;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use wasmtime_wasi_http::WasiBody;
+
+/// What an instance may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reuse {
+    /// Requests in its life, at least 1.
+    total: u32,
+    /// Requests at the same time, at least 1.
+    at_once: u32,
+}
+
+/// What `wasmtime serve` does with WASI 0.3 components.
+const DEFAULT_REUSE_P3: u32 = 128;
+const DEFAULT_CONCURRENCY_P3: u32 = 16;
+
+/// How long an instance is kept without a request.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a guest that has served its requests may be busy and still pass for one that waits.
+const WIND_UP: Duration = Duration::from_millis(1);
+
+/// How many workers are looked at for one request.
+const LOOK_AT: usize = 16;
+
+impl Reuse {
+    /// `None` for a fresh instance per request, without a worker.
+    pub(crate) fn new(entry: Option<&HttpEntry>, spec: &ContainerSpec) -> Option<Reuse> {
+        // Fuel is counted per store: who limits it per request gets requests one by one, and the same count each time.
+        let metered = spec.fuel_per_request.is_some();
+        match entry? {
+            HttpEntry::P2(_) => {
+                let total = spec.instance_reuse.unwrap_or(1);
+                (total > 1).then_some(Reuse { total, at_once: 1 })
+            }
+            HttpEntry::P3(_) => {
+                let default = if metered { 1 } else { DEFAULT_REUSE_P3 };
+                let at_once = if metered { 1 } else { DEFAULT_CONCURRENCY_P3 };
+                Some(Reuse {
+                    total: spec.instance_reuse.unwrap_or(default).max(1),
+                    at_once: if metered { 1 } else { spec.instance_concurrency.unwrap_or(at_once).max(1) },
+                })
+            }
+        }
+    }
+}
+
+/// The workers of a container.
+#[derive(Default)]
+pub(crate) struct Workers {
+    /// Those that can take one more, the last used at the end. May hold some that have just retired.
+    free: Mutex<Vec<Arc<Worker>>>,
+    /// One more request could be taken somewhere.
+    freed: Notify,
+}
+
+/// A request for a worker.
+pub(crate) struct Job {
+    pub(crate) request: Request<WasiBody>,
+    pub(crate) head: oneshot::Sender<Head>,
+    pub(crate) ticket: Arc<Ticket>,
+}
+
+/// What a request occupies while it is at its worker.
+pub(crate) struct Occupied {
+    pub(crate) _running: OwnedSemaphorePermit,
+    pub(crate) _in_flight: InFlight,
+}
+
+impl Workers {
+    /// Finds or starts a worker for one request. Waits while the engine is full, until the queue's deadline.
+    pub(crate) async fn assign(
+        shared: &Arc<Shared>,
+        reuse: Reuse,
+        mut occupied: Occupied,
+    ) -> Result<Arc<Ticket>, HandleError> {
+        let workers = &shared.workers;
+        let deadline = shared.admission.deadline();
+        loop {
+            let mut freed = pin!(workers.freed.notified());
+            // From here on nothing is missed, even before it is polled.
+            freed.as_mut().enable();
+            occupied = match workers.take(Worker::is_waiting, occupied) {
+                Ok(ticket) => return Ok(ticket),
+                Err(occupied) => occupied,
+            };
+            if let Some(slot) = shared.admission.try_slot() {
+                return Worker::start(shared, reuse, slot, occupied);
+            }
+            occupied = match workers.take(|_| true, occupied) {
+                Ok(ticket) => return Ok(ticket),
+                Err(occupied) => occupied,
+            };
+            tokio::select! {
+                () = freed => {}
+                slot = shared.admission.slot() => {
+                    let slot = slot.ok_or(HandleError::Stopping)?;
+                    return Worker::start(shared, reuse, slot, occupied);
+                }
+                () = sleep_until(deadline) => return Err(shared.admission.overloaded()),
+            }
+        }
+    }
+
+    /// Takes a place at the least loaded of the workers that are `suitable`.
+    fn take(
+        &self,
+        suitable: impl Fn(&Worker) -> bool,
+        mut occupied: Occupied,
+    ) -> Result<Arc<Ticket>, Occupied> {
+        let mut free = self.free.lock();
+        loop {
+            let found = free
+                .iter()
+                .enumerate()
+                .rev()
+                .take(LOOK_AT)
+                .filter(|(_, worker)| suitable(worker))
+                .map(|(place, worker)| (worker.load.lock().live.len(), place))
+                .min_by_key(|(load, place)| (*load, usize::MAX - place));
+            let Some((_, place)) = found else { return Err(occupied) };
+            match free[place].admit(occupied) {
+                Admitted::Yes { ticket, last } => {
+                    if last {
+                        free.remove(place);
+                    }
+                    return Ok(ticket);
+                }
+                Admitted::No(back) => {
+                    occupied = back;
+                    free.remove(place);
+                }
+            }
+        }
+    }
+
+    fn put_back(&self, worker: &Arc<Worker>) {
+        self.free.lock().push(worker.clone());
+        self.freed.notify_one();
+    }
+
+    fn forget(&self, worker: &Arc<Worker>) {
+        self.free.lock().retain(|other| !Arc::ptr_eq(other, worker));
+    }
+}
+
+/// One instance, as those see it who give it requests.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    reuse: Reuse,
+    /// Whether a request is over with its response's body (WASI 0.3), or only when the guest returns (0.2).
+    ends_with_body: bool,
+    jobs: mpsc::UnboundedSender<Job>,
+    load: Mutex<Load>,
+    /// Wakes the supervisor when the load has changed.
+    changed: AtomicWaker,
+}
+
+/// What a worker is busy with.
+struct Load {
+    accepted: u32,
+    live: Vec<Live>,
+    /// It takes no more requests.
+    retired: bool,
+    /// Since when it serves no request, and whether the guest works on nevertheless.
+    resting: Option<(Instant, Rest)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// The guest has something left to do.
+    PostReturn,
+    /// It waits for requests.
+    Idle,
+}
+
+struct Live {
+    ticket: Arc<Ticket>,
+    stage: Stage,
+    _occupied: Occupied,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Somebody waits for its response.
+    Wanted,
+    /// The response is complete; the guest may go on until then.
+    Lingering(Instant),
+    /// Nobody wants it any more, or it took too long.
+    Abandoned,
+}
+
+enum Admitted {
+    /// `last`: there is no room for another.
+    Yes {
+        ticket: Arc<Ticket>,
+        last: bool,
+    },
+    No(Occupied),
+}
+
+impl Load {
+    fn is_full(&self, reuse: Reuse) -> bool {
+        self.retired
+            || self.accepted >= reuse.total
+            || self.live.len() >= usize::try_from(reuse.at_once).unwrap_or(usize::MAX)
+    }
+
+    /// Whether everything it still does is for nobody.
+    fn is_for_nobody(&self) -> bool {
+        self.retired && self.live.iter().all(|live| live.stage == Stage::Abandoned)
+    }
+}
+
+impl Worker {
+    fn start(
+        shared: &Arc<Shared>,
+        reuse: Reuse,
+        slot: OwnedSemaphorePermit,
+        occupied: Occupied,
+    ) -> Result<Arc<Ticket>, HandleError> {
+        let (jobs, receive) = mpsc::unbounded_channel();
+        let worker = Arc::new(Worker {
+            shared: shared.clone(),
+            control: Control::new(),
+            reuse,
+            ends_with_body: matches!(shared.prepared.0.http, Some(HttpEntry::P3(_))),
+            jobs,
+            load: Mutex::new(Load { accepted: 0, live: Vec::new(), retired: false, resting: None }),
+            changed: AtomicWaker::new(),
+        });
+        let registered = shared.registry.insert(worker.control.clone());
+        if shared.is_stopped() {
+            return Err(HandleError::Stopping);
+        }
+        let Admitted::Yes { ticket, last } = worker.admit(occupied) else {
+            return Err(HandleError::Stopping);
+        };
+        if !last {
+            shared.workers.put_back(&worker);
+        }
+        tokio::spawn(async move {
+            let shared = worker.shared.clone();
+            let End(end) = drive(&shared, &worker.control, serve::run(&worker, receive)).await;
+            if let Ok(exit) = &end {
+                shared.guest_ended(exit);
+            }
+            worker.close(&end);
+            drop((slot, registered));
+        });
+        Ok(ticket)
+    }
+
+    fn admit(self: &Arc<Self>, occupied: Occupied) -> Admitted {
+        let mut load = self.load.lock();
+        if load.is_full(self.reuse) {
+            return Admitted::No(occupied);
+        }
+        let ticket = Arc::new(Ticket {
+            worker: self.clone(),
+            failed: AtomicBool::new(false),
+            end: Mutex::default(),
+            ended: Notify::new(),
+        });
+        load.accepted += 1;
+        load.resting = None;
+        load.live.push(Live { ticket: ticket.clone(), stage: Stage::Wanted, _occupied: occupied });
+        Admitted::Yes { ticket, last: load.is_full(self.reuse) }
+    }
+
+    /// Whether its guest could begin with something new at once, or all but at once.
+    fn is_waiting(&self) -> bool {
+        self.control.is_waiting()
+            || self
+                .load
+                .lock()
+                .resting
+                .is_some_and(|(since, rest)| rest == Rest::Idle || since.elapsed() < WIND_UP)
+    }
+
+    /// Turns away further requests, and ends what it has with `end`: before the store is dropped where the guest
+    /// failed, so that nobody takes a body that ends for one that is complete.
+    fn close(self: &Arc<Self>, end: &RequestEnd) {
+        let live = {
+            let mut load = self.load.lock();
+            load.retired = true;
+            std::mem::take(&mut load.live)
+        };
+        self.shared.workers.forget(self);
+        for Live { ticket, .. } in live {
+            // To call `exit(0)` is no failure.
+            ticket.failed.store(*end != Ok(Exit::Code(0)), Ordering::Release);
+            ticket.set_end(end.clone());
+        }
+    }
+}
+
+/// One request at its worker.
+pub(crate) struct Ticket {
+    worker: Arc<Worker>,
+    failed: AtomicBool,
+    end: Mutex<Option<RequestEnd>>,
+    ended: Notify,
+}
+
+impl Ticket {
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        request: Request<WasiBody>,
+        head: oneshot::Sender<Head>,
+    ) -> Result<(), HandleError> {
+        // Fails only when the worker has just been stopped.
+        let job = Job { request, head, ticket: self.clone() };
+        self.worker.jobs.send(job).map_err(|_| HandleError::Stopping)
+    }
+
+    /// How it ended, once it has.
+    pub(crate) async fn ended(&self) -> RequestEnd {
+        loop {
+            if let Some(end) = self.end.lock().clone() {
+                return end;
+            }
+            self.ended.notified().await;
+        }
+    }
+
+    /// Whether its guest died of anything.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire) || self.worker.control.failed()
+    }
+
+    fn set_end(&self, end: RequestEnd) {
+        *self.end.lock() = Some(end);
+        self.ended.notify_one();
+    }
+
+    /// It is over; the worker may take another instead.
+    fn finish(&self) {
+        let worker = &self.worker;
+        let has_room = {
+            let mut load = worker.load.lock();
+            let was_full = load.is_full(worker.reuse);
+            let place = load.live.iter().position(|live| std::ptr::eq(&*live.ticket, self));
+            let Some(place) = place else { return };
+            drop(load.live.swap_remove(place));
+            if load.live.is_empty() {
+                load.resting = Some((Instant::now(), Rest::PostReturn));
+            }
+            if load.is_for_nobody() && !load.live.is_empty() {
+                worker.control.advance(crate::control::Phase::Cancelled);
+            }
+            was_full && !load.is_full(worker.reuse)
+        };
+        self.set_end(Ok(Exit::Code(0)));
+        worker.changed.wake();
+        if has_room {
+            worker.shared.workers.put_back(worker);
+        }
+    }
+
+    /// The response is complete.
+    pub(crate) fn answered(&self) {
+        if self.worker.ends_with_body {
+            return self.finish();
+        }
+        let until = Instant::now() + self.worker.shared.spec.request_timeout;
+        self.set_stage(Stage::Lingering(until));
+        self.worker.changed.wake();
+    }
+
+    /// Nobody reads the response any more. A 0.3 guest is told so by its stream.
+    pub(crate) fn left(&self) {
+        if self.worker.ends_with_body { self.finish() } else { self.abandon() }
+    }
+
+    /// Nobody wants it any more, and its guest can't be told.
+    pub(crate) fn abandon(&self) {
+        self.set_stage(Stage::Abandoned);
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        let mut load = self.worker.load.lock();
+        let Some(live) = load.live.iter_mut().find(|live| std::ptr::eq(&*live.ticket, self)) else { return };
+        live.stage = stage;
+        if stage == Stage::Abandoned {
+            load.retired = true;
+            if load.is_for_nobody() {
+                self.worker.control.advance(crate::control::Phase::Cancelled);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ContainerSpec;
+
+    #[test]
+    fn without_an_http_entry_nothing_is_reused() {
+        assert_eq!(Reuse::new(None, &ContainerSpec::default()), None);
+    }
+}

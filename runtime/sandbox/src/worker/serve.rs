@@ -1,0 +1,224 @@
+//! What a worker does: the loop inside its store, and the supervision around it.
+
+use super::{Job, Rest, Stage, Worker};
+use crate::entry::HttpEntry;
+use crate::exit::Exit;
+use crate::host::HostState;
+use crate::instance::{End, Instance, NoInstance, refuel};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime::AsContextMut;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p2::bindings::http::types as p2;
+use wasmtime_wasi_http::p3;
+use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::{WasiHttpView, p3::Request};
+
+type Jobs = mpsc::UnboundedReceiver<Job>;
+
+/// Runs in the worker's own task: instantiates, serves, and says how it ended.
+pub(super) async fn run(worker: &Arc<Worker>, jobs: Jobs) -> End {
+    match &worker.shared.prepared.0.http {
+        Some(HttpEntry::P2(entry)) => {
+            serve(worker, entry, async |instance| serve_p2(worker, instance, jobs).await).await
+        }
+        Some(HttpEntry::P3(entry)) => {
+            serve(worker, entry, async |instance| serve_p3(worker, instance, jobs).await).await
+        }
+        None => End(Ok(Exit::Killed)),
+    }
+}
+
+async fn serve<E: crate::entry::Entry>(
+    worker: &Arc<Worker>,
+    entry: &E,
+    requests: impl AsyncFnOnce(&mut Instance<E::Exports>) -> wasmtime::Result<()>,
+) -> End {
+    let shared = &worker.shared;
+    let deadline = shared.admission.deadline();
+    let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
+        Ok(instance) => instance,
+        Err(NoInstance::Died(exit)) => return End(Ok(exit)),
+        Err(NoInstance::NoRoom { .. }) => return End(Err(shared.admission.overloaded())),
+    };
+    let exit = match supervise(worker, requests(&mut instance)).await {
+        Ok(()) => Exit::Code(0),
+        Err(error) => instance.exit_from(&error),
+    };
+    // Before the store is dropped, and bodies end with it.
+    let end = Ok(exit);
+    worker.close(&end);
+    End(end)
+}
+
+/// Polls the loop, and from outside of it enforces what a guest could keep the loop from noticing.
+async fn supervise(
+    worker: &Worker,
+    requests: impl Future<Output = wasmtime::Result<()>>,
+) -> wasmtime::Result<()> {
+    let mut requests = pin!(requests);
+    let mut timer: Option<(Instant, Pin<Box<Sleep>>)> = None;
+    poll_fn(|cx| {
+        worker.changed.register(cx.waker());
+        // First, so that what it does is seen below.
+        if let Poll::Ready(end) = requests.as_mut().poll(cx) {
+            return Poll::Ready(end);
+        }
+        loop {
+            let Some(deadline) = worker.next_deadline() else {
+                timer = None;
+                return Poll::Pending;
+            };
+            let (_, sleep) = match &mut timer {
+                // One that ends too early costs a look; one that ends too late would break a promise.
+                Some(set) if set.0 <= deadline => set,
+                other => other.insert((deadline, Box::pin(sleep_until(deadline)))),
+            };
+            ready!(sleep.as_mut().poll(cx));
+            timer = None;
+            if worker.expire(Instant::now()) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
+    .await
+}
+
+impl Worker {
+    /// When something will have taken too long.
+    fn next_deadline(&self) -> Option<Instant> {
+        let load = self.load.lock();
+        let lingering = load.live.iter().filter_map(|live| match live.stage {
+            Stage::Lingering(until) => Some(until),
+            Stage::Wanted | Stage::Abandoned => None,
+        });
+        let resting = load.resting.map(|(since, rest)| {
+            since
+                + match rest {
+                    Rest::Idle => super::IDLE,
+                    Rest::PostReturn => self.shared.spec.request_timeout,
+                }
+        });
+        lingering.chain(resting).min()
+    }
+
+    /// Draws the consequences of what has taken too long. Answers whether the worker is to end at once.
+    fn expire(&self, now: Instant) -> bool {
+        let mut load = self.load.lock();
+        for live in &mut load.live {
+            if matches!(live.stage, Stage::Lingering(until) if until <= now) {
+                live.stage = Stage::Abandoned;
+            }
+        }
+        let expired = match load.resting {
+            Some((since, Rest::Idle)) => since + super::IDLE <= now,
+            Some((since, Rest::PostReturn)) => since + self.shared.spec.request_timeout <= now,
+            None => false,
+        };
+        if expired || load.live.iter().any(|live| live.stage == Stage::Abandoned) {
+            load.retired = true;
+        }
+        load.is_for_nobody()
+    }
+
+    /// No request is being served. Answers whether that is the end.
+    fn rest(&self, rest: Rest) -> bool {
+        let mut load = self.load.lock();
+        if !load.live.is_empty() {
+            return false;
+        }
+        if load.resting.is_none_or(|(_, before)| before != rest) {
+            load.resting = Some((Instant::now(), rest));
+        }
+        if rest == Rest::Idle && (load.accepted >= self.reuse.total || self.shared.admission.is_crowded()) {
+            load.retired = true;
+        }
+        load.retired && rest == Rest::Idle
+    }
+}
+
+/// One request after the other.
+async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Jobs) -> wasmtime::Result<()> {
+    while let Some(Job { request, head, ticket }) = jobs.recv().await {
+        refuel(&mut instance.store, &mut instance.fuel, &worker.shared);
+        let Instance { store, exports, .. } = &mut *instance;
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(p2::Scheme::Http, request)?;
+        let out = http.new_response_outparam_from_callback(move |answer| {
+            let _ = head.send(answer.map_err(|code| format!("{code:?}")));
+        })?;
+        exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
+        ticket.finish();
+        if worker.rest(Rest::Idle) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Several requests at once.
+async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: Jobs) -> wasmtime::Result<()> {
+    let Instance { store, exports: service, fuel, .. } = &mut *instance;
+    let handler = *service.wasi_http_handler().func_handle().func();
+    store
+        .run_concurrent(async |accessor| {
+            let mut calls = FuturesUnordered::new();
+            poll_fn(|cx: &mut Context<'_>| {
+                loop {
+                    match calls.poll_next_unpin(cx) {
+                        Poll::Ready(Some(Ok(()))) => continue,
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                        Poll::Ready(None) | Poll::Pending => {}
+                    }
+                    if accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
+                        && let Poll::Ready(Some(job)) = jobs.poll_recv(cx)
+                    {
+                        accessor.with(|mut access| refuel(access.as_context_mut(), fuel, &worker.shared));
+                        calls.push(call(accessor, service, job));
+                        continue;
+                    }
+                    if !calls.is_empty() {
+                        return Poll::Pending;
+                    }
+                    let rest = match accessor.poll_no_interesting_tasks(cx) {
+                        Poll::Ready(()) => Rest::Idle,
+                        Poll::Pending => Rest::PostReturn,
+                    };
+                    return if worker.rest(rest) { Poll::Ready(Ok(())) } else { Poll::Pending };
+                }
+            })
+            .await
+        })
+        .await
+        .flatten()
+}
+
+/// One request, until its response's head; the body is the concern of who reads it.
+async fn call(accessor: &Accessor<HostState>, service: &Service, job: Job) -> wasmtime::Result<()> {
+    let Job { request, head, ticket } = job;
+    let host = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let (mut request, sent) = accessor.with(|mut access| {
+        let (request, sent) = Request::from_http(access.data_mut().http().hooks, request);
+        let sent: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(sent);
+        (request, sent)
+    });
+    request.scheme.get_or_insert(Scheme::HTTP);
+    request.authority = request.authority.or(host);
+    let answer = match service.handle(accessor, request).await? {
+        Ok(response) => Ok(accessor.with(|access| p3::Response::into_http(response, access, sent))?),
+        Err(code) => Err(format!("{code:?}")),
+    };
+    let is_error = answer.is_err();
+    if head.send(answer).is_err() || is_error {
+        ticket.finish();
+    }
+    Ok(())
+}

@@ -175,8 +175,9 @@ pub(crate) struct RunArgs {
     /// A directory it may use: HOST::GUEST, or HOST::GUEST:ro to only read. Repeatable.
     #[arg(long, value_name = "HOST::GUEST[:ro]")]
     pub(crate) dir: Vec<String>,
-    /// An address it may connect to, over TCP or HTTP; `*` stands for any port, and for any public host. Repeatable.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// What it may connect to, over TCP, UDP or HTTP: api.example.com:443, *.internal, 10.0.0.0/8:5432, or *:443 for
+    /// any public host. Private and loopback addresses have to be named as addresses. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_net: Vec<String>,
     /// Where an HTTP component is served; port 0 picks a free one.
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address, default_value = "127.0.0.1:8080")]

@@ -9,7 +9,6 @@ use crate::hold::{AbandonOnDrop, Hold};
 use crate::host::{HostLimits, HostState};
 use crate::http_call;
 use crate::instance::{Instance, drive};
-use crate::network::NetPolicy;
 use crate::prepare::{Exports, Prepared};
 use crate::spec::ContainerSpec;
 use crate::worker::{Reuse, Workers};
@@ -25,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 use wasmtime::Store;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtx};
+use wasmtime_wasi::sockets::WasiSocketsCtx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
 
 /// A component that may run: as often, and as many at once, as its limits allow. Clones share it.
@@ -47,9 +46,6 @@ pub enum ContainerError {
         /// What the operating system said.
         reason: String,
     },
-    /// A rule of `allow_net` can't be read.
-    #[error("allow_net: {0}")]
-    AllowNet(String),
 }
 
 /// What a container has used so far.
@@ -77,7 +73,6 @@ pub struct ContainerStats {
 pub(crate) struct Shared {
     pub(crate) prepared: Prepared,
     pub(crate) spec: ContainerSpec,
-    pub(crate) network: Arc<NetPolicy>,
     pub(crate) filesystem: WasiFilesystemCtx,
     pub(crate) sockets: WasiSocketsCtx,
     pub(crate) host_limits: HostLimits,
@@ -172,16 +167,12 @@ impl Drop for InFlight {
 impl Container {
     /// Puts a component under the limits and grants of `spec`. Opens the mounted directories; runs nothing.
     pub fn new(prepared: &Prepared, spec: ContainerSpec) -> Result<Container, ContainerError> {
-        let network =
-            NetPolicy::parse(&spec.allow_net).map_err(|error| ContainerError::AllowNet(error.to_string()))?;
-        let network = Arc::new(network);
-        let mut wasi = wasi_builder(&spec, &network)?.build();
+        let mut wasi = wasi_builder(&spec)?.build();
         let inner = &prepared.0;
         let counters = Counters::default();
         counters.initial_memory.store(inner.initial_memory, Ordering::Relaxed);
         Ok(Container(Arc::new(Shared {
             prepared: prepared.clone(),
-            network,
             filesystem: wasi.filesystem().clone(),
             sockets: wasi.sockets().clone(),
             host_limits: HostLimits::for_memory(spec.memory.effective_limit()),
@@ -344,7 +335,7 @@ async fn run_command(shared: &Arc<Shared>) -> Exit {
     match &shared.prepared.0.command {
         Some(CommandEntry::P2(entry)) => run_entry(shared, entry, None, run_p2).await,
         Some(CommandEntry::P3(entry)) => run_entry(shared, entry, None, run_p3).await,
-        Some(CommandEntry::Core(entry)) => match wasi_builder(&shared.spec, &shared.network) {
+        Some(CommandEntry::Core(entry)) => match wasi_builder(&shared.spec) {
             Ok(wasi) => {
                 let p1 = HostState::p1_context(shared, wasi);
                 run_entry(shared, entry, Some(p1), run_core).await
@@ -402,7 +393,7 @@ async fn run_core(store: &mut Store<HostState>, instance: &wasmtime::Instance) -
 }
 
 /// What is the same for all instances: opened directories, and the rules for sockets.
-fn wasi_builder(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCtxBuilder, ContainerError> {
+fn wasi_builder(spec: &ContainerSpec) -> Result<WasiCtxBuilder, ContainerError> {
     let mut builder = WasiCtxBuilder::new();
     for mount in &spec.mounts {
         let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
@@ -412,38 +403,6 @@ fn wasi_builder(spec: &ContainerSpec, network: &Arc<NetPolicy>) -> Result<WasiCt
             reason: error.root_cause().to_string(),
         })?;
     }
-    if !network.is_closed() {
-        builder.allow_tcp(true);
-        builder.allow_ip_name_lookup(true);
-        let network = network.clone();
-        builder.socket_addr_check(move |address, purpose| {
-            let network = network.clone();
-            Box::pin(SyncFuture::new(async move {
-                match purpose {
-                    SocketAddrUse::TcpConnect => network.check_address(address).await,
-                    // What connecting does on the way: any address and port of our own.
-                    SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
-                    _ => false,
-                }
-            }))
-        });
-    }
+    spec.network.configure(&mut builder);
     Ok(builder)
-}
-
-/// A future that may be shared between threads because only its owner can poll it.
-struct SyncFuture<F>(parking_lot::Mutex<std::pin::Pin<Box<F>>>);
-
-impl<F: Future> SyncFuture<F> {
-    fn new(future: F) -> Self {
-        SyncFuture(parking_lot::Mutex::new(Box::pin(future)))
-    }
-}
-
-impl<F: Future> Future for SyncFuture<F> {
-    type Output = F::Output;
-
-    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<F::Output> {
-        self.get_mut().0.get_mut().as_mut().poll(cx)
-    }
 }

@@ -65,8 +65,7 @@ mod worker;
 mod cpu;
 mod host;
 mod memory;
-mod network;
-mod outgoing;
+mod net;
 mod output;
 mod shares;
 
@@ -79,6 +78,10 @@ pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
 pub use host::{HostFunctions, HostState};
 pub use memory::MemoryBudget;
+pub use net::{
+    EgressError, EgressPolicy, InProcess, Localhost, Loopback, Network, NetworkQuotas, NetworkSpec,
+    NoLoopback, Resolver, SystemResolver, TlsClient, TlsError, Upstream, UpstreamBody,
+};
 pub use output::{LineSplitter, Output, OutputSink, StdStream};
 pub use prepare::{Exports, PrepareError, Prepared};
 pub use spec::{ContainerSpec, Mount};

@@ -2,6 +2,7 @@
 
 use crate::cpu::CpuBudget;
 use crate::memory::MemoryBudget;
+use crate::net::Network;
 use crate::output::{Discard, Output};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,10 +28,8 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// Host directories lent to the guest.
     pub mounts: Vec<Mount>,
-    /// Where the guest may connect to, over outgoing HTTP and TCP: `host:port`, with `*` for any host or any
-    /// port, IPv6 addresses in brackets. `*` as a host never includes loopback, private and link-local
-    /// addresses; those have to be named.
-    pub allow_net: Vec<String>,
+    /// What the guest may reach, and who reaches it.
+    pub network: Network,
     /// Whether the guest reads this process's standard input. For one interactive run at a time.
     pub inherit_stdin: bool,
     /// CPU time, shared by everything that holds a clone of this budget.
@@ -71,7 +70,7 @@ impl Default for ContainerSpec {
             args: Vec::new(),
             env: Vec::new(),
             mounts: Vec::new(),
-            allow_net: Vec::new(),
+            network: Network::default(),
             inherit_stdin: false,
             cpu: CpuBudget::unlimited(),
             memory: MemoryBudget::new(u64::MAX),

@@ -1,8 +1,7 @@
 //! `wasi:http`: policy, and bounds that wasmtime does not set.
 
 use super::HostState;
-use crate::network::NetPolicy;
-use crate::outgoing;
+use crate::net::{self, Network};
 use http::HeaderName;
 use std::sync::{Arc, LazyLock};
 use wasmtime::StoreContextMut;
@@ -24,7 +23,7 @@ impl WasiHttpView for HostState {
 
 /// Policy of `wasi:http`.
 pub(super) struct Hooks {
-    pub(super) network: Arc<NetPolicy>,
+    pub(super) network: Network,
     pub(super) body_chunk: usize,
 }
 
@@ -70,8 +69,8 @@ impl WasiHttpHooks for Hooks {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ) -> Box<dyn Future<Output = Result<outgoing::Sent, HttpError>> + Send> {
-        Box::new(outgoing::send(self.network.clone(), request, options))
+    ) -> Box<dyn Future<Output = Result<net::Sent, HttpError>> + Send> {
+        Box::new(net::send(self.network.clone(), request, options))
     }
 }
 

@@ -18,10 +18,12 @@ pub use linkers::HostFunctions;
 
 use crate::container::Shared;
 use crate::memory::Limiter;
+use crate::net::{Network, Permit};
 use crate::output::{self, StdStream};
 use http::Hooks;
 use rand::RngCore;
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView};
@@ -41,6 +43,8 @@ pub struct HostState {
     hooks: Hooks,
     filesystem: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
+    /// Places in quotas, by the number of the resource that holds them.
+    permits: HashMap<u32, Permit>,
     clocks: WasiClocksCtx,
     stdout: Option<Arc<output::Shared>>,
     stderr: Option<Arc<output::Shared>>,
@@ -62,9 +66,10 @@ impl HostState {
             limiter,
             table,
             http,
-            hooks: Hooks { network: container.network.clone(), body_chunk: limits.body_chunk },
+            hooks: Hooks { network: container.spec.network.clone(), body_chunk: limits.body_chunk },
             filesystem: container.filesystem.clone(),
             sockets: container.sockets.clone(),
+            permits: HashMap::new(),
             clocks: WasiClocksCtx::default(),
             stdout: None,
             stderr: None,
@@ -78,7 +83,25 @@ impl HostState {
         WasiFilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
     }
 
-    fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
+    pub(crate) fn network(&self) -> &Network {
+        &self.container.spec.network
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// Keeps a place in a quota for as long as a resource exists.
+    pub(crate) fn hold(&mut self, resource: u32, permit: Permit) {
+        self.permits.insert(resource, permit);
+    }
+
+    /// Gives back what a resource held.
+    pub(crate) fn release(&mut self, resource: u32) {
+        self.permits.remove(&resource);
+    }
+
+    pub(crate) fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
     }
 

@@ -2,6 +2,7 @@
 
 use super::HostState;
 use super::http::bound_p2_requests;
+use crate::net;
 use crate::output::{GuestStream, StdStream};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::I32Exit;
@@ -29,7 +30,7 @@ pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
     sockets::instance_network::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<HostState, WasiSockets>(l, &options, HostState::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
+    net::link_p2(l)?;
 
     random::random::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;
     random::insecure::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;

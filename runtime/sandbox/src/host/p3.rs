@@ -1,6 +1,7 @@
 //! WASI 0.3.
 
 use super::HostState;
+use crate::net;
 use crate::output::{self, StdStream};
 use bytes::BytesMut;
 use std::pin::Pin;
@@ -29,7 +30,7 @@ pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
     filesystem::types::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
     filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
     sockets::types::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
+    net::link_p3(l)?;
 
     random::random::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;
     random::insecure::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;

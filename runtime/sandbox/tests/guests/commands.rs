@@ -1,7 +1,10 @@
 //! `wasi:cli/run`.
 
 use crate::{ENGINE, Lines, command_guest, eventually};
-use coracle_sandbox::{ContainerSpec, Exit, Mount, Output, OutputSink, StdStream, TrapKind};
+use coracle_sandbox::{
+    ContainerSpec, Exit, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink, StdStream,
+    TrapKind,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -129,13 +132,69 @@ async fn only_granted_connections_are_made() {
     let connect = |rules: Vec<String>| {
         let port = port.to_string();
         async move {
-            let spec = ContainerSpec { allow_net: rules, ..ContainerSpec::default() };
+            let network = Network::to(rules.iter().map(String::as_str)).unwrap();
+            let spec = ContainerSpec { network, ..ContainerSpec::default() };
             output_of(&["connect", "127.0.0.1", &port], spec).await.0
         }
     };
     assert_eq!(connect(vec![]).await, Exit::Code(1));
     assert_eq!(connect(vec![format!("*:{port}")]).await, Exit::Code(1), "a wildcard excludes loopback");
     assert_eq!(connect(vec![format!("127.0.0.1:{port}")]).await, Exit::Code(0));
+}
+
+/// A task's network, with nothing let out.
+fn own_network() -> Network {
+    let localhost = Localhost::Own(Loopback::take().unwrap());
+    Network::new(NetworkSpec { localhost, ..NetworkSpec::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_task_has_a_localhost() {
+    let networks: Vec<Network> = (0..20).map(|_| own_network()).collect();
+    // The same port in each of them.
+    let servers: Vec<_> = networks
+        .iter()
+        .enumerate()
+        .map(|(number, network)| {
+            let spec = ContainerSpec { network: network.clone(), ..ContainerSpec::default() };
+            command_guest(&["serve", "0.0.0.0:7007", &format!("task {number}")], spec)
+        })
+        .collect();
+    for server in &servers {
+        let server = server.clone();
+        tokio::spawn(async move { server.run().await });
+    }
+    let ask = |network: &Network, host: &'static str| {
+        let spec = ContainerSpec { network: network.clone(), ..ContainerSpec::default() };
+        output_of(&["ask", host, "7007"], spec)
+    };
+    for (number, network) in networks.iter().enumerate() {
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        let lines = loop {
+            let (exit, lines) = ask(network, "localhost").await;
+            if exit == Exit::Code(0) || std::time::Instant::now() > patience {
+                break lines;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(lines, [format!("task {number} at 127.0.0.1:7007 to 127.0.0.1")]);
+    }
+    let (exit, _) = ask(&own_network(), "127.0.0.1").await;
+    assert_eq!(exit, Exit::Code(1), "no other task can be reached");
+    let (exit, _) = output_of(&["ask", "127.0.0.1", "7007"], ContainerSpec::default()).await;
+    assert_eq!(exit, Exit::Code(1), "without a network of its own nothing is");
+    for server in servers {
+        server.kill();
+    }
+    let (exit, _) = output_of(&["serve", "0.0.0.0:0", "x"], ContainerSpec::default()).await;
+    assert_eq!(exit, Exit::Code(1), "listening has to be granted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_stay_in_the_task() {
+    let spec = ContainerSpec { network: own_network(), ..ContainerSpec::default() };
+    let (exit, lines) = output_of(&["datagrams"], spec).await;
+    assert_eq!((exit, lines), (Exit::Code(0), vec!["hello from 127.0.0.1".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

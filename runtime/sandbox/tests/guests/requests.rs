@@ -2,7 +2,7 @@
 
 use crate::{Lines, eventually, get, http_guest, text};
 use bytes::Bytes;
-use coracle_sandbox::{BodyError, ContainerSpec, Exit, HandleError, StdStream, TrapKind};
+use coracle_sandbox::{BodyError, ContainerSpec, Exit, HandleError, Network, StdStream, TrapKind};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
@@ -229,8 +229,8 @@ async fn outgoing_requests_need_a_grant() {
     let reason = text(response).await;
     assert!(reason.to_lowercase().contains("denied"), "{reason}");
 
-    let rules = vec![format!("127.0.0.1:{port}")];
-    let open = http_guest(ContainerSpec { allow_net: rules, ..ContainerSpec::default() });
+    let network = Network::to([format!("127.0.0.1:{port}").as_str()]).unwrap();
+    let open = http_guest(ContainerSpec { network, ..ContainerSpec::default() });
     let response = get(&open, &path).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(text(response).await.contains("howdy"));

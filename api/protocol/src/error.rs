@@ -167,6 +167,14 @@ pub enum ApiError {
     /// IAM deletes nothing that others are attached to.
     #[error("{0}")]
     DeleteConflict(String),
+    /// An error of one service, by the name that service gives it, in JSON and in Query alike.
+    #[error("{message}")]
+    Named {
+        /// The name, such as `ParameterNotFound`.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
+    },
     /// Something of ours failed; the text says what, without internals.
     #[error("{0}")]
     Server(String),
@@ -265,6 +273,7 @@ impl ApiError {
                 row("MalformedPolicyDocumentException", "MalformedPolicyDocument", 400, 400)
             }
             Self::DeleteConflict(_) => row("DeleteConflictException", "DeleteConflict", 409, 409),
+            Self::Named { code, .. } => row(code, code, 400, 400),
             Self::Server(_) => row("ServerException", "InternalFailure", 500, 500),
         }
     }
@@ -356,6 +365,7 @@ mod tests {
             ApiError::GatewayNotFound,
             ApiError::MissingVersion,
             ApiError::Elb(crate::elb::ElbCode::RuleNotFound.because("text")),
+            ApiError::Named { code: "SomethingElse", message: text() },
         ];
         // A variant that is not in here does not compile; add it to the list above, too.
         let known = |error: &ApiError| match error {
@@ -382,6 +392,7 @@ mod tests {
             | ApiError::MalformedPolicyDocument(_)
             | ApiError::MissingAuthenticationToken
             | ApiError::MissingVersion
+            | ApiError::Named { .. }
             | ApiError::NamespaceNotFound(_)
             | ApiError::NoSuchEntity(_)
             | ApiError::NoUpdateAvailable
@@ -407,7 +418,7 @@ mod tests {
         };
         let kinds: std::collections::HashSet<_> = all.iter().map(known).collect();
         assert_eq!(kinds.len(), all.len());
-        assert_eq!(all.len(), 45);
+        assert_eq!(all.len(), 46);
         all
     }
 
@@ -415,7 +426,8 @@ mod tests {
     fn every_error_has_a_name_a_status_and_a_text() {
         for error in every_variant() {
             let row = error.row();
-            assert!(row.json.ends_with("Exception"), "{error:?}");
+            let named = matches!(error, ApiError::Named { .. });
+            assert!(named || row.json.ends_with("Exception"), "{error:?}");
             assert!(!row.query.ends_with("Exception"), "{error:?}: Query codes are short names");
             let ours = matches!(error, ApiError::Server(_));
             for status in [row.json_status, row.query_status] {

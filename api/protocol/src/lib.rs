@@ -21,7 +21,9 @@ pub mod names;
 pub mod object;
 pub mod page;
 pub mod query;
+pub mod secretsmanager;
 pub mod shape;
+pub mod ssm;
 pub mod sts;
 
 pub use error::{ApiError, Wire};

@@ -22,6 +22,8 @@ pub enum Refusal {
     Client,
     /// `InvalidParameterException`: all others.
     InvalidParameter,
+    /// `ValidationException`: Systems Manager.
+    Validation,
 }
 
 impl Refusal {
@@ -31,6 +33,7 @@ impl Refusal {
         match self {
             Self::Client => ApiError::Client(text.to_string()),
             Self::InvalidParameter => ApiError::InvalidParameter(text.to_string()),
+            Self::Validation => ApiError::Named { code: "ValidationException", message: text.to_string() },
         }
     }
 }

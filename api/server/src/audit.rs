@@ -152,6 +152,10 @@ impl Call<'_> {
 fn parameters(given: &Value) -> Value {
     let mut kept = given.clone();
     hide(&mut kept);
+    // A parameter's value; elsewhere a member of this name is a tag's or a filter's, and inside of a list.
+    if let Some(value) = kept.get_mut("Value") {
+        *value = HIDDEN.into();
+    }
     let bytes = kept.to_string().len();
     if bytes > PARAMETERS_BYTES_MAX {
         json!({"omitted": format!("{bytes} bytes of parameters")})

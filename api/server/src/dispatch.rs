@@ -7,7 +7,7 @@
 
 use coracle_protocol::query::form_text;
 use coracle_protocol::shape::Shape;
-use coracle_protocol::{ApiError, Wire, ecs, elb, iam, logs, sts};
+use coracle_protocol::{ApiError, Wire, ecs, elb, iam, logs, secretsmanager, ssm, sts};
 
 /// A service. [`Service::ALL`] says how each is spoken; `http` says who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub(crate) enum Service {
     Elb,
     /// CloudWatch Logs.
     Logs,
+    /// Secrets Manager.
+    SecretsManager,
+    /// Systems Manager: the Parameter Store.
+    Ssm,
     /// The Security Token Service.
     Sts,
     /// Identity and Access Management.
@@ -52,13 +56,15 @@ pub(crate) struct Operation {
 
 impl Service {
     /// Every service with its protocol.
-    pub(crate) const ALL: [(Self, Protocol); 5] = [
+    pub(crate) const ALL: [(Self, Protocol); 7] = [
         (Self::Ecs, Protocol::Json { target_prefix: ecs::TARGET_PREFIX }),
         (
             Self::Elb,
             Protocol::Query { version: elb::VERSION, namespace: elb::NAMESPACE, shape: elb::inputs::of },
         ),
         (Self::Logs, Protocol::Json { target_prefix: logs::TARGET_PREFIX }),
+        (Self::SecretsManager, Protocol::Json { target_prefix: secretsmanager::TARGET_PREFIX }),
+        (Self::Ssm, Protocol::Json { target_prefix: ssm::TARGET_PREFIX }),
         (Self::Sts, Protocol::Query { version: sts::VERSION, namespace: sts::NAMESPACE, shape: sts::input }),
         (Self::Iam, Protocol::Query { version: iam::VERSION, namespace: iam::NAMESPACE, shape: iam::input }),
     ];
@@ -69,6 +75,8 @@ impl Service {
             Self::Ecs => "Amazon ECS",
             Self::Elb => "Elastic Load Balancing v2",
             Self::Logs => "CloudWatch Logs",
+            Self::SecretsManager => "AWS Secrets Manager",
+            Self::Ssm => "AWS Systems Manager",
             Self::Sts => "AWS STS",
             Self::Iam => "AWS IAM",
         }
@@ -80,6 +88,8 @@ impl Service {
             Self::Ecs => "ecs",
             Self::Elb => "elasticloadbalancing",
             Self::Logs => "logs",
+            Self::SecretsManager => "secretsmanager",
+            Self::Ssm => "ssm",
             Self::Sts => "sts",
             Self::Iam => "iam",
         }
@@ -190,7 +200,7 @@ mod tests {
         let found = operation(None, "Action=DescribeLoadBalancers&Version=2015-12-01").unwrap();
         assert_eq!(found.service, Service::Elb);
         for (target, form) in [
-            (Some("AmazonSSM.GetParameter"), ""),
+            (Some("AWSEvents.ListRules"), ""),
             (Some("x"), ""),
             // The classic Elastic Load Balancing.
             (None, "Action=DescribeLoadBalancers&Version=2012-06-01"),

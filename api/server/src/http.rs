@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use crate::api::{Api, Caller};
 use crate::auth::{self, Principal, Signature};
 use crate::dispatch::{self, Operation, Protocol, Service, form_value};
+use crate::secrets::{manager, parameters};
 use crate::{admin, audit, ecs, elb, iam, logs, sts};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
@@ -198,6 +199,8 @@ async fn call(api: &Api, caller: &Caller, operation: &Operation, request: Value)
         Service::Ecs => ecs::call(api, caller, name, request).await,
         Service::Elb => elb::call(api, caller, name, request).await,
         Service::Logs => logs::call(api, caller, name, request).await,
+        Service::SecretsManager => manager::call(api, caller, name, request).await,
+        Service::Ssm => parameters::call(api, caller, name, request).await,
         Service::Sts => sts::call(api, caller, name, request),
         Service::Iam => iam::call(api, caller, name, request).await,
     }

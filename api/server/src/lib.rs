@@ -21,6 +21,7 @@ mod iam;
 mod key_file;
 mod logs;
 mod seal;
+mod secrets;
 mod sts;
 
 pub use crate::api::{Api, ApiConfig, Clock};
@@ -30,3 +31,4 @@ pub use crate::http::{app, serve};
 pub use crate::iam::NewAdmin;
 pub use crate::key_file::open_key;
 pub use crate::seal::{Sealer, Unsealable};
+pub use crate::secrets::{SecretError, SecretReader};

@@ -23,6 +23,8 @@ use crate::ids::{
 };
 use crate::index::{Journal, NodeLoad, TaskIndex};
 use crate::node::Node;
+use crate::parameter::{Parameter, ParameterId};
+use crate::secret::{Secret, SecretId};
 use crate::service::Service;
 use crate::service_deployment::{ServiceDeployment, ServiceRevision};
 use crate::task::Task;
@@ -146,6 +148,10 @@ tables! {
     roles: Role(String => Role) by |role| role.identity.name.key();
     /// IAM's customer managed policies.
     policies: ManagedPolicy(String => ManagedPolicy) by |policy| policy.name.key();
+    /// Secrets.
+    secrets: Secret(SecretId => Secret) by |secret| secret.id.clone();
+    /// Parameters.
+    parameters: Parameter(ParameterId => Parameter) by |parameter| parameter.id.clone();
     /// Client tokens.
     tokens: Token(TokenId => TokenRecord) by |token| token.id.clone();
     /// Load balancers.

@@ -33,9 +33,46 @@ impl Request<'_> {
             Service::Elb => self.elb(),
             Service::Logs => self.logs(),
             Service::Iam => self.iam(),
+            Service::SecretsManager => self.secrets(),
+            Service::Ssm => self.parameters(),
             Service::Sts => self.texts(&["RoleArn"]),
         };
         if found.is_empty() { vec![ANYTHING.to_owned()] } else { found }
+    }
+
+    /// Secrets, by their ARNs; one that is not there by the ARN it would have up to its last six characters.
+    fn secrets(&self) -> Vec<String> {
+        let region = &self.caller.region;
+        self.texts(&["SecretId", "Name"])
+            .iter()
+            .map(|given| {
+                match self.state.secrets.values().find(|found| {
+                    let secret = &found.value;
+                    secret.id.region == *region
+                        && (secret.id.name == *given
+                            || given.ends_with(&format!(":{}", secret.arn_name()))
+                            || given.ends_with(&format!(":{}", secret.id.name)))
+                }) {
+                    Some(found) => coracle_protocol::secretsmanager::arn(self.account, &found.value),
+                    None if given.starts_with("arn:") => given.clone(),
+                    None => format!("arn:aws:secretsmanager:{region}:{}:secret:{given}-", self.account),
+                }
+            })
+            .collect()
+    }
+
+    /// Parameters and paths, by their ARNs, without what selects a version.
+    fn parameters(&self) -> Vec<String> {
+        let names = self.body.get("Names").and_then(Value::as_array).into_iter().flatten();
+        let names = names.filter_map(Value::as_str).map(str::to_owned);
+        self.texts(&["Name", "Path"])
+            .into_iter()
+            .chain(names)
+            .map(|given| {
+                let name = crate::secrets::parameters::plain_name(&given);
+                coracle_protocol::ssm::arn(self.account, &self.caller.region, &name)
+            })
+            .collect()
     }
 
     /// Adds what conditions can ask about this service's requests.

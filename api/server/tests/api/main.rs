@@ -9,6 +9,7 @@ mod harness;
 mod logs;
 mod own_endpoints;
 mod placing;
+mod secrets;
 mod services;
 mod shapes;
 mod tags;

@@ -166,7 +166,7 @@ async fn each_task_has_a_localhost() {
     }
     let ask = |network: &Network, host: &'static str| {
         let spec = ContainerSpec { network: network.clone(), ..ContainerSpec::default() };
-        output_of(&["ask", host, "7007"], spec)
+        async move { output_of(&["ask", host, "7007"], spec).await }
     };
     for (number, network) in networks.iter().enumerate() {
         let patience = std::time::Instant::now() + Duration::from_secs(20);

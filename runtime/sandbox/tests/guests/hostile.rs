@@ -230,7 +230,10 @@ async fn connects_everywhere() {
     let nothing = container(patient());
     assert_eq!(text(nothing.handle(request()).await.unwrap()).await, "");
     // A wildcard is for what is public.
-    let public = container(ContainerSpec { allow_net: vec![format!("*:{port}")], ..patient() });
+    let public = container(ContainerSpec {
+        network: Network::to([format!("*:{port}").as_str()]).unwrap(),
+        ..patient()
+    });
     assert_eq!(text(public.handle(request()).await.unwrap()).await, "");
     is_unharmed(&nothing).await;
 }

@@ -5,7 +5,7 @@ use crate::{ENGINE, eventually, get, prepare, text};
 use bytes::Bytes;
 use coracle_fixtures::{binaries, hostile_binaries, hostile_ways};
 use coracle_sandbox::{
-    BodyError, Container, ContainerSpec, Exit, HandleError, MemoryBudget, Mount, Output, OutputSink,
+    BodyError, Container, ContainerSpec, Exit, HandleError, MemoryBudget, Mount, Network, Output, OutputSink,
     PrepareError, Prepared, StdStream, TrapKind,
 };
 use http::{Request, StatusCode};

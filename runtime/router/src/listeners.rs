@@ -45,14 +45,14 @@ impl Listeners {
 /// The health of every target of every group, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthSnapshot {
-    groups: BTreeMap<String, BTreeMap<TargetId, TargetHealth>>,
+    groups: BTreeMap<Arc<str>, Arc<BTreeMap<TargetId, TargetHealth>>>,
 }
 
 impl HealthSnapshot {
     /// The targets of a group by its ARN: those registered and those that still drain. A group that was
     /// not published has none.
     pub fn group(&self, id: &str) -> impl Iterator<Item = (&TargetId, &TargetHealth)> {
-        self.groups.get(id).into_iter().flatten()
+        self.groups.get(id).into_iter().flat_map(|targets| &**targets)
     }
 }
 
@@ -109,17 +109,22 @@ impl Kept {
             .values()
             .flat_map(|listener| listener.rules.groups().map(|group| (group, &listener.config.load_balancer)))
             .collect();
+        let mut routes = HashMap::with_capacity(groups.len());
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {
             let user = users.get(config.id.as_str());
             let (id, mut keeper) = keepers
                 .remove_entry(config.id.as_str())
                 .unwrap_or_else(|| (config.id.as_str().into(), Keeper::new(&config, &self.key)));
-            keeper.configure(config, user.copied(), metrics, now);
+            let has_changed = keeper.configure(config, user.copied(), metrics, now);
+            let old = before.groups.get(&id).filter(|_| !has_changed).map(Arc::clone);
+            if let Some(route) = old.or_else(|| keeper.route().map(Arc::new)) {
+                routes.insert(Arc::clone(&id), route);
+            }
             self.keepers.insert(id, keeper);
         }
         keepers.into_values().for_each(|keeper| keeper.retire(now));
-        Listeners { groups: self.routes(), by_id: Arc::new(by_id) }
+        Listeners { groups: routes, by_id: Arc::new(by_id) }
     }
 
     /// Takes the results of health checks and does what is due. The listeners with what has changed, if
@@ -180,13 +185,8 @@ impl Kept {
         self.keepers.values().filter_map(|keeper| keeper.next_at(now)).min()
     }
 
-    fn routes(&self) -> HashMap<Arc<str>, Arc<GroupRoute>> {
-        let route = |(id, keeper): (&Arc<str>, &Keeper)| Some((Arc::clone(id), Arc::new(keeper.route()?)));
-        self.keepers.iter().filter_map(route).collect()
-    }
-
-    pub(crate) fn health(&self) -> HealthSnapshot {
-        let groups = self.keepers.iter().map(|(id, keeper)| (id.to_string(), keeper.health())).collect();
+    pub(crate) fn health(&mut self) -> HealthSnapshot {
+        let groups = self.keepers.iter_mut().map(|(id, keeper)| (Arc::clone(id), keeper.health())).collect();
         HealthSnapshot { groups }
     }
 }

@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Tells those who watch, if anything has changed.
-    fn tell_health(&self, kept: &Kept) {
+    fn tell_health(&self, kept: &mut Kept) {
         let health = kept.health();
         self.health.send_if_modified(|told| {
             let is_new = **told != health;
@@ -192,7 +192,7 @@ impl Shared {
         let renewed = publishing.listeners.eject(group, member, &routes.listeners, Instant::now());
         if renewed.is_some() {
             tracing::warn!(group, target = %member.id, "a target is ejected: too many failures in a row");
-            self.tell_health(&publishing.listeners);
+            self.tell_health(&mut publishing.listeners);
         }
         self.renew(&routes, renewed);
     }

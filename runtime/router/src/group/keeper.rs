@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     config: TargetGroup,
     user: Option<User>,
     targets: BTreeMap<TargetId, Kept>,
+    /// What was told of the targets' health; none if that is out of date.
+    told: Option<Arc<BTreeMap<TargetId, TargetHealth>>>,
 }
 
 /// The load balancer that forwards to a group, and what is counted of that.
@@ -81,18 +83,23 @@ impl Keeper {
             config: TargetGroup { targets: Vec::new(), ..config.clone() },
             user: None,
             targets: BTreeMap::new(),
+            told: None,
         }
     }
 
     /// Takes a new configuration; `user` is the load balancer that forwards to the group. Targets that are
-    /// no longer listed begin to drain.
+    /// no longer listed begin to drain. Whether anything has changed.
     pub(crate) fn configure(
         &mut self,
         config: TargetGroup,
         user: Option<&LoadBalancer>,
         metrics: &Metrics,
         now: Instant,
-    ) {
+    ) -> bool {
+        if self.config == config && self.user.as_ref().map(|user| &user.id) == user.map(|user| &user.id) {
+            return self.advance(now);
+        }
+        self.told = None;
         if self.user.as_ref().map(|user| &user.id) != user.map(|user| &user.id) {
             self.drop_series();
             self.user = user.map(|user| User {
@@ -130,6 +137,7 @@ impl Keeper {
             self.targets.insert(id, kept);
         }
         self.advance(now);
+        true
     }
 
     fn register(&self, id: &TargetId, backend: Backend, now: Instant) -> Kept {
@@ -203,6 +211,9 @@ impl Keeper {
             }
             has_changed |= ejection_is_over || ramp_is_over;
         });
+        if has_changed {
+            self.told = None;
+        }
         has_changed
     }
 
@@ -259,9 +270,16 @@ impl Keeper {
             return false;
         }
         let was_unknown = reached.checks.is_unknown();
+        let reason = reached.checks.reason();
         let has_changed = reached.checks.record(outcome, &self.config.health_check, now);
         if has_changed {
+            let why = reached.checks.reason().map(|(_, why)| why).unwrap_or_default();
+            let state = reached.checks.state().as_str();
+            tracing::info!(group = self.config.name, target = %check.target, state, why, "a target's health");
             reached.ramp = (reached.is_healthy() && starts_slowly).then_some(now);
+        }
+        if has_changed || reached.checks.reason() != reason {
+            self.told = None;
         }
         has_changed || was_unknown
     }
@@ -282,6 +300,7 @@ impl Keeper {
         reached.ejections = reached.ejections.saturating_add(1);
         let time = policy.base.saturating_mul(reached.ejections).min(MAX_EJECTION);
         reached.ejected_until = Some(now + time);
+        self.told = None;
         true
     }
 
@@ -338,13 +357,18 @@ impl Keeper {
     }
 
     /// The health of every target. Counts the targets as well.
-    pub(crate) fn health(&self) -> BTreeMap<TargetId, TargetHealth> {
+    pub(crate) fn health(&mut self) -> Arc<BTreeMap<TargetId, TargetHealth>> {
+        if let Some(told) = &self.told {
+            return Arc::clone(told);
+        }
         let health: BTreeMap<TargetId, TargetHealth> =
             self.targets.iter().map(|(id, kept)| (id.clone(), self.health_of(kept))).collect();
         if let Some(user) = &self.user {
             let count = |state| health.values().filter(|health| health.state == state).count();
             user.hosts.set(count(HealthState::Healthy), count(HealthState::Unhealthy));
         }
+        let health = Arc::new(health);
+        self.told = Some(Arc::clone(&health));
         health
     }
 

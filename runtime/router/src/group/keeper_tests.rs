@@ -76,9 +76,9 @@ impl Tended {
         route.choices.targets().iter().map(|member| member.id.id.clone()).collect()
     }
 
-    fn states(&self) -> Vec<(String, &'static str)> {
+    fn states(&mut self) -> Vec<(String, &'static str)> {
         let health = self.keeper.health();
-        health.into_iter().map(|(id, health)| (id.id, health.state.as_str())).collect()
+        health.iter().map(|(id, health)| (id.id.clone(), health.state.as_str())).collect()
     }
 
     fn member(&self, name: &str) -> Arc<Member> {
@@ -139,7 +139,7 @@ fn stopped_and_unchecked_targets_are_told_apart() {
         health_check: HealthCheck { is_enabled: false, ..HealthCheck::default() },
         ..config(&[target("a"), stopped], &[])
     };
-    let group = Tended::new(unchecked);
+    let mut group = Tended::new(unchecked);
     assert_eq!(group.states(), [("a".into(), "unavailable"), ("s".into(), "unused")]);
     assert_eq!(group.served(), ["a"]);
 }

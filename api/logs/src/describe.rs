@@ -98,6 +98,7 @@ impl LogStore {
                 creation_time_ms: meta.creation_time_ms,
                 stored_bytes: meta.stored_bytes,
                 metric_filter_count: 0,
+                retention_days: meta.retention_days,
             });
         }
         Ok(Page { items, next_token: None })

@@ -4,6 +4,7 @@
 //! records        'g' region 0x00 group        → GroupMeta (JSON)
 //!                's' group id | stream name   → StreamMeta (JSON)
 //!                'n' stream id                → stream name
+//!                'd' group id                → (nothing; a deleted group of which something is left)
 //!                'c'                          → Counters (JSON)
 //! events         group id  | timestamp | seq  → stream id | ingestion time | message
 //! stream_events  stream id | timestamp | seq  → (nothing; the event is found under its group)
@@ -32,6 +33,9 @@ pub(crate) struct GroupMeta {
     pub(crate) id: u64,
     pub(crate) creation_time_ms: i64,
     pub(crate) stored_bytes: u64,
+    /// How long events are kept; None is for good.
+    #[serde(default)]
+    pub(crate) retention_days: Option<u32>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -116,6 +120,17 @@ pub(crate) fn stream_name(key: &[u8]) -> Result<String, LogsError> {
 /// The key under which a stream's name is found by its id.
 pub(crate) fn stream_name_key(stream_id: u64) -> Vec<u8> {
     [b"n".as_slice(), &stream_id.to_be_bytes()].concat()
+}
+
+/// The key under which a deleted group is noted.
+pub(crate) fn deleted_key(group_id: u64) -> Vec<u8> {
+    [b"d".as_slice(), &group_id.to_be_bytes()].concat()
+}
+
+/// The group id in such a key.
+pub(crate) fn deleted_id(key: &[u8]) -> Result<u64, LogsError> {
+    let bytes = key.get(1..).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| LogsError::damaged("a deleted log group's key"))
 }
 
 /// The key of an event under a group's or a stream's id.

@@ -7,7 +7,8 @@
 //! FilterLogEvents, with their limits, tokens and error cases.
 //!
 //! What it deliberately does not know: the wire (JSON shapes and ARNs are the API's), accounts, tasks and
-//! containers. A stream is a name to it. Retention and metric filters are absent.
+//! containers. A stream is a name to it. What is kept is bounded by [`LogStore::sweep`], which somebody has to
+//! call now and then. Metric filters are absent.
 //!
 //! # What survives what
 //!
@@ -27,6 +28,7 @@ mod keys;
 mod model;
 mod pattern;
 mod read;
+mod remove;
 mod store;
 mod token;
 mod writer;
@@ -36,6 +38,7 @@ pub use error::LogsError;
 pub use model::{FilteredLogEvent, LogEvent, LogGroup, LogScope, LogStream, OutputLogEvent};
 pub use pattern::FilterPattern;
 pub use read::{EventsPage, FilterEvents, FilteredPage, GetEvents};
+pub use remove::{RETENTION_DAYS, Swept};
 pub use store::LogStore;
 pub use writer::{LogWriter, QueueFull};
 

@@ -60,6 +60,8 @@ pub struct LogGroup {
     pub stored_bytes: u64,
     /// Always 0: there are no metric filters yet.
     pub metric_filter_count: u32,
+    /// How many days events are kept; None is for good.
+    pub retention_days: Option<u32>,
 }
 
 /// A log stream, as DescribeLogStreams shows it. Times are in milliseconds since 1970; those of events are

@@ -35,14 +35,14 @@ pub struct LogStore {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    db: Database,
+pub(crate) struct Inner {
+    pub(crate) db: Database,
     /// Groups, streams and counters: one keyspace for all, because each costs time when the store opens.
-    records: Keyspace,
-    events: Keyspace,
-    stream_events: Keyspace,
+    pub(crate) records: Keyspace,
+    pub(crate) events: Keyspace,
+    pub(crate) stream_events: Keyspace,
     /// Held by whoever writes: groups, streams and counters are read, changed and written back.
-    writing: Mutex<Counters>,
+    pub(crate) writing: Mutex<Counters>,
     appends: watch::Sender<u64>,
 }
 
@@ -202,19 +202,23 @@ impl LogStore {
         self.inner.writing.lock()
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     pub(crate) fn view(&self) -> View<'_> {
         View { inner: &self.inner, snapshot: self.inner.db.snapshot() }
     }
 }
 
 impl Inner {
-    fn load_group(&self, region: &str, group: &str) -> Result<Option<GroupMeta>, LogsError> {
+    pub(crate) fn load_group(&self, region: &str, group: &str) -> Result<Option<GroupMeta>, LogsError> {
         let value =
             self.records.get(keys::group_key(region, group)).map_err(LogsError::io("read a log group"))?;
         value.map(|value| keys::from_json(&value)).transpose()
     }
 
-    fn load_stream(&self, group_id: u64, stream: &str) -> Result<Option<StreamMeta>, LogsError> {
+    pub(crate) fn load_stream(&self, group_id: u64, stream: &str) -> Result<Option<StreamMeta>, LogsError> {
         let value = self
             .records
             .get(keys::stream_key(group_id, stream))
@@ -286,7 +290,12 @@ impl<'a> Append<'a> {
         }
         let meta = match self.inner.load_group(region, name)? {
             Some(meta) => meta,
-            None => GroupMeta { id: self.next_id(), creation_time_ms: self.now_ms, stored_bytes: 0 },
+            None => GroupMeta {
+                id: self.next_id(),
+                creation_time_ms: self.now_ms,
+                stored_bytes: 0,
+                retention_days: None,
+            },
         };
         let place = self.groups.len();
         self.groups.push((keys::group_key(region, name), meta));

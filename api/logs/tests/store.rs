@@ -4,7 +4,7 @@
 
 use coracle_logs::{
     DescribeGroups, DescribeStreams, EVENT_BYTES_MAX, FilterEvents, GetEvents, LogEvent, LogScope, LogStore,
-    LogsError, OrderBy,
+    LogsError, OrderBy, Swept,
 };
 
 const REGION: &str = "us-east-1";
@@ -505,4 +505,88 @@ fn subscribers_see_every_append() {
     assert!(!appends.has_changed().unwrap());
     f.store.append(vec![event("s", 1, "a")]).unwrap();
     assert!(*appends.borrow_and_update() > first);
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+impl Fixture {
+    fn stored(&self) -> u64 {
+        let query = DescribeGroups { region: REGION.into(), ..DescribeGroups::default() };
+        self.store.describe_groups(&query).unwrap().items.iter().map(|group| group.stored_bytes).sum()
+    }
+
+    fn streams(&self) -> Vec<(String, Option<i64>)> {
+        let query =
+            DescribeStreams { region: REGION.into(), group: GROUP.into(), ..DescribeStreams::default() };
+        let page = self.store.describe_streams(&query).unwrap();
+        page.items.into_iter().map(|stream| (stream.name, stream.first_event_timestamp_ms)).collect()
+    }
+}
+
+#[test]
+fn what_is_older_than_a_group_keeps_goes_with_the_next_sweep() {
+    let fixture = fixture();
+    // Ingestion is now, so the moment of the sweep is later than now by more than is kept.
+    let first_ms = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let at = |days: i64| first_ms + days * DAY_MS;
+    let batch = [("a", 0, "one"), ("a", 2, "two"), ("b", 0, "three"), ("a", 9, "four")];
+    let events = batch.map(|(stream, days, message)| event(stream, at(days), message));
+    fixture.store.append(events.to_vec()).unwrap();
+    let sweep = |days: i64| fixture.store.sweep(at(days), u64::MAX).unwrap();
+    assert_eq!(sweep(100), Swept::default(), "events are kept for good unless somebody says otherwise");
+
+    let error = fixture.store.set_retention(REGION, GROUP, Some(2)).unwrap_err();
+    assert!(error.to_string().contains("[1, 3, 5, 7,"), "{error}");
+    assert!(matches!(fixture.store.set_retention(REGION, "/none", Some(1)), Err(LogsError::NoSuchGroup)));
+    fixture.store.set_retention(REGION, GROUP, Some(3)).unwrap();
+    assert_eq!(sweep(3), Swept::default());
+    assert_eq!(sweep(4), Swept { expired: 2, ..Swept::default() });
+    assert_eq!(fixture.filter(&filter()).0, "two four");
+    assert_eq!(fixture.streams(), [("a".to_owned(), Some(at(2)))], "a stream without events is forgotten");
+    assert_eq!(fixture.stored(), 2 * 26 + 7);
+    assert_eq!(fixture.get(&get("a")).0, "two four");
+    fixture.store.set_retention(REGION, GROUP, None).unwrap();
+    assert_eq!(sweep(100), Swept::default());
+}
+
+#[test]
+fn the_largest_groups_give_way_when_all_hold_too_much() {
+    let fixture = fixture();
+    let line = "x".repeat(74);
+    let other = LogScope { group: "/small".into(), ..scope("s") };
+    fixture.store.append(vec![LogEvent { scope: other, timestamp_ms: 0, message: line.clone() }]).unwrap();
+    // More than one step.
+    let flood: Vec<LogEvent> = (0..10_000).map(|n| event("a", n, &line)).collect();
+    fixture.store.append(flood).unwrap();
+    assert_eq!(fixture.stored(), 1_000_100);
+    let swept = fixture.store.sweep(0, 100_000).unwrap();
+    assert_eq!(swept, Swept { crowded_out: 9_101, ..Swept::default() });
+    assert_eq!(fixture.stored(), 90_000);
+    let oldest = fixture.store.get_events(&GetEvents { limit: Some(1), ..get("a") }).unwrap();
+    assert_eq!(oldest.events[0].timestamp_ms, 9_101, "the oldest go first");
+    assert_eq!(fixture.store.sweep(0, 100_000).unwrap(), Swept::default());
+}
+
+#[test]
+fn groups_and_streams_are_deleted() {
+    let fixture = fixture();
+    let many: Vec<LogEvent> = (0..5_000).map(|n| event(if n % 2 == 0 { "a" } else { "b" }, n, "x")).collect();
+    fixture.store.append(many).unwrap();
+    fixture.store.delete_stream(&scope("a")).unwrap();
+    assert!(matches!(fixture.store.delete_stream(&scope("a")), Err(LogsError::NoSuchStream)));
+    assert!(matches!(fixture.store.get_events(&get("a")), Err(LogsError::NoSuchStream)));
+    assert_eq!(fixture.stored(), 2_500 * 27);
+    fixture.store.append(vec![event("a", 1, "again")]).unwrap();
+    assert_eq!(fixture.get(&get("a")).0, "again");
+
+    fixture.store.delete_group(REGION, GROUP).unwrap();
+    assert!(matches!(fixture.store.delete_group(REGION, GROUP), Err(LogsError::NoSuchGroup)));
+    assert!(matches!(fixture.store.filter_events(&filter()), Err(LogsError::NoSuchGroup)));
+    fixture.store.append(vec![event("a", 1, "new")]).unwrap();
+    let (_dir, store) = fixture.after_a_kill();
+    assert_eq!(store.sweep(0, u64::MAX).unwrap().deleted, 2_501, "a crash does not bring them back");
+    assert_eq!(fixture.store.sweep(0, u64::MAX).unwrap().deleted, 2_501);
+    assert_eq!(fixture.store.sweep(0, u64::MAX).unwrap(), Swept::default());
+    assert_eq!(fixture.filter(&filter()).0, "new");
+    assert_eq!(fixture.streams(), [("a".to_owned(), Some(1))]);
 }

@@ -176,7 +176,7 @@ impl FilterLogEvents {
     }
 }
 
-/// CreateLogGroup.
+/// CreateLogGroup, DeleteLogGroup and DeleteRetentionPolicy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedLogGroup {
     /// The group.
@@ -193,7 +193,30 @@ impl NamedLogGroup {
     }
 }
 
-/// CreateLogStream.
+/// PutRetentionPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PutRetentionPolicy {
+    /// The group.
+    pub group: String,
+    /// How many days its events are kept.
+    pub days: u32,
+}
+
+impl PutRetentionPolicy {
+    /// Takes the request apart.
+    ///
+    /// # Errors
+    /// When a member is missing or of the wrong type.
+    pub fn decode(mut members: Members) -> Result<Self, ApiError> {
+        let days = members.integer_in("retentionInDays", 0..=u32::MAX)?;
+        Ok(Self {
+            group: group(&mut members)?,
+            days: days.ok_or_else(|| members.missing("retentionInDays"))?,
+        })
+    }
+}
+
+/// CreateLogStream and DeleteLogStream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedLogStream {
     /// The group.
@@ -254,6 +277,8 @@ pub struct LogGroup {
     pub creation_time_ms: i64,
     /// Bytes of all its events.
     pub stored_bytes: u64,
+    /// How many days its events are kept; None is for good.
+    pub retention_days: Option<u32>,
 }
 
 /// One log stream of an answer. Moments are in milliseconds.
@@ -321,6 +346,7 @@ pub fn describe_log_groups(
             .with("creationTime", group.creation_time_ms)
             .with("metricFilterCount", 0)
             .with("arn", format!("{arn}:*"))
+            .maybe("retentionInDays", group.retention_days)
             .with("storedBytes", group.stored_bytes)
             .with("logGroupClass", "STANDARD")
             .with("logGroupArn", arn)

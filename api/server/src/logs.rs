@@ -33,8 +33,33 @@ pub(crate) async fn call(
         }
         "GetLogEvents" => get_log_events(api, caller, wire::GetLogEvents::decode(members)?).await,
         "FilterLogEvents" => filter_log_events(api, caller, wire::FilterLogEvents::decode(members)?).await,
-        "CreateLogGroup" => create_log_group(api, caller, wire::NamedLogGroup::decode(members)?).await,
-        "CreateLogStream" => create_log_stream(api, caller, wire::NamedLogStream::decode(members)?).await,
+        "CreateLogGroup" => {
+            let (region, request) = (caller.region.clone(), wire::NamedLogGroup::decode(members)?);
+            done(api, move |store| store.create_group(region.as_str(), &request.group)).await
+        }
+        "DeleteLogGroup" => {
+            let (region, request) = (caller.region.clone(), wire::NamedLogGroup::decode(members)?);
+            done(api, move |store| store.delete_group(region.as_str(), &request.group)).await
+        }
+        "DeleteLogStream" => {
+            let request = wire::NamedLogStream::decode(members)?;
+            let scope = scope(caller, &request.group, &request.stream);
+            done(api, move |store| store.delete_stream(&scope)).await
+        }
+        "PutRetentionPolicy" => {
+            let (region, request) = (caller.region.clone(), wire::PutRetentionPolicy::decode(members)?);
+            done(api, move |store| store.set_retention(region.as_str(), &request.group, Some(request.days)))
+                .await
+        }
+        "DeleteRetentionPolicy" => {
+            let (region, request) = (caller.region.clone(), wire::NamedLogGroup::decode(members)?);
+            done(api, move |store| store.set_retention(region.as_str(), &request.group, None)).await
+        }
+        "CreateLogStream" => {
+            let request = wire::NamedLogStream::decode(members)?;
+            let scope = scope(caller, &request.group, &request.stream);
+            done(api, move |store| store.create_stream(&scope)).await
+        }
         "PutLogEvents" => put_log_events(api, caller, wire::PutLogEvents::decode(members)?).await,
         unknown => Err(unknown_operation(Service::Logs, unknown)),
     }
@@ -53,6 +78,15 @@ async fn with_store<T: Send + 'static>(
             Err(ApiError::Server("The log store failed.".to_owned()))
         }
     }
+}
+
+/// Changes the log store; there is nothing to answer.
+async fn done(
+    api: &Api,
+    work: impl FnOnce(&LogStore) -> Result<(), LogsError> + Send + 'static,
+) -> Result<Value, ApiError> {
+    with_store(api, work).await?;
+    Ok(nothing())
 }
 
 fn refused(error: LogsError) -> ApiError {
@@ -94,6 +128,7 @@ async fn describe_log_groups(
         name: group.name,
         creation_time_ms: group.creation_time_ms,
         stored_bytes: group.stored_bytes,
+        retention_days: group.retention_days,
     });
     Ok(wire::describe_log_groups(api.account(), &caller.region, groups.collect(), page.next_token))
 }
@@ -170,26 +205,6 @@ async fn filter_log_events(
         ingestion_time_ms: event.ingestion_time_ms,
     });
     Ok(wire::filter_log_events(events.collect(), page.next_token))
-}
-
-async fn create_log_group(
-    api: &Api,
-    caller: &Caller,
-    request: wire::NamedLogGroup,
-) -> Result<Value, ApiError> {
-    let region = caller.region.clone();
-    with_store(api, move |store| store.create_group(region.as_str(), &request.group)).await?;
-    Ok(nothing())
-}
-
-async fn create_log_stream(
-    api: &Api,
-    caller: &Caller,
-    request: wire::NamedLogStream,
-) -> Result<Value, ApiError> {
-    let scope = scope(caller, &request.group, &request.stream);
-    with_store(api, move |store| store.create_stream(&scope)).await?;
-    Ok(nothing())
 }
 
 async fn put_log_events(api: &Api, caller: &Caller, request: wire::PutLogEvents) -> Result<Value, ApiError> {

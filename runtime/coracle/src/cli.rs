@@ -132,6 +132,10 @@ pub(crate) struct UpArgs {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub(crate) allow_reset: Option<bool>,
+    /// How much log events may take in all, in MiB; beyond it the oldest of the largest groups are removed
+    /// [default: 10240]
+    #[arg(long, env = "CORACLE_LOG_STORAGE", value_name = "MIB")]
+    pub(crate) log_storage: Option<u64>,
 }
 
 #[derive(Args)]

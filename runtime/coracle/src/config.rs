@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use crate::cli::{COMPILE, UpArgs, parse_duration};
 
+/// How much all log events may take unless told otherwise, in MiB.
+const LOG_STORAGE_MIB: u64 = 10 * 1024;
+
 /// The settings of one `coracle up`, complete and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct UpConfig {
@@ -29,6 +32,8 @@ pub(crate) struct UpConfig {
     /// Whether requests have to be signed with a known key.
     pub(crate) auth: bool,
     pub(crate) allow_reset: bool,
+    /// How much all log events may take, in MiB.
+    pub(crate) log_storage: u64,
     pub(crate) artifacts: ArtifactCacheConfig,
 }
 
@@ -52,6 +57,8 @@ struct File {
     access_key: Vec<String>,
     #[serde(alias = "allow-reset")]
     allow_reset: Option<bool>,
+    #[serde(alias = "log-storage")]
+    log_storage: Option<u64>,
     #[serde(alias = "artifact-cache")]
     artifact_cache: Option<u32>,
     #[serde(alias = "compile-memory")]
@@ -102,6 +109,7 @@ impl UpConfig {
             // Whoever names a key means that others are refused.
             auth: args.auth.or(file.auth).unwrap_or(!access_keys.is_empty()),
             allow_reset: args.allow_reset.or(file.allow_reset).unwrap_or(false),
+            log_storage: args.log_storage.or(file.log_storage).unwrap_or(LOG_STORAGE_MIB),
         })
     }
 }

@@ -136,6 +136,7 @@ impl Coracle {
         let node = node_link::register(&*store, node_id, config.cpu, config.memory, now()).await?;
         let node_text = format!("{} CPU units and {} MiB", node.cpu_units, node.memory_mib);
 
+        tokio::spawn(sweep_logs(logs.clone(), config.log_storage));
         let sink = StoreLogs::new(&logs);
         let writer = sink.writer();
         let (assigned_tx, assigned) = watch::channel(Arc::default());
@@ -295,6 +296,28 @@ impl Coracle {
         join(self.report_loop, "the node's reports").await;
         self.api_stop.send_replace(true);
         join(self.api_loop, "the API").await;
+    }
+}
+
+/// How often logs are looked through for what is no longer kept.
+const LOG_SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Removes log events that are older than their groups keep them, and the oldest while all take more than
+/// `storage_mib`. Ends with the process; what it is at is done in whole steps.
+async fn sweep_logs(logs: LogStore, storage_mib: u64) {
+    let mut ticks = tokio::time::interval(LOG_SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let logs = logs.clone();
+        let sweep = move || logs.sweep(now().as_millis(), storage_mib.saturating_mul(1024 * 1024));
+        match tokio::task::spawn_blocking(sweep).await {
+            Ok(Ok(swept)) if swept.crowded_out > 0 => {
+                tracing::warn!(events = swept.crowded_out, "logs are full: the oldest events were removed");
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!("logs could not be looked through: {error}"),
+            Err(error) => tracing::error!("looking through the logs ended badly: {error}"),
+        }
     }
 }
 

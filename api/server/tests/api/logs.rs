@@ -67,3 +67,32 @@ async fn errors_have_their_names() {
         assert_eq!((status, error["__type"].as_str().unwrap()), (400, name), "{operation}");
     }
 }
+
+#[tokio::test]
+async fn kept_for_some_days_and_deleted() {
+    let harness = Harness::new();
+    let group = json!({"logGroupName": "/ecs/web"});
+    let with = |extra: Value| {
+        let mut body = group.clone();
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    };
+    assert_eq!(logs(&harness, "CreateLogGroup", group.clone()).await.0, 200);
+    assert_eq!(logs(&harness, "PutRetentionPolicy", with(json!({"retentionInDays": 7}))).await.0, 200);
+    let (_, groups) = logs(&harness, "DescribeLogGroups", json!({})).await;
+    assert_eq!(groups["logGroups"][0]["retentionInDays"], 7);
+    let (status, error) = logs(&harness, "PutRetentionPolicy", with(json!({"retentionInDays": 8}))).await;
+    assert_eq!((status, &error["__type"]), (400, &json!("InvalidParameterException")));
+    assert_eq!(logs(&harness, "DeleteRetentionPolicy", group.clone()).await.0, 200);
+    let (_, groups) = logs(&harness, "DescribeLogGroups", json!({})).await;
+    assert_eq!(groups["logGroups"][0].get("retentionInDays"), None);
+
+    let stream = with(json!({"logStreamName": "s"}));
+    assert_eq!(logs(&harness, "CreateLogStream", stream.clone()).await.0, 200);
+    assert_eq!(logs(&harness, "DeleteLogStream", stream.clone()).await.0, 200);
+    let (_, error) = logs(&harness, "DeleteLogStream", stream).await;
+    assert_eq!(error["__type"], "ResourceNotFoundException");
+    assert_eq!(logs(&harness, "DeleteLogGroup", group.clone()).await.0, 200);
+    let (_, error) = logs(&harness, "DeleteLogGroup", group).await;
+    assert_eq!(error["__type"], "ResourceNotFoundException");
+}

@@ -129,7 +129,7 @@ impl Call<'_> {
             "awsRegion": caller.region.as_str(),
             "sourceIPAddress": caller.source.map(|address| address.to_string()),
             "userAgent": self.user_agent.map(short),
-            "requestParameters": parameters(self.parameters),
+            "requestParameters": parameters(service, self.parameters),
             "responseElements": null,
             "requestID": self.request_id,
             "eventID": uuid::Uuid::new_v4().to_string(),
@@ -149,9 +149,13 @@ impl Call<'_> {
 }
 
 /// A request's parameters without secrets, or only their size where there are too many.
-fn parameters(given: &Value) -> Value {
+fn parameters(service: &str, given: &Value) -> Value {
     let mut kept = given.clone();
     hide(&mut kept);
+    // Elsewhere `Value` is the value of a tag.
+    if let Some(value) = kept.get_mut("Value").filter(|_| service == "ssm") {
+        *value = HIDDEN.into();
+    }
     // A parameter's value; elsewhere a member of this name is a tag's or a filter's, and inside of a list.
     if let Some(value) = kept.get_mut("Value") {
         *value = HIDDEN.into();
@@ -248,9 +252,11 @@ mod tests {
     #[test]
     fn secrets_are_left_out() {
         let given = json!({"Name": "db", "SecretString": "hush", "containers": [{"environment": [1]}]});
-        let kept = parameters(&given).to_string();
+        let kept = parameters("secretsmanager", &given).to_string();
         assert!(!kept.contains("hush") && kept.contains("\"db\""), "{kept}");
         let large = json!({"x": "y".repeat(PARAMETERS_BYTES_MAX)});
-        assert!(parameters(&large)["omitted"].as_str().unwrap().ends_with("bytes of parameters"));
+        assert_eq!(parameters("ssm", &json!({"Value": "hush"}))["Value"], HIDDEN);
+        assert_eq!(parameters("ecs", &json!({"Value": "shown"}))["Value"], "shown");
+        assert!(parameters("ecs", &large)["omitted"].as_str().unwrap().ends_with("bytes of parameters"));
     }
 }

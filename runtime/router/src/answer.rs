@@ -29,11 +29,17 @@ pub(crate) struct Refusal {
     message: String,
     retry_after: Option<Duration>,
     services: Option<Vec<String>>,
+    /// The connection ends with it: where the next request begins is not sure.
+    closes: bool,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: String) -> Self {
-        Self { status, code, message, retry_after: None, services: None }
+        Self { status, code, message, retry_after: None, services: None, closes: false }
+    }
+
+    fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     pub(crate) fn uri_too_long(max: usize) -> Self {
@@ -47,24 +53,60 @@ impl Refusal {
     }
 
     pub(crate) fn upgrade() -> Self {
-        let message =
-            "protocol upgrades such as WebSocket are not supported; send the request without Upgrade";
+        let message = "of protocol upgrades only that to WebSocket is passed on, asked for by GET; \
+                       send the request without Upgrade";
         Self::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", message.to_owned())
+    }
+
+    pub(crate) fn trace() -> Self {
+        let message = "TRACE is not allowed: it would show what was added to the request on its way";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message.to_owned())
+    }
+
+    pub(crate) fn too_many_fields(max: usize) -> Self {
+        let message = format!("the request has more than {max} header fields");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", message)
+    }
+
+    pub(crate) fn transfer_coding() -> Self {
+        let message = "the request's Transfer-Encoding is not just \"chunked\"; \
+                       compress the content by Content-Encoding instead";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "transfer_coding_not_supported", message.to_owned()).closing()
+    }
+
+    pub(crate) fn content_length() -> Self {
+        let message = "the request's Content-Length is not one number, or not the length of its body";
+        Self::new(StatusCode::BAD_REQUEST, "bad_content_length", message.to_owned()).closing()
+    }
+
+    pub(crate) fn unexpected_body() -> Self {
+        let message = "the request has a body, which means nothing with its method; \
+                       desync_mitigation_mode is strictest";
+        Self::new(StatusCode::BAD_REQUEST, "unexpected_body", message.to_owned()).closing()
+    }
+
+    pub(crate) fn expectation() -> Self {
+        let message = "the request expects something else than 100-continue";
+        Self::new(StatusCode::EXPECTATION_FAILED, "expectation_failed", message.to_owned())
+    }
+
+    pub(crate) fn bad_uri(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_uri", format!("the request's URI can't be read: {why}"))
     }
 
     pub(crate) fn many_hosts() -> Self {
         let message = "the request has more than one Host header; send one";
-        Self::new(StatusCode::BAD_REQUEST, "bad_host", message.to_owned())
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message.to_owned()).closing()
     }
 
     pub(crate) fn no_host() -> Self {
         let message = format!("the request has no Host header; {HOW_TO_ADDRESS}");
-        Self::new(StatusCode::BAD_REQUEST, "bad_host", message)
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message).closing()
     }
 
     pub(crate) fn bad_host(why: &str) -> Self {
         let message = format!("the request's host can't be read: {why}; {HOW_TO_ADDRESS}");
-        Self::new(StatusCode::BAD_REQUEST, "bad_host", message)
+        Self::new(StatusCode::BAD_REQUEST, "bad_host", message).closing()
     }
 
     pub(crate) fn bad_service_header(why: &str) -> Self {
@@ -197,6 +239,10 @@ impl Refusal {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 (status, "target_timed_out", "the target took too long", reason.as_str(), None)
             }
+            CallError::NoUpgrade => {
+                let (status, reason) = (StatusCode::NOT_IMPLEMENTED, "it speaks HTTP only");
+                (status, "upgrade_not_supported", "the target can't be upgraded to", reason, None)
+            }
             CallError::BadRequest { reason } => {
                 (StatusCode::BAD_REQUEST, "bad_request", "the request is invalid", reason.as_str(), None)
             }
@@ -220,6 +266,9 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code));
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(after) = self.retry_after {
             // Whole seconds, rounded up: coming back early would only be refused again.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -265,6 +314,7 @@ mod tests {
             (CallError::Unavailable { reason: reason(), retry_after }, 503, "target_unavailable", Some("2")),
             (CallError::Failed { reason: reason() }, 502, "target_failed", None),
             (CallError::TimedOut { reason: reason() }, 504, "target_timed_out", None),
+            (CallError::NoUpgrade, 501, "upgrade_not_supported", None),
             (CallError::BadRequest { reason: reason() }, 400, "bad_request", None),
         ] {
             let response = Refusal::of_call(&error).into_response(false);
@@ -274,7 +324,10 @@ mod tests {
             assert_eq!(retry_after, retry);
             let body = std::str::from_utf8(response.body()).unwrap();
             assert_eq!(body.lines().count(), 1, "{body}");
-            assert!(code == "no_ready_target" || body.contains("why so"), "{body}");
+            assert!(
+                ["no_ready_target", "upgrade_not_supported"].contains(&code) || body.contains("why so"),
+                "{body}"
+            );
         }
     }
 

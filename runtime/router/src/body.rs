@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 
 use crate::connection::Connection;
+use crate::framing::clean_trailers;
 use crate::handler::InFlight;
 use crate::target::{BoxError, RequestBody, ResponseBody};
 
@@ -44,8 +45,14 @@ impl Body for FromClient {
             // response had ended before, until the connection is used again.
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
         self.connection.waits_for_body(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            self.connection.progressed();
+            if let Some(trailers) = frame.trailers_mut() {
+                clean_trailers(trailers);
+            }
+        }
         polled.map_err(BoxError::from)
     }
 
@@ -71,6 +78,24 @@ pub(crate) struct Answer {
     /// Bytes still to come, where the response's head has claimed a length.
     left: Option<u64>,
     in_flight: Option<InFlight>,
+    held: Option<Held>,
+}
+
+/// Bytes of a response that wait for a client of HTTP/2 to take them. Its connection may be busy with other
+/// responses meanwhile, so that the socket tells nothing.
+struct Held(Arc<Connection>);
+
+impl Held {
+    fn new(connection: &Arc<Connection>) -> Self {
+        connection.response_is_held(true);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.response_is_held(false);
+    }
 }
 
 enum Content {
@@ -89,15 +114,34 @@ struct WrongLength(&'static str);
 impl Answer {
     /// Streams a target's body; `claimed` is its length as the head tells it, if it does.
     pub(crate) fn from_target(body: ResponseBody, claimed: Option<u64>, in_flight: InFlight) -> Self {
-        Self { content: Content::Target(body), left: claimed, in_flight: Some(in_flight) }
+        Self { left: claimed, ..Self::new(Content::Target(body), Some(in_flight)) }
     }
 
     pub(crate) fn text(text: Bytes, in_flight: InFlight) -> Self {
-        Self { content: Content::Text(Some(text)), left: None, in_flight: Some(in_flight) }
+        Self::new(Content::Text(Some(text)), Some(in_flight))
     }
 
     pub(crate) fn empty(in_flight: InFlight) -> Self {
-        Self { content: Content::Text(None), left: None, in_flight: Some(in_flight) }
+        Self::new(Content::Text(None), Some(in_flight))
+    }
+
+    /// The end of HTTP on a connection. The request goes on without it.
+    pub(crate) fn detached() -> Self {
+        Self::new(Content::Text(None), None)
+    }
+
+    fn new(content: Content, in_flight: Option<InFlight>) -> Self {
+        Self { content, left: None, in_flight, held: None }
+    }
+
+    /// A frame is on its way to the client.
+    fn moved(&mut self) {
+        let Some(in_flight) = &self.in_flight else { return };
+        let connection = in_flight.connection();
+        connection.progressed();
+        if connection.is_http2() {
+            self.held = Some(Held::new(connection));
+        }
     }
 
     /// Ends the request: nothing more comes of its target.
@@ -129,6 +173,7 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.held = None;
         let polled = match &mut self.content {
             Content::Target(body) => ready!(Pin::new(body).poll_frame(cx)),
             Content::Text(text) => {
@@ -141,8 +186,14 @@ impl Body for Answer {
             Content::Failed(error) => return Poll::Ready(error.take().map(Err)),
         };
         let failed = match polled {
-            Some(Ok(frame)) => match self.check(Some(&frame)) {
-                Ok(()) => return Poll::Ready(Some(Ok(frame))),
+            Some(Ok(mut frame)) => match self.check(Some(&frame)) {
+                Ok(()) => {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        clean_trailers(trailers);
+                    }
+                    self.moved();
+                    return Poll::Ready(Some(Ok(frame)));
+                }
                 Err(error) => error.into(),
             },
             None => match self.check(None) {

@@ -21,6 +21,8 @@ pub struct RouterConfig {
     /// Bytes buffered per connection and direction before the other side is made to wait. At least
     /// 8 KiB, and never less than `max_head_bytes`. Default 256 KiB.
     pub max_buffer_bytes: usize,
+    /// Requests a client may have in flight over one connection of HTTP/2. Default 128.
+    pub max_streams: u32,
     /// Time for a request's head, from its first byte. Default 10 s. Like the next two it is checked
     /// twice a second, so it may take half a second more.
     pub header_read_timeout: Duration,
@@ -54,6 +56,7 @@ impl Default for RouterConfig {
             max_uri_bytes: 16 * 1024,
             max_head_bytes: 64 * 1024,
             max_buffer_bytes: 256 * 1024,
+            max_streams: 128,
             header_read_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             client_stall_timeout: Duration::from_secs(60),

@@ -5,34 +5,39 @@
 //! of a timer, and bounds idle time and stalled bodies by the same means.
 //!
 //! ```text
-//!            first byte            head complete
-//!   Idle ───────────────▶ Head ───────────────▶ Busy
+//!            first byte            head complete            101 Switching Protocols
+//!   Idle ───────────────▶ Head ───────────────▶ Busy ───────────────────────────────▶ Tunnel
 //!     ▲                                          │
 //!     └──────────────────────────────────────────┘
-//!                response ended or dropped
+//!          all responses have ended or were dropped
 //! ```
+//!
+//! Over HTTP/2 there is no way from Idle to Head: what arrives between requests may be a ping. A head is
+//! one bounded frame sequence there, and as long as it is not complete the connection counts as idle.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::handler;
-use crate::headers::Forwarded;
+use crate::forwarded::{ClientTls, Forwarded};
+use crate::headers::Scan;
+use crate::load_balancer::LoadBalancerAttributes;
 use crate::router::Shared;
 use crate::serve::{Limits, Listener};
+use crate::tunnel::Tunnel;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+const TUNNEL: u8 = 3;
 
 /// A time in ticks of the listener's clock, which starts at 1.
 type Tick = u32;
@@ -48,37 +53,64 @@ pub(crate) struct Connection {
     pub(crate) router: Arc<Shared>,
     /// The client's address, IPv4 as such.
     pub(crate) client: IpAddr,
-    pub(crate) forwarded: Forwarded,
+    forwarded: Forwarded,
+    /// Known once the client has agreed on TLS.
+    tls: OnceLock<ClientTls>,
     listener: Arc<Listener>,
+    /// When the connection was accepted.
+    born: Tick,
     phase: AtomicU8,
     phase_since: AtomicU32,
+    is_http2: AtomicBool,
+    /// Requests whose responses have not ended.
+    in_flight: AtomicU32,
     /// Whether a target holds the body of a request, which it may do beyond the end of its response.
     body_is_open: AtomicBool,
-    /// Since when a target waits for more of the request's body.
+    /// Since when a target waits for more of a request's body.
     body_since: AtomicU32,
     /// Since when the client takes no bytes.
     write_since: AtomicU32,
+    /// Responses of HTTP/2 whose next bytes wait for the client to take the last ones.
+    held: AtomicU32,
+    /// When a body last moved on, in either direction.
+    progress: AtomicU32,
+    /// The target's side of what the connection becomes after HTTP.
+    tunnel: Mutex<Option<Tunnel>>,
     /// Set with a wake-up: the connection should look at the clock.
     nudged: AtomicBool,
     waker: OnceLock<Waker>,
 }
 
 impl Connection {
-    pub(crate) fn new(router: Arc<Shared>, listener: Arc<Listener>, client: IpAddr) -> Arc<Self> {
-        let forwarded = Forwarded::new(client, listener.port);
+    pub(crate) fn new(
+        router: Arc<Shared>,
+        listener: Arc<Listener>,
+        client: SocketAddr,
+        is_secure: bool,
+    ) -> Arc<Self> {
+        let scheme = if is_secure { "https" } else { "http" };
+        let forwarded = Forwarded::new(client, listener.port, scheme);
         let now = listener.now();
         Arc::new(Self {
             router,
-            client: client.to_canonical(),
+            client: client.ip().to_canonical(),
             forwarded,
-            listener,
-            phase: AtomicU8::new(IDLE),
+            tls: OnceLock::new(),
+            born: now,
+            // A client that has yet to agree on TLS is as far as one that has yet to complete a head.
+            phase: AtomicU8::new(if is_secure { HEAD } else { IDLE }),
             phase_since: AtomicU32::new(now),
+            is_http2: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
             body_is_open: AtomicBool::new(false),
             body_since: AtomicU32::new(NOT),
             write_since: AtomicU32::new(NOT),
+            held: AtomicU32::new(0),
+            progress: AtomicU32::new(now),
+            tunnel: Mutex::new(None),
             nudged: AtomicBool::new(false),
             waker: OnceLock::new(),
+            listener,
         })
     }
 
@@ -97,18 +129,65 @@ impl Connection {
         self.phase_since.store(self.listener.now(), Ordering::Relaxed);
     }
 
+    /// The client has agreed on TLS.
+    pub(crate) fn secured(&self, client: ClientTls) {
+        // It agrees once only.
+        let _ = self.tls.set(client);
+        self.enter(IDLE);
+    }
+
+    /// `http`, or `https` where the client speaks TLS.
+    pub(crate) fn scheme(&self) -> &'static str {
+        self.forwarded.scheme()
+    }
+
+    /// Turns the headers a client sent into those a target sees.
+    pub(crate) fn introduce(&self, headers: &mut HeaderMap, scan: Scan, attributes: &LoadBalancerAttributes) {
+        self.forwarded.apply(headers, scan, attributes, self.tls.get());
+    }
+
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        self.listener.may_speak_http2()
+    }
+
+    pub(crate) fn speaks_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+        self.enter(IDLE);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn request_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.enter(BUSY);
     }
 
     pub(crate) fn request_ended(&self) {
-        self.enter(IDLE);
+        if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(IDLE);
+        }
     }
 
     fn bytes_arrived(&self) {
-        if self.phase.load(Ordering::Relaxed) == IDLE {
-            // The rest of an upload whose response has ended is not the start of a head, but progress.
-            self.enter(if self.body_is_open.load(Ordering::Relaxed) { IDLE } else { HEAD });
+        match self.phase.load(Ordering::Relaxed) {
+            IDLE if !self.is_http2() => {
+                // The rest of an upload whose response has ended is not the start of a head, but progress.
+                self.enter(if self.body_is_open.load(Ordering::Relaxed) { IDLE } else { HEAD });
+            }
+            TUNNEL => self.enter(TUNNEL),
+            _ => {}
+        }
+    }
+
+    fn bytes_left(&self) {
+        if self.phase.load(Ordering::Relaxed) == TUNNEL {
+            self.enter(TUNNEL);
         }
     }
 
@@ -129,6 +208,20 @@ impl Connection {
         self.note(&self.write_since, waits);
     }
 
+    /// A body has moved on.
+    pub(crate) fn progressed(&self) {
+        self.progress.store(self.listener.now(), Ordering::Relaxed);
+    }
+
+    /// Bytes of a response are on their way to the client, or were taken by it.
+    pub(crate) fn response_is_held(&self, is_held: bool) {
+        if is_held {
+            self.held.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     fn note(&self, since: &AtomicU32, waits: bool) {
         match (waits, since.load(Ordering::Relaxed)) {
             (true, NOT) => since.store(self.listener.now(), Ordering::Relaxed),
@@ -140,17 +233,45 @@ impl Connection {
     /// Whether the connection has waited too long for its client.
     pub(crate) fn is_overdue(&self, now: Tick, limits: &Limits) -> bool {
         let over = |since: Tick, limit: Tick| now.wrapping_sub(since) > limit;
-        let waits_too_long = |since: &AtomicU32| {
-            let since = since.load(Ordering::Relaxed);
-            since != NOT && over(since, limits.stall)
-        };
         let since = self.phase_since.load(Ordering::Relaxed);
         let phase_over = match self.phase.load(Ordering::Relaxed) {
             IDLE => over(since, limits.idle),
             HEAD => over(since, limits.head),
+            TUNNEL => over(since, limits.stall),
             _ => false,
         };
-        phase_over || waits_too_long(&self.body_since) || waits_too_long(&self.write_since)
+        let waits_too_long = |since: &AtomicU32| {
+            let since = since.load(Ordering::Relaxed);
+            since != NOT && over(since, limits.stall)
+        };
+        // One stream may be slow while another moves on: the connection is then not given up.
+        let stands_still = || over(self.progress.load(Ordering::Relaxed), limits.stall);
+        phase_over
+            || waits_too_long(&self.write_since)
+            || (waits_too_long(&self.body_since) || self.held.load(Ordering::Relaxed) > 0) && stands_still()
+    }
+
+    /// Whether the connection should end with the requests it has: the listener closes, or the connection
+    /// is older than connections may get.
+    pub(crate) fn should_close(&self) -> bool {
+        self.listener.is_closing() || self.is_too_old(self.listener.now(), &self.listener.limits())
+    }
+
+    pub(crate) fn is_too_old(&self, now: Tick, limits: &Limits) -> bool {
+        now.wrapping_sub(self.born) > limits.lifetime
+    }
+
+    /// What the connection becomes when its last response is written.
+    pub(crate) fn set_tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock() = Some(tunnel);
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.lock().take()
+    }
+
+    pub(crate) fn tunnel_started(&self) {
+        self.enter(TUNNEL);
     }
 
     /// Makes the connection's task look at the clock and at the listener's state.
@@ -160,46 +281,45 @@ impl Connection {
             waker.wake_by_ref();
         }
     }
-}
 
-/// Serves one connection to its end. Must be a task of its own: its waker is kept from the first poll.
-pub(crate) async fn serve<T>(io: T, connection: Arc<Connection>, http: &http1::Builder)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    let listener = Arc::clone(&connection.listener);
-    let service = {
-        let connection = Arc::clone(&connection);
-        service_fn(move |request| handler::handle(Arc::clone(&connection), request))
-    };
-    let io = TokioIo::new(Observed { io, connection: Arc::clone(&connection) });
-    let mut http = pin!(http.serve_connection(io, service));
-    let mut is_closing = false;
-    let ended = poll_fn(|cx| {
-        connection.waker.get_or_init(|| cx.waker().clone());
-        if !is_closing && listener.is_closing() {
-            is_closing = true;
-            http.as_mut().graceful_shutdown();
-        }
-        if connection.nudged.swap(false, Ordering::Relaxed)
-            && (listener.is_aborting() || connection.is_overdue(listener.now(), &listener.limits()))
-        {
-            return Poll::Ready(None);
-        }
-        http.as_mut().poll(cx).map(Some)
-    })
-    .await;
-    match ended {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "connection ended early"),
-        None => tracing::debug!("connection closed: its client made no progress, or the router stops"),
+    /// Lets `served`, which serves the connection, go on to its end, but not longer than the client or the
+    /// listener allow. Must be a task of its own: its waker is kept from the first poll.
+    pub(crate) async fn look_after(&self, served: impl Future<Output = ()>) {
+        let mut served = pin!(served);
+        poll_fn(|cx| {
+            self.waker.get_or_init(|| cx.waker().clone());
+            if self.nudged.swap(false, Ordering::Relaxed)
+                && (self.listener.is_aborting()
+                    || self.is_overdue(self.listener.now(), &self.listener.limits()))
+            {
+                tracing::debug!("connection closed: its client made no progress, or the router stops");
+                return Poll::Ready(());
+            }
+            served.as_mut().poll(cx)
+        })
+        .await;
+        // It refers to the connection, and would keep it for ever.
+        drop(self.take_tunnel());
     }
 }
 
-/// The socket, with its progress noted.
-struct Observed<T> {
+/// The client's side of a connection, with its progress noted.
+pub(crate) struct Observed<T> {
     io: T,
     connection: Arc<Connection>,
+}
+
+impl<T> Observed<T> {
+    pub(crate) fn new(io: T, connection: Arc<Connection>) -> Self {
+        Self { io, connection }
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.connection.waits_for_client(polled.is_pending());
+        if polled.is_ready() {
+            self.connection.bytes_left();
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Observed<T> {
@@ -220,7 +340,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Observed<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Observed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.connection.waits_for_client(polled.is_pending());
+        self.wrote(&polled);
         polled
     }
 
@@ -230,7 +350,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Observed<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.connection.waits_for_client(polled.is_pending());
+        self.wrote(&polled);
         polled
     }
 

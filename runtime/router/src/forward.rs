@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use crate::answer::Refusal;
 use crate::body::Answer;
 use crate::connection::Connection;
+use crate::framing;
 use crate::group::GroupRoute;
-use crate::handler::{InFlight, check};
+use crate::handler::InFlight;
 use crate::headers::Scan;
 use crate::listeners::ListenerRoute;
 use crate::model::{Redirect, RedirectStatus};
@@ -59,7 +60,8 @@ fn decide(
         return (in_flight, Decision::Refuse(Refusal::listener_gone()));
     };
     let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series));
-    if let Err(refusal) = check(router, request, scan) {
+    let attributes = listener.config.load_balancer.attributes;
+    if let Err(refusal) = framing::check(&router.config, attributes.desync, request, scan) {
         return (in_flight(&listener.series), Decision::Refuse(refusal));
     }
     let rule = find(connection, request, listener);
@@ -76,12 +78,10 @@ fn decide(
                 return (in_flight(&listener.series), Decision::Refuse(Refusal::no_target_group()));
             };
             let way = Way {
+                about_clients: attributes,
                 route: Arc::clone(route),
                 group_stickiness: split.stickiness,
-                timeout: route
-                    .attributes
-                    .response_timeout
-                    .unwrap_or(listener.config.load_balancer.idle_timeout),
+                timeout: route.attributes.response_timeout.unwrap_or(attributes.idle_timeout),
             };
             let decision = rewrite(request, rule).map_or_else(Decision::Refuse, |()| Decision::Forward(way));
             (in_flight(&route.series), decision)
@@ -151,7 +151,7 @@ fn redirected(
     let location = location(
         redirect,
         &Origin {
-            protocol: "http",
+            protocol: connection.scheme(),
             host: host(request),
             port: connection.port(),
             path: request.uri().path(),

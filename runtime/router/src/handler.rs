@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -16,12 +15,15 @@ use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
 use crate::connection::Connection;
 use crate::forward;
+use crate::framing;
 use crate::group::{Admission, Member};
-use crate::headers::{Scan, TASK_HEADER, clean_response};
+use crate::headers::{Scan, TASK_HEADER, UpgradeTo, clean_response};
+use crate::load_balancer::LoadBalancerAttributes;
 use crate::metrics::{CLIENT_CLOSED, Series};
 use crate::router::Shared;
 use crate::table::{Route, Routes, Service};
 use crate::target::{CallError, ResponseBody, Slot};
+use crate::tunnel::{Duplex, Tunnel, Upgrade};
 
 /// Answers one request. An error is an answer too, so this has none.
 pub(crate) async fn handle(
@@ -41,7 +43,7 @@ pub(crate) async fn handle(
     };
 
     let is_head = request.method() == Method::HEAD;
-    connection.forwarded.apply(request.headers_mut(), scan);
+    connection.introduce(request.headers_mut(), scan, &LoadBalancerAttributes::OF_DEFAULT_PORT);
     let mut request = request.map(|body| request_body(body, &connection));
     let router = &connection.router;
     let mut tried = Vec::new();
@@ -92,36 +94,12 @@ fn route(
     scan: Scan,
 ) -> (Arc<Service>, Result<Option<Arc<Slot>>, Refusal>) {
     let routes = router.routes.load();
-    match check(router, request, scan).and_then(|()| find(&routes, request, scan)) {
+    let checked =
+        framing::check(&router.config, LoadBalancerAttributes::OF_DEFAULT_PORT.desync, request, scan);
+    match checked.and_then(|()| find(&routes, request, scan)) {
         Ok(route) => (Arc::clone(&route.service), Ok(route.pick(&[]).map(Arc::clone))),
         Err(refusal) => (Arc::clone(&router.unknown), Err(refusal)),
     }
-}
-
-/// Refuses what the router doesn't serve, and brings the URI into origin form.
-pub(crate) fn check(router: &Shared, request: &mut Request<Incoming>, scan: Scan) -> Result<(), Refusal> {
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::connect());
-    }
-    if scan.upgrades {
-        return Err(Refusal::upgrade());
-    }
-    let uri = request.uri();
-    if uri.path_and_query().map_or(0, |path| path.as_str().len()) > router.config.max_uri_bytes {
-        return Err(Refusal::uri_too_long(router.config.max_uri_bytes));
-    }
-    if scan.hosts > 1 {
-        return Err(Refusal::many_hosts());
-    }
-    if let Some(authority) = uri.authority() {
-        // The absolute form: its authority stands above the header, and becomes it.
-        let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| Refusal::bad_host("it has a character no host name has"))?;
-        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(path);
-        request.headers_mut().insert(header::HOST, host);
-    }
-    Ok(())
 }
 
 fn find<'a>(routes: &'a Routes, request: &Request<Incoming>, scan: Scan) -> Result<&'a Route, Refusal> {
@@ -240,6 +218,12 @@ impl InFlight {
         scan: Scan,
     ) -> Response<Answer> {
         let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS
+            && scan.upgrade == UpgradeTo::WebSocket
+            && let Some(target) = head.extensions.remove::<Upgrade>().and_then(|upgrade| upgrade.take())
+        {
+            return self.switch(head, target);
+        }
         if head.status.is_informational() {
             let what = format!("{} is not a final status", head.status.as_u16());
             return self.refuse(Refusal::bad_response(&what), scan);
@@ -266,6 +250,29 @@ impl InFlight {
         self.answered(head.status);
         let answer = if has_no_body { Answer::empty(self) } else { Answer::from_target(body, claimed, self) };
         Response::from_parts(head, answer)
+    }
+}
+
+impl InFlight {
+    /// Leaves HTTP: the request is in flight until the tunnel to its target ends.
+    fn switch(mut self, mut head: http::response::Parts, target: Box<dyn Duplex>) -> Response<Answer> {
+        // What of it is about framing means nothing here.
+        let _ = clean_response(&mut head.headers);
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Some(slot) = &self.slot {
+            head.headers.insert(TASK_HEADER, slot.label());
+        }
+        head.version = Version::HTTP_11;
+        self.answered(head.status);
+        let connection = Arc::clone(&self.connection);
+        connection.set_tunnel(Tunnel::new(target, self));
+        Response::from_parts(head, Answer::detached())
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 }
 

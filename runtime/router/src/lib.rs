@@ -1,6 +1,6 @@
 //! The HTTP front door: request in, target out.
 //!
-//! A [`Router`] accepts HTTP/1.1 connections, finds the service a request is for, picks the target of
+//! A [`Router`] accepts connections of HTTP/1.1 and HTTP/2, finds the service a request is for, picks the target of
 //! that service with the fewest requests in flight, and calls it. A target is anything that implements
 //! [`Target`]: in the binary it is a task's container, called in process without a socket, or an
 //! [`HttpTarget`], called over pooled connections. Which targets a service has is told by whoever owns that
@@ -12,15 +12,17 @@
 //! # The life of a request
 //!
 //! 1. `serve`: the connection is accepted, or waits in the kernel's backlog while the router is full.
-//! 2. `connection`: hyper reads the head, within a time limit and a size limit.
-//! 3. `headers`: one pass over the headers finds what matters; shapes that are refused end here.
+//! 2. `tls`, `protocols`: the client agrees on TLS where the listener has it, and shows whether it speaks
+//!    HTTP/1.1 or HTTP/2. `connection`: hyper reads the head, within a time limit and a size limit.
+//! 3. `headers`: one pass over the headers finds what matters. `framing`: shapes that are refused end here.
 //! 4. `address`, `table`: the routing header, else the host, is looked up in the current [`RoutingTable`].
 //! 5. `balance`: the target with the fewest requests in flight is chosen.
-//! 6. `handler`: hop-by-hop headers are taken off, `X-Forwarded-*` put on, and the target is called. A
+//! 6. `forwarded`, `handler`: hop-by-hop headers are taken off, `X-Forwarded-*` put on, and the target is called. A
 //!    target that says it is draining hands the request back, and another is tried; when none is left,
 //!    the request waits a bounded time for a newer table.
 //! 7. `body`: the response streams to the client. The target's in-flight count is held until the body
-//!    has ended or was dropped, whichever way that happens.
+//!    has ended or was dropped, whichever way that happens. A response that leaves HTTP is a `tunnel`
+//!    from then on.
 //!
 //! A request to a listener takes another way from `address` to `handler`:
 //!
@@ -48,6 +50,8 @@ mod bounded;
 mod config;
 mod connection;
 mod forward;
+mod forwarded;
+mod framing;
 mod group;
 mod handler;
 mod headers;
@@ -56,11 +60,13 @@ mod http_target;
 pub mod internals;
 mod limit;
 mod listeners;
+mod load_balancer;
 mod metrics;
 mod model;
 mod ports;
 mod prefixed;
 mod prober;
+mod protocols;
 mod relay;
 mod router;
 mod rules;
@@ -70,15 +76,19 @@ mod table;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod trace;
 mod tunnel;
 
 pub use config::RouterConfig;
 pub use http_target::{HttpTarget, HttpTargetConfig, TargetProtocol};
 pub use listeners::HealthSnapshot;
+pub use load_balancer::{Desync, ForwardedFor, LoadBalancerAttributes};
 pub use model::*;
 pub use router::{Router, RouterError};
 pub use serve::Drained;
 pub use sticky::CookieKey;
 pub use table::{RoutingTable, ServiceName};
 pub use target::{BoxError, CallError, RequestBody, ResponseBody, Slot, Target};
+pub use tls::{ClientCertificates, HttpsConfig, TlsCertificate, TlsError, check_certificate};
 pub use tunnel::{Duplex, Upgrade};

@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use crate::group::{Check, GroupRoute, Keeper, Member, Outcome};
 use crate::metrics::{Metrics, Series, UNKNOWN};
-use crate::model::{ListenerConfig, LoadBalancer, TargetGroup, TargetHealth, TargetId};
+use crate::model::{ListenerConfig, ListenerProtocol, LoadBalancer, TargetGroup, TargetHealth, TargetId};
 use crate::rules::RuleSet;
 use crate::sticky::CookieKey;
+use crate::tls::{Security, Tls};
 
 /// A listener in one snapshot.
 pub(crate) struct ListenerRoute {
     pub(crate) config: ListenerConfig,
     pub(crate) rules: RuleSet,
+    pub(crate) security: Security,
     /// Counts requests that reach no target group.
     pub(crate) series: Arc<Series>,
 }
@@ -56,6 +58,25 @@ impl HealthSnapshot {
     }
 }
 
+/// How a listener speaks. Without a change it keeps what it has, and with it the tickets it gave.
+fn security(config: &ListenerConfig, old: Option<&Arc<ListenerRoute>>) -> Security {
+    let ListenerProtocol::Https(https) = &config.protocol else { return Security::Clear };
+    let http2 = config.load_balancer.attributes.http2;
+    if let Some(old) = old
+        && old.config.protocol == config.protocol
+        && old.config.load_balancer.attributes.http2 == http2
+    {
+        return old.security.clone();
+    }
+    match Tls::new(https, http2) {
+        Ok(tls) => Security::Tls(tls),
+        Err(error) => {
+            tracing::error!(listener = config.id, %error, "a listener can't speak TLS and answers nobody");
+            Security::Broken
+        }
+    }
+}
+
 /// What is kept from one snapshot to the next.
 pub(crate) struct Kept {
     key: CookieKey,
@@ -93,7 +114,8 @@ impl Kept {
                         let rules = old.map(|(_, old)| &old.rules);
                         let rules = RuleSet::new(&config.id, &config.rules, &config.default_action, rules);
                         let id = config.id.as_str().into();
-                        (id, Arc::new(ListenerRoute { rules, series: Arc::clone(series), config }))
+                        let security = security(&config, old.map(|(_, old)| old));
+                        (id, Arc::new(ListenerRoute { rules, security, series: Arc::clone(series), config }))
                     }
                 }
             })

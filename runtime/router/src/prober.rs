@@ -102,6 +102,7 @@ fn fault(error: CallError) -> Fault {
         // What a client would be answered.
         CallError::Unavailable { .. } => Fault::Status(503),
         CallError::NotStarted(_) => Fault::NoAnswer("the target takes no more requests".to_owned()),
+        CallError::NoUpgrade => Fault::NoAnswer("the target refuses an upgrade nobody asked for".to_owned()),
         CallError::Failed { reason }
         | CallError::BadRequest { reason }
         | CallError::Unreachable { reason, .. } => Fault::NoAnswer(reason),

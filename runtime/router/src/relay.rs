@@ -21,6 +21,7 @@ use crate::group::{Admission, GroupRoute, Member};
 use crate::handler::InFlight;
 use crate::headers::Scan;
 use crate::http_target::Spare;
+use crate::load_balancer::LoadBalancerAttributes;
 use crate::model::{Stickiness, StickinessKind, TargetGroupAttributes};
 use crate::sticky::{self, Cookie, CookieKey, Fingerprint};
 use crate::target::{CallError, RequestBody, ResponseBody};
@@ -34,6 +35,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Where a request goes, and what to remember of that.
 pub(crate) struct Way {
     pub(crate) route: Arc<GroupRoute>,
+    /// What the load balancer has its targets told.
+    pub(crate) about_clients: LoadBalancerAttributes,
     /// How long the client keeps the group, if it does.
     pub(crate) group_stickiness: Option<Duration>,
     /// Time to the head of the answer.
@@ -58,7 +61,7 @@ pub(crate) async fn relay(
 
     let is_head = request.method() == Method::HEAD;
     let cookies = Cookies::read(&connection.router.config.cookie_key, request.headers(), &way);
-    connection.forwarded.apply(request.headers_mut(), scan);
+    connection.introduce(request.headers_mut(), scan, &way.about_clients);
     let request = request.map(|body| request_body(body, &connection));
     let mut attempts = Attempts {
         connection: &connection,

@@ -2,22 +2,26 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant, MissedTickBehavior};
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::RouterConfig;
-use crate::connection::{self, Connection};
+use crate::connection::Connection;
+use crate::load_balancer::LoadBalancerAttributes;
+use crate::protocols::{self, Protocols, Spoken};
 use crate::router::{Router, Shared};
+use crate::tls::Security;
 use crate::{ports, prober};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
@@ -77,7 +81,8 @@ impl Router {
     ) -> Drained {
         let shared = self.shared;
         let listener = Arc::new(Listener::new(&shared.config, port, id));
-        let http = Arc::new(http_builder(&shared.config));
+        listener.adopt(&shared);
+        let protocols = Arc::new(Protocols::new(&shared.config));
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = pin!(shutdown);
@@ -89,11 +94,12 @@ impl Router {
                 () = &mut shutdown => break,
                 _ = ticks.tick() => {
                     may_accept = true;
+                    listener.adopt(&shared);
                     listener.tick();
                 }
                 () = listener.closed.notified(), if is_full => {}
                 accepted = accept.accept(), if !is_full && may_accept => match accepted {
-                    Ok((io, client)) => spawn(io, client, &shared, &listener, &http),
+                    Ok((io, client)) => spawn(io, client, &shared, &listener, &protocols),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         // Most likely out of file descriptors: trying again at once would only spin.
@@ -108,28 +114,47 @@ impl Router {
     }
 }
 
-fn spawn<T>(io: T, client: IpAddr, shared: &Arc<Shared>, listener: &Arc<Listener>, http: &Arc<http1::Builder>)
-where
+fn spawn<T>(
+    io: T,
+    client: SocketAddr,
+    shared: &Arc<Shared>,
+    listener: &Arc<Listener>,
+    protocols: &Arc<Protocols>,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client);
+    let security = listener.security(shared);
+    let is_secure = !matches!(security, Security::Clear);
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure);
     let registered = Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection));
-    let http = Arc::clone(http);
+    let protocols = Arc::clone(protocols);
     tokio::spawn(async move {
         let _registered = registered;
-        connection::serve(io, connection, &http).await;
+        match security {
+            Security::Clear => {
+                let spoken = if connection.may_speak_http2() { Spoken::Unknown } else { Spoken::Http1 };
+                connection.look_after(protocols::serve(io, spoken, &connection, &protocols)).await;
+            }
+            Security::Tls(tls) => {
+                let served = async {
+                    let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
+                    let io = match acceptor.accept(io).await {
+                        Ok(io) => io,
+                        Err(error) => return tracing::debug!(%error, "a client did not agree on TLS"),
+                    };
+                    let client = io.get_ref().1;
+                    connection.secured(tls.describe(client));
+                    let is_http2 = client.alpn_protocol() == Some(b"h2");
+                    let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+                    protocols::serve(io, spoken, &connection, &protocols).await;
+                };
+                // Boxed: the state of a handshake is much, and only held by those who have one.
+                connection.look_after(Box::pin(served)).await;
+            }
+            // What is wrong was said when the table was published.
+            Security::Broken => {}
+        }
     });
-}
-
-/// hyper's side of the bounds. Its own timers are off, see `connection`; pipelined responses are flushed
-/// one by one, since holding one back until the next is ready would hold back streams.
-fn http_builder(config: &RouterConfig) -> http1::Builder {
-    const HYPER_MINIMUM: usize = 8 * 1024;
-    let mut http = http1::Builder::new();
-    http.header_read_timeout(None)
-        .max_header_size(config.max_head_bytes)
-        .max_buf_size(config.max_buffer_bytes.max(config.max_head_bytes).max(HYPER_MINIMUM));
-    http
 }
 
 /// Lets requests in flight finish, within `timeout`.
@@ -157,18 +182,18 @@ pub(crate) trait Accept {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next connection and its client's address. Safe to cancel.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, IpAddr)>>;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>>;
 }
 
 impl Accept for TcpListener {
     type Io = TcpStream;
 
-    async fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, client) = TcpListener::accept(self).await?;
         // Small responses must not wait for the acknowledgement of earlier ones. Failing means that the
         // client is gone, which is found out soon enough.
         let _ = stream.set_nodelay(true);
-        Ok((stream, client.ip()))
+        Ok((stream, client))
     }
 }
 
@@ -177,11 +202,36 @@ const CLOSING: u8 = 1;
 const ABORTING: u8 = 2;
 
 /// Time limits in ticks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) idle: u32,
     pub(crate) head: u32,
     pub(crate) stall: u32,
+    /// How old a connection may get.
+    pub(crate) lifetime: u32,
+}
+
+impl Limits {
+    /// Those of the default port.
+    fn of_router(config: &RouterConfig) -> Self {
+        Self {
+            idle: ticks(config.keep_alive_timeout),
+            head: ticks(config.header_read_timeout),
+            stall: ticks(config.client_stall_timeout),
+            lifetime: u32::MAX / 2,
+        }
+    }
+
+    /// Those of a load balancer's listener.
+    fn of_load_balancer(config: &RouterConfig, attributes: &LoadBalancerAttributes) -> Self {
+        let idle = ticks(attributes.idle_timeout);
+        let head = ticks(config.header_read_timeout.min(attributes.idle_timeout));
+        Self { idle, head, stall: idle, lifetime: ticks(attributes.client_keep_alive) }
+    }
+}
+
+fn ticks(limit: Duration) -> u32 {
+    u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
 }
 
 /// What the connections of one listener share.
@@ -189,7 +239,9 @@ pub(crate) struct Listener {
     /// The listener's ARN; none for the default port.
     pub(crate) id: Option<Arc<str>>,
     pub(crate) port: u16,
-    limits: Limits,
+    /// They follow the attributes of the listener's load balancer.
+    limits: ArcSwap<Limits>,
+    may_speak_http2: AtomicBool,
     /// The clock connections read: a counter, moved on by the accept loop.
     now: AtomicU32,
     state: AtomicU8,
@@ -207,17 +259,11 @@ struct Open {
 
 impl Listener {
     fn new(config: &RouterConfig, port: u16, id: Option<Arc<str>>) -> Self {
-        let ticks = |limit: Duration| {
-            u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
-        };
         Self {
             id,
             port,
-            limits: Limits {
-                idle: ticks(config.keep_alive_timeout),
-                head: ticks(config.header_read_timeout),
-                stall: ticks(config.client_stall_timeout),
-            },
+            limits: ArcSwap::from_pointee(Limits::of_router(config)),
+            may_speak_http2: AtomicBool::new(true),
             now: AtomicU32::new(1),
             state: AtomicU8::new(SERVING),
             is_full: AtomicBool::new(false),
@@ -232,7 +278,33 @@ impl Listener {
 
     /// The time limits as they are now: idle connections are closed at once when others wait for a place.
     pub(crate) fn limits(&self) -> Limits {
-        if self.is_full.load(Ordering::Relaxed) { Limits { idle: 1, ..self.limits } } else { self.limits }
+        let limits = **self.limits.load();
+        if self.is_full.load(Ordering::Relaxed) { Limits { idle: 1, ..limits } } else { limits }
+    }
+
+    /// Takes over what the current table has for this listener.
+    fn adopt(&self, shared: &Shared) {
+        let Some(id) = &self.id else { return };
+        let routes = shared.routes.load();
+        let Some(route) = routes.listeners.find(id) else { return };
+        let attributes = &route.config.load_balancer.attributes;
+        let limits = Limits::of_load_balancer(&shared.config, attributes);
+        if **self.limits.load() != limits {
+            self.limits.store(Arc::new(limits));
+        }
+        self.may_speak_http2.store(attributes.http2, Ordering::Relaxed);
+    }
+
+    /// How to speak with a client that is accepted now.
+    fn security(&self, shared: &Shared) -> Security {
+        let Some(id) = &self.id else { return Security::Clear };
+        let routes = shared.routes.load();
+        // A listener that has just gone still answers those who wait, in the clear: that it is gone.
+        routes.listeners.find(id).map_or(Security::Clear, |route| route.security.clone())
+    }
+
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        self.may_speak_http2.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -254,7 +326,8 @@ impl Listener {
         self.now.store(now, Ordering::Relaxed);
         let limits = self.limits();
         let open = self.open.lock();
-        open.connections.values().filter(|one| one.is_overdue(now, &limits)).for_each(|one| one.nudge());
+        let is_due = |one: &Arc<Connection>| one.is_overdue(now, &limits) || one.is_too_old(now, &limits);
+        open.connections.values().filter(|one| is_due(one)).for_each(|one| one.nudge());
     }
 
     fn stop(&self, state: u8) {

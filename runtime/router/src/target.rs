@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Notify;
 
@@ -81,6 +81,9 @@ pub enum CallError {
         /// What took too long.
         reason: String,
     },
+    /// The request asks to leave HTTP for another protocol, which the target doesn't. Answered 501.
+    #[error("it does not accept protocol upgrades such as WebSocket")]
+    NoUpgrade,
     /// The request, or its body, was at fault. Answered 400.
     #[error("{reason}")]
     BadRequest {
@@ -163,6 +166,9 @@ impl Slot {
         &self,
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>> {
+        if request.headers().contains_key(header::UPGRADE) && !self.target.accepts_upgrades() {
+            return Box::pin(std::future::ready(Err(CallError::NoUpgrade)));
+        }
         self.target.call(request)
     }
 

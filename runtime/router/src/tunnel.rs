@@ -1,10 +1,14 @@
-//! Connections that left HTTP: what a target hands over with `101 Switching Protocols`.
+//! Connections that leave HTTP: what a target hands over with `101 Switching Protocols` is joined to the
+//! client's connection, which goes on in the same task and under the same limits.
 
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+
+use crate::connection::Connection;
+use crate::handler::InFlight;
 
 /// A byte stream in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -32,5 +36,34 @@ impl Upgrade {
 impl fmt::Debug for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgrade").finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are on their way through, in each direction.
+const BUFFER: usize = 8 * 1024;
+
+/// The target's side of a connection that is about to leave HTTP.
+pub(crate) struct Tunnel {
+    target: Box<dyn Duplex>,
+    /// The request that led here: it is in flight until the tunnel ends.
+    in_flight: InFlight,
+}
+
+impl Tunnel {
+    pub(crate) fn new(target: Box<dyn Duplex>, in_flight: InFlight) -> Self {
+        Self { target, in_flight }
+    }
+
+    /// Passes bytes both ways until both sides have ended or one has failed.
+    pub(crate) async fn run<T>(self, mut client: T, connection: &Connection)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self { mut target, in_flight } = self;
+        connection.tunnel_started();
+        if let Err(error) = copy_bidirectional_with_sizes(&mut client, &mut target, BUFFER, BUFFER).await {
+            tracing::debug!(%error, "an upgraded connection ended early");
+        }
+        drop(in_flight);
     }
 }

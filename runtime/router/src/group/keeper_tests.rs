@@ -49,7 +49,7 @@ impl Tended {
         let user = LoadBalancer {
             id: "lb".to_owned(),
             name: "lb".to_owned(),
-            idle_timeout: Duration::from_secs(60),
+            attributes: crate::LoadBalancerAttributes::DEFAULT,
         };
         self.keeper.configure(config, Some(&user), &self.metrics, self.now);
     }

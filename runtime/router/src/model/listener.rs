@@ -1,9 +1,10 @@
 //! A listening port and what it decides by.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::{Action, Rule};
+use crate::load_balancer::LoadBalancerAttributes;
+use crate::tls::HttpsConfig;
 
 /// One listener: a real port of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,8 @@ pub struct LoadBalancer {
     pub id: String,
     /// Its name, as metrics show it.
     pub name: String,
-    /// `idle_timeout.timeout_seconds`: how long a target may take to begin its answer, after which the
-    /// client gets 504. ELBv2 allows 1 to 4,000 s; 60 s by default.
-    pub idle_timeout: Duration,
+    /// Its attributes.
+    pub attributes: LoadBalancerAttributes,
 }
 
 /// What a listener speaks.
@@ -40,4 +40,6 @@ pub struct LoadBalancer {
 pub enum ListenerProtocol {
     /// Clear text.
     Http,
+    /// TLS.
+    Https(HttpsConfig),
 }

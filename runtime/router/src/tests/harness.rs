@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,9 +139,9 @@ pub(crate) struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
 impl Accept for MemoryListener {
     type Io = DuplexStream;
 
-    async fn accept(&mut self) -> io::Result<(DuplexStream, IpAddr)> {
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
         match self.0.recv().await {
-            Some(io) => Ok((io, Ipv4Addr::new(192, 0, 2, 7).into())),
+            Some(io) => Ok((io, (Ipv4Addr::new(192, 0, 2, 7), 50_000).into())),
             None => std::future::pending().await,
         }
     }
@@ -200,9 +200,13 @@ impl Front {
 
     /// A connection whose sides hold `bytes` that were not read yet.
     pub(crate) fn connect_buffered(&self, bytes: usize) -> Client<DuplexStream> {
+        Client::new(self.connect_raw(bytes))
+    }
+
+    pub(crate) fn connect_raw(&self, bytes: usize) -> DuplexStream {
         let (client, server) = tokio::io::duplex(bytes);
         self.connections.send(server).unwrap();
-        Client::new(client)
+        client
     }
 
     /// Asks once, on a connection of its own.
@@ -282,6 +286,11 @@ impl Client<DuplexStream> {
 }
 
 impl<T: AsyncWrite + Unpin> Client<T> {
+    /// Sends what the other side may not care for any more.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.io.write_all(bytes.as_ref()).await;
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.io.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -306,6 +315,37 @@ impl<T: AsyncRead + Unpin> Client<T> {
         read.unwrap_or(0) > 0
     }
 
+    /// Reads to the end of `pattern`; nothing if the connection ends before.
+    pub(crate) async fn try_until(&mut self, pattern: &str) -> Option<String> {
+        let pattern = pattern.as_bytes();
+        loop {
+            if let Some(at) = self.buffer.windows(pattern.len()).position(|window| window == pattern) {
+                return Some(self.take(at + pattern.len()));
+            }
+            self.more().await.then_some(())?;
+        }
+    }
+
+    pub(crate) async fn try_exactly(&mut self, len: usize) -> Option<String> {
+        while self.buffer.len() < len {
+            self.more().await.then_some(())?;
+        }
+        Some(self.take(len))
+    }
+
+    fn take(&mut self, len: usize) -> String {
+        let rest = self.buffer.split_off(len);
+        String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap()
+    }
+
+    /// Reads a whole response; nothing if the connection ends before one begins.
+    pub(crate) async fn try_reply(&mut self) -> Option<Reply> {
+        while self.buffer.is_empty() {
+            self.more().await.then_some(())?;
+        }
+        Some(self.reply().await)
+    }
+
     /// Reads to the end of `pattern`.
     #[track_caller]
     pub(crate) fn until(&mut self, pattern: &str) -> impl Future<Output = String> {
@@ -314,8 +354,7 @@ impl<T: AsyncRead + Unpin> Client<T> {
         async move {
             loop {
                 if let Some(at) = self.buffer.windows(pattern.len()).position(|window| window == pattern) {
-                    let rest = self.buffer.split_off(at + pattern.len());
-                    return String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap();
+                    return self.take(at + pattern.len());
                 }
                 assert!(
                     self.more().await,
@@ -330,8 +369,7 @@ impl<T: AsyncRead + Unpin> Client<T> {
         while self.buffer.len() < len {
             assert!(self.more().await, "closed in the middle of a body");
         }
-        let rest = self.buffer.split_off(len);
-        String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap()
+        self.take(len)
     }
 
     /// Everything to the end of the connection.

@@ -1,16 +1,15 @@
 //! Listeners with rules: ports, actions, target groups.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::*;
 use crate::{
     Action, Backend, Condition, FixedResponse, Forward, HealthCheck, ListenerConfig, ListenerProtocol,
-    ListenerState, LoadBalancer, Redirect, RedirectStatus, RegisteredTarget, Rewrite, Router, RouterConfig,
-    RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes, TargetId, TargetProtocol, TextMatch,
-    Transform, WeightedGroup,
+    ListenerState, LoadBalancer, LoadBalancerAttributes, Redirect, RedirectStatus, RegisteredTarget, Rewrite,
+    Router, RouterConfig, RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes, TargetId,
+    TargetProtocol, TextMatch, Transform, WeightedGroup,
 };
 
 pub(super) fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
@@ -51,7 +50,7 @@ pub(super) fn listener(rules: Vec<Rule>, default_action: Action) -> ListenerConf
         load_balancer: LoadBalancer {
             id: "lb".to_owned(),
             name: "lb".to_owned(),
-            idle_timeout: Duration::from_secs(60),
+            attributes: LoadBalancerAttributes::default(),
         },
         address: ([127, 0, 0, 1], 0).into(),
         protocol: ListenerProtocol::Http,

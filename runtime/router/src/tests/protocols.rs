@@ -1,0 +1,332 @@
+//! HTTP/2: by prior knowledge, with trailers, and its bounds held against clients that write frames by hand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+
+use super::harness::*;
+use super::listeners;
+use crate::{BoxError, LoadBalancerAttributes, RequestBody, ResponseBody, RouterConfig};
+
+/// A client of HTTP/2 on a connection of its own.
+async fn http2(front: &Front) -> SendRequest<Full<Bytes>> {
+    let io = TokioIo::new(front.connect_raw(64 * 1024));
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
+    let uri = format!("http://web.default.localhost{path}");
+    Request::post(uri).header("te", "trailers").body(Full::from(body.to_owned())).unwrap()
+}
+
+async fn text(response: Response<hyper::body::Incoming>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_share_a_connection() {
+    let front = Front::web(&[&echo("w")]);
+    let client = http2(&front).await;
+    let asked = (0..50).map(|index| {
+        let mut client = client.clone();
+        tokio::spawn(async move {
+            let response = client.send_request(post(&format!("/{index}"), "hello")).await.unwrap();
+            assert_eq!(response.headers()["x-coracle-task"], "w");
+            text(response).await
+        })
+    });
+    for (index, asked) in asked.collect::<Vec<_>>().into_iter().enumerate() {
+        let seen = asked.await.unwrap();
+        assert!(seen.starts_with(&format!("POST /{index}\n")) && seen.ends_with("\nhello"), "{seen}");
+        assert!(seen.contains("host: web.default.localhost\n"), "{seen}");
+        assert!(!seen.contains("\nte: "), "{seen}");
+    }
+    assert!(front.metric("coracle_router_connections 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_refusals_as_in_http1() {
+    let front = Front::web(&[&slot("w")]);
+    let mut client = http2(&front).await;
+    let mut two_hosts = post("/", "");
+    two_hosts.headers_mut().insert("host", "other.default.localhost".parse().unwrap());
+    let long = post(&format!("/{}", "a".repeat(17 * 1024)), "");
+    for (request, status) in [(two_hosts, 400), (long, 414)] {
+        assert_eq!(client.send_request(request).await.unwrap().status().as_u16(), status);
+    }
+    assert_eq!(text(client.send_request(post("/", "")).await.unwrap()).await, "w");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_go_both_ways_without_what_is_not_theirs() {
+    let target = slot_with("w", |request: Request<RequestBody>| async {
+        let body = request.into_body().collect().await.unwrap();
+        let mut trailers = body.trailers().cloned().unwrap_or_default();
+        trailers.insert("x-forwarded-for", "10.0.0.1".parse().unwrap());
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let frames: [Result<_, BoxError>; 2] =
+            [Ok(Frame::data(body.to_bytes())), Ok(Frame::trailers(trailers))];
+        Ok(Response::new(ResponseBody::new(StreamBody::new(futures_util::stream::iter(frames)))))
+    });
+    let front = Front::web(&[&target]);
+    let io = TokioIo::new(front.connect_raw(64 * 1024));
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut sent = HeaderMap::new();
+    for name in ["x-sum", "authorization", "x-amzn-trace-id"] {
+        sent.insert(name, "1".parse().unwrap());
+    }
+    let frames: [Result<Frame<Bytes>, BoxError>; 2] =
+        [Ok(Frame::data("hello".into())), Ok(Frame::trailers(sent))];
+    let request = post("/", "").map(|_| StreamBody::new(futures_util::stream::iter(frames)));
+    let body = client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+    let mut names: Vec<&str> = body.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["grpc-status", "x-sum"]);
+    assert_eq!(body.to_bytes(), "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_lets_streams_finish() {
+    let (target, gate) = gated("w");
+    let mut front = Front::web(&[&target]);
+    let mut client = http2(&front).await;
+    let asked = tokio::spawn(client.send_request(post("/", "")));
+    eventually(|| target.in_flight() == 1).await;
+    front.begin_shutdown();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.add_permits(1);
+    assert_eq!(text(asked.await.unwrap().unwrap()).await, "w");
+    assert_eq!(front.drained().await.aborted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_closed_when_idle_and_when_old() {
+    let front = Front::start(RouterConfig::default());
+    let attributes = LoadBalancerAttributes {
+        idle_timeout: Duration::from_secs(20),
+        client_keep_alive: Duration::from_secs(100),
+        ..Default::default()
+    };
+    let mut listener = listeners::listener(vec![], listeners::forward(&[("g", 1)]));
+    listener.load_balancer.attributes = attributes;
+    front.router.publish(listeners::table(listener, vec![listeners::group("g", &[&slot("t")])]));
+    let connect = front.listen("listener");
+
+    let started = Instant::now();
+    let mut client = connect();
+    assert_eq!(client.get().await.body, "t");
+    assert_eq!(client.rest().await, "");
+    assert!((20..23).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+
+    let started = Instant::now();
+    let mut client = connect();
+    loop {
+        client.send(GET_WEB).await;
+        let reply = client.reply().await;
+        assert_eq!(reply.body, "t");
+        if reply.header("connection") == "close" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        if started.elapsed() > Duration::from_secs(102) {
+            break;
+        }
+    }
+    assert_eq!(client.rest().await, "");
+    assert!((100..112).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+}
+
+/// A client that writes frames by hand.
+struct Raw(DuplexStream);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+impl Raw {
+    async fn open(front: &Front) -> Self {
+        let mut raw = Self(front.connect_raw(1024 * 1024));
+        raw.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        raw.send(SETTINGS, 0, 0, &[]).await;
+        raw
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = len[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.0.write_all(&frame).await.is_ok()
+    }
+
+    /// The next frame that is about a stream, or that says goodbye: kind, stream, payload.
+    async fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; len as usize];
+            self.0.read_exact(&mut payload).await.ok()?;
+            if head[3] == PING && head[4] == 0 {
+                self.send(PING, ACK, 0, &payload).await;
+            }
+            let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+            if stream > 0 || head[3] == GOAWAY {
+                return Some((head[3], stream, payload));
+            }
+        }
+    }
+}
+
+/// Header fields as literals, without compression.
+fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web.default.localhost")];
+
+#[tokio::test(start_paused = true)]
+async fn what_would_be_another_message_in_http1_is_no_message_in_http2() {
+    let target = echo("w");
+    let front = Front::web(&[&target]);
+    let asked = |path: &'static str| [(":method", "POST"), GET[1], (":path", path), GET[3]];
+    for extra in [
+        ("x-a", "1\r\nx-b: 2"),
+        ("x-a", "1\nGET /smuggled HTTP/1.1"),
+        ("x-a\r\ntransfer-encoding", "chunked"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("Upper", "1"),
+        ("x a", "1"),
+        (":path", "/other"),
+        ("content-length", "3"),
+    ] {
+        let mut raw = Raw::open(&front).await;
+        let mut block = asked("/").to_vec();
+        block.push(extra);
+        raw.send(HEADERS, END_HEADERS, 1, &fields(&block)).await;
+        raw.send(DATA, END_STREAM, 1, b"hello").await;
+        let (kind, ..) = raw.next().await.unwrap();
+        assert!([RST_STREAM, GOAWAY].contains(&kind), "{extra:?} was answered by a frame of kind {kind}");
+    }
+    for path in ["/a b", "/\r\nx: y", "no-slash", ""] {
+        let mut raw = Raw::open(&front).await;
+        raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[GET[0], GET[1], (":path", path), GET[3]]))
+            .await;
+        let (kind, _, payload) = raw.next().await.unwrap();
+        // An answer begins with its status: 400 is the twelfth entry of the static table.
+        let is_refused = [RST_STREAM, GOAWAY].contains(&kind) || (kind == HEADERS && payload[0] == 0x8c);
+        assert!(is_refused, "{path:?} was answered by a frame of kind {kind}: {payload:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_opened_to_be_reset_end_the_connection() {
+    let (target, _gate) = gated("w");
+    let front = Front::web(&[&target]);
+    let mut raw = Raw::open(&front).await;
+    let mut stream = 1;
+    for _ in 0..5000 {
+        let opened = raw.send(HEADERS, END_HEADERS | END_STREAM, stream, &fields(&GET)).await;
+        if !opened || !raw.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await {
+            break;
+        }
+        stream += 2;
+    }
+    loop {
+        match raw.next().await {
+            Some((GOAWAY, ..)) | None => break,
+            Some(_) => {}
+        }
+    }
+    eventually(|| target.in_flight() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_and_heads_are_bounded() {
+    let (target, gate) = gated("w");
+    let front = Front::start(RouterConfig { max_streams: 10, ..RouterConfig::default() });
+    front.publish_web(&[&target]);
+    let mut raw = Raw::open(&front).await;
+    for stream in 0..11 {
+        raw.send(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &fields(&GET)).await;
+    }
+    let (kind, stream, _) = raw.next().await.unwrap();
+    assert_eq!((kind, stream), (RST_STREAM, 21), "the eleventh is refused");
+    assert_eq!(target.in_flight(), 10);
+    gate.add_permits(10);
+
+    let mut raw = Raw::open(&front).await;
+    let mut block = GET.to_vec();
+    let big = "a".repeat(120);
+    block.extend((0..1000).map(|_| ("x-big", big.as_str())));
+    let block = fields(&block);
+    let mut chunks = block.chunks(16 * 1024).peekable();
+    let mut kind = HEADERS;
+    while let Some(chunk) = chunks.next() {
+        let flags = if chunks.peek().is_none() { END_HEADERS } else { 0 };
+        let flags = if kind == HEADERS { flags | END_STREAM } else { flags };
+        if !raw.send(kind, flags, 1, chunk).await {
+            break;
+        }
+        kind = 9;
+    }
+    let answered = raw.next().await;
+    let is_refused = match &answered {
+        None => true,
+        Some((kind, ..)) if [GOAWAY, RST_STREAM].contains(kind) => true,
+        // 431, spelled out: it is not in the static table.
+        Some((HEADERS, _, payload)) => {
+            payload.windows(3).any(|window| window == b"431") || payload.len() < 16
+        }
+        Some(_) => false,
+    };
+    assert!(is_refused, "{answered:?}");
+    eventually(|| target.in_flight() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_bytes_of_any_stream_is_closed() {
+    let target = slot_with("w", |_| async {
+        let frame = || Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[b'x'; 16 * 1024])));
+        let endless = futures_util::stream::repeat_with(frame);
+        Ok(Response::new(ResponseBody::new(StreamBody::new(endless))))
+    });
+    let front = Front::web(&[&target]);
+    let mut raw = Raw::open(&front).await;
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&GET)).await;
+    eventually(|| target.in_flight() == 1).await;
+    let started = Instant::now();
+    // Without an update of the window nothing moves after its first 64 KiB. Pings are answered, which is
+    // no progress.
+    while raw.next().await.is_some() {}
+    assert!((59..63).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    eventually(|| target.in_flight() == 0).await;
+}

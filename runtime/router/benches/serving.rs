@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use coracle_router::{
     Action, Backend, CallError, Condition, Forward, HealthCheck, ListenerConfig, ListenerProtocol,
-    ListenerState, LoadBalancer, RegisteredTarget, RequestBody, ResponseBody, Router, RouterConfig,
-    RoutingTable, Rule, ServiceName, Slot, Target, TargetGroup, TargetGroupAttributes, TargetId,
-    TargetProtocol, TextMatch, WeightedGroup,
+    ListenerState, LoadBalancer, LoadBalancerAttributes, RegisteredTarget, RequestBody, ResponseBody, Router,
+    RouterConfig, RoutingTable, Rule, ServiceName, Slot, Target, TargetGroup, TargetGroupAttributes,
+    TargetId, TargetProtocol, TextMatch, WeightedGroup,
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -105,7 +105,7 @@ fn table() -> RoutingTable {
         load_balancer: LoadBalancer {
             id: "lb".to_owned(),
             name: "lb".to_owned(),
-            idle_timeout: Duration::from_secs(60),
+            attributes: LoadBalancerAttributes::DEFAULT,
         },
         address: ([127, 0, 0, 1], 0).into(),
         protocol: ListenerProtocol::Http,

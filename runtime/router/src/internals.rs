@@ -98,7 +98,7 @@ impl Targets {
         let user = LoadBalancer {
             id: "lb".to_owned(),
             name: "lb".to_owned(),
-            idle_timeout: std::time::Duration::from_secs(60),
+            attributes: crate::LoadBalancerAttributes::DEFAULT,
         };
         let metrics = Metrics::new(&prometheus::Registry::new()).expect("the registry is empty");
         let mut keeper = Keeper::new(&config, &CookieKey::default());

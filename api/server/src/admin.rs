@@ -242,7 +242,7 @@ fn answer(result: Result<Value, Refused>) -> Response {
     }
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response {
+pub(crate) fn json_response(status: StatusCode, value: &Value) -> Response {
     let mut response = text_response("application/json", format!("{value}\n"));
     *response.status_mut() = status;
     response

@@ -18,6 +18,7 @@ use crate::audit::AuditLog;
 use crate::auth::Principal;
 use crate::ecs::InFlight;
 use crate::elb::{AnyPort, ListenerPorts};
+use crate::exec::{ExecHost, Sessions};
 use crate::seal::Sealer;
 
 /// Tells the time.
@@ -74,6 +75,10 @@ pub struct Api {
     pub(crate) clock: Clock,
     pub(crate) settle: Duration,
     pub(crate) in_flight: InFlight,
+    /// Who runs commands inside tasks, if anybody does.
+    pub(crate) exec: Option<Arc<dyn ExecHost>>,
+    /// Commands that wait for somebody to connect.
+    pub(crate) exec_sessions: Sessions,
     /// Places for images on their way in.
     pub(crate) uploads: Arc<Semaphore>,
     /// Taken by those who change load balancing.
@@ -129,6 +134,8 @@ impl Api {
             clock: Arc::new(system_time),
             settle: SETTLE,
             in_flight: InFlight::default(),
+            exec: None,
+            exec_sessions: Sessions::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             load_balancing: tokio::sync::Mutex::new(()),
             ports: Arc::new(AnyPort),
@@ -177,6 +184,20 @@ impl Api {
     #[must_use]
     pub fn with_buckets(mut self, buckets: PathBuf) -> Self {
         self.buckets = Some(buckets);
+        self
+    }
+
+    /// Lets `host` run the commands of ExecuteCommand; without one they are refused.
+    #[must_use]
+    pub fn with_exec(mut self, host: Arc<dyn ExecHost>) -> Self {
+        self.exec = Some(host);
+        self
+    }
+
+    /// Makes ids of this seed, so that the same requests get the same ids.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.rng = Mutex::new(PlanRng::new(seed));
         self
     }
 

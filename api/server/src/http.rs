@@ -22,8 +22,9 @@ use tokio::net::TcpListener;
 use crate::api::{Api, Caller};
 use crate::auth::{self, Principal, Signature};
 use crate::dispatch::{self, Operation, Protocol, Service, form_value};
+use crate::encoding::decoded;
 use crate::secrets::{manager, parameters};
-use crate::{admin, audit, ecs, elb, iam, logs, sts};
+use crate::{admin, audit, ecs, elb, exec, iam, logs, sts};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -45,6 +46,7 @@ pub fn app(api: Api) -> Router {
     let router = Router::new()
         .route("/metrics", get(admin::metrics))
         .route("/_coracle/health", get(admin::health))
+        .route("/_coracle/exec/{session}", get(exec::connect))
         .route("/_coracle/images", get(admin::images).post(admin::push));
     let router = if allow_reset { router.route("/_coracle/reset", post(admin::reset)) } else { router };
     router.fallback(front).with_state(Arc::new(api))
@@ -149,12 +151,12 @@ async fn perform(
     request_id: &str,
 ) -> Result<Answer, ApiError> {
     let (caller, body) = admit(api, parts, body, REQUEST_BYTES_MAX).await?;
+    let body = decoded(parts, body, REQUEST_BYTES_MAX)?;
     let target = text(parts, "x-amz-target");
     let form = String::from_utf8_lossy(&body);
     let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
     let operation = dispatch::operation(target, form)?
         .ok_or_else(|| dispatch::no_action(parts.method.as_str(), parts.uri.path(), service))?;
-    check_encoding(parts)?;
     let protocol = operation.service.protocol();
     let request = match protocol {
         Protocol::Json { .. } => json_body(&body)?,
@@ -256,18 +258,6 @@ async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
             Err(ApiError::Serialization(format!("the request body could not be read: {error}")))
         }
         Err(_) => Err(ApiError::Serialization("the request body did not arrive in time".to_owned())),
-    }
-}
-
-/// Refuses compressed bodies: SDKs compress only where a service's model says so, which is none of these.
-fn check_encoding(parts: &Parts) -> Result<(), ApiError> {
-    let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
-    match encoding {
-        None | Some(b"" | b"identity") => Ok(()),
-        Some(other) => Err(ApiError::Serialization(format!(
-            "the request body is encoded as {:?}; send it as it is",
-            String::from_utf8_lossy(other).chars().take(40).collect::<String>()
-        ))),
     }
 }
 

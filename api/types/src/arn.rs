@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::daemon::DAEMON_PREFIX;
 use crate::ids::{
-    CapacityProviderId, ClusterId, ClusterName, ContainerId, DeploymentId, IdError, NodeId, Region,
+    CapacityProviderId, ClusterId, ClusterName, ContainerId, DeploymentId, Family, IdError, NodeId, Region,
     ServiceDeploymentId, ServiceId, ServiceRevisionId, TaskDefinitionId, TaskId, serde_as_text,
 };
 
@@ -136,6 +137,7 @@ impl FromStr for Arn {
         let service = |in_cluster: &str, name: &str| -> Result<ServiceId, IdError> {
             Ok(ServiceId { cluster: cluster(in_cluster)?, name: name.parse()? })
         };
+        let daemon = |in_cluster: &str, name: &str| service(in_cluster, &format!("{DAEMON_PREFIX}{name}"));
         let segments: Vec<&str> = rest.split('/').collect();
         let resource = match segments.as_slice() {
             ["cluster", name] => Resource::Cluster(cluster(name)?),
@@ -154,6 +156,17 @@ impl FromStr for Arn {
                 service: service(in_cluster, name)?,
                 number: number.parse()?,
             }),
+            ["daemon", in_cluster, name] => Resource::Service(daemon(in_cluster, name)?),
+            ["daemon-deployment", in_cluster, name, key] => {
+                Resource::ServiceDeployment(ServiceDeploymentId {
+                    service: daemon(in_cluster, name)?,
+                    key: key.parse()?,
+                })
+            }
+            ["daemon-revision", in_cluster, name, number] => Resource::ServiceRevision(ServiceRevisionId {
+                service: daemon(in_cluster, name)?,
+                number: number.parse()?,
+            }),
             ["capacity-provider", name] => {
                 Resource::CapacityProvider(CapacityProviderId { region, name: name.parse()? })
             }
@@ -166,15 +179,26 @@ impl FromStr for Arn {
             ["container-instance", in_cluster, id] => {
                 Resource::ContainerInstance(cluster(in_cluster)?, id.parse()?)
             }
-            ["task-definition", definition] => {
+            [kind @ ("task-definition" | "daemon-task-definition"), definition] => {
                 let (family, revision) = definition.split_once(':').ok_or_else(malformed)?;
                 let revision =
                     revision.parse().ok().filter(|&revision| revision > 0).ok_or_else(malformed)?;
-                Resource::TaskDefinition(TaskDefinitionId { region, family: family.parse()?, revision })
+                let family =
+                    if *kind == "task-definition" { family.parse()? } else { Family::of_daemons(family)? };
+                Resource::TaskDefinition(TaskDefinitionId { region, family, revision })
             }
             _ => return Err(malformed()),
         };
         Ok(Self { account: account.to_owned(), resource })
+    }
+}
+
+/// The ARN's resource for a service, or something of it: `service/CLUSTER/NAME`, `daemon/CLUSTER/NAME`.
+fn of_service(f: &mut fmt::Formatter<'_>, what: &str, service: &ServiceId) -> fmt::Result {
+    let cluster = &service.cluster.name;
+    match service.name.daemon() {
+        Some(daemon) => write!(f, "daemon{what}/{cluster}/{daemon}"),
+        None => write!(f, "service{what}/{cluster}/{}", service.name),
     }
 }
 
@@ -183,8 +207,11 @@ impl fmt::Display for Arn {
         write!(f, "arn:aws:ecs:{}:{}:", self.resource.region(), self.account)?;
         match &self.resource {
             Resource::Cluster(cluster) => write!(f, "cluster/{}", cluster.name),
-            Resource::Service(service) => write!(f, "service/{}/{}", service.cluster.name, service.name),
-            Resource::TaskDefinition(definition) => write!(f, "task-definition/{definition}"),
+            Resource::Service(service) => of_service(f, "", service),
+            Resource::TaskDefinition(definition) => match definition.family.daemons() {
+                Some(family) => write!(f, "daemon-task-definition/{family}:{}", definition.revision),
+                None => write!(f, "task-definition/{definition}"),
+            },
             Resource::Task(cluster, id) => write!(f, "task/{}/{id}", cluster.name),
             Resource::Container(cluster, task, id) => write!(f, "container/{}/{task}/{id}", cluster.name),
             Resource::ContainerInstance(cluster, id) => write!(f, "container-instance/{}/{id}", cluster.name),
@@ -192,10 +219,12 @@ impl fmt::Display for Arn {
                 write!(f, "task-set/{}/{}/{id}", service.cluster.name, service.name)
             }
             Resource::ServiceDeployment(ServiceDeploymentId { service, key }) => {
-                write!(f, "service-deployment/{}/{}/{key}", service.cluster.name, service.name)
+                of_service(f, "-deployment", service)?;
+                write!(f, "/{key}")
             }
             Resource::ServiceRevision(ServiceRevisionId { service, number }) => {
-                write!(f, "service-revision/{}/{}/{number}", service.cluster.name, service.name)
+                of_service(f, "-revision", service)?;
+                write!(f, "/{number}")
             }
             Resource::CapacityProvider(provider) => write!(f, "capacity-provider/{}", provider.name),
         }
@@ -218,6 +247,10 @@ mod tests {
             "arn:aws:ecs:us-east-1:123456789012:service-deployment/prod/web/0Bcdefghijklmnopqrst9",
             "arn:aws:ecs:us-east-1:123456789012:service-revision/prod/web/1234567890123456789",
             "arn:aws:ecs:us-east-1:123456789012:capacity-provider/spare",
+            "arn:aws:ecs:us-east-1:123456789012:daemon/prod/logs",
+            "arn:aws:ecs:us-east-1:123456789012:daemon-deployment/prod/logs/0Bcdefghijklmnopqrst9",
+            "arn:aws:ecs:us-east-1:123456789012:daemon-revision/prod/logs/1234567890123456789",
+            "arn:aws:ecs:us-east-1:123456789012:daemon-task-definition/agent:7",
         ] {
             assert_eq!(text.parse::<Arn>().unwrap().to_string(), text);
         }

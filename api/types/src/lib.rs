@@ -11,6 +11,7 @@ pub mod account_setting;
 pub mod arn;
 pub mod capacity_provider;
 pub mod cluster;
+pub mod daemon;
 pub mod deployment_strategy;
 pub mod elb;
 pub mod iam;

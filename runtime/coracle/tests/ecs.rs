@@ -183,6 +183,14 @@ fn boto3_walks_waits_pages_and_gets_typed_errors() {
 }
 
 #[test]
+fn boto3_calls_every_operation_and_checks_every_answer_against_the_model() {
+    let server = Server::start(&[]);
+    server.push(fixtures::http(), "shop/http:1");
+    server.push(fixtures::command(), "command:latest");
+    server.boto3("boto3_every_operation.py", &[OsStr::new("shop/http:1"), OsStr::new("command")]);
+}
+
+#[test]
 fn images_that_cannot_run_say_why() {
     let server = Server::start(&[]);
     let reason = |image: &str| {

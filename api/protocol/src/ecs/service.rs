@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use coracle_types::daemon::DAEMON_PREFIX;
 use coracle_types::{
     AccountId, Arn, CircuitBreaker, Deployment, DeploymentConfiguration, DeploymentId, FailureThreshold,
     JsonMap, LaunchType, PropagateTags, Resource, RolloutState, SchedulingStrategy, Service, ServiceName,
@@ -155,7 +156,7 @@ impl CreateService {
         check_grace_period(&members)?;
         Ok(Self {
             cluster: members.text("cluster")?,
-            name: members.required_text("serviceName")?.parse().map_err(|error| members.refuse(error))?,
+            name: service_name(&mut members)?,
             task_definition: members.text("taskDefinition")?.filter(|text| !text.is_empty()),
             desired_count: members.integer_in("desiredCount", 0..=DESIRED_COUNT_MAX)?,
             launch_type: launch_type(&mut members)?,
@@ -168,6 +169,18 @@ impl CreateService {
             deployment_rest: members.keep(&KEPT_ON_DEPLOYMENT),
         })
     }
+}
+
+/// Takes the name of a new service, which must not be one of those that daemons have.
+fn service_name(members: &mut Members) -> Result<ServiceName, ApiError> {
+    let name: ServiceName =
+        members.required_text("serviceName")?.parse().map_err(|error| members.refuse(error))?;
+    if name.daemon().is_some() {
+        return Err(
+            members.refuse(format_args!("Names that begin with {DAEMON_PREFIX} are those of daemons."))
+        );
+    }
+    Ok(name)
 }
 
 fn deployment_configuration(members: &mut Members) -> Result<DeploymentConfigurationInput, ApiError> {

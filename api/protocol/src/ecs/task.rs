@@ -303,6 +303,8 @@ pub struct ListTasks {
     pub cluster: Option<String>,
     /// Only those of this family.
     pub family: Option<String>,
+    /// Only those of this daemon.
+    pub daemon_name: Option<String>,
     /// Only those of this service, by name or ARN.
     pub service_name: Option<String>,
     /// Only those started by this.
@@ -334,6 +336,7 @@ impl ListTasks {
         Ok(Self {
             cluster: members.text("cluster")?,
             family: members.text("family")?,
+            daemon_name: members.text("daemonName")?.filter(|name| !name.is_empty()),
             service_name: members.text("serviceName")?,
             started_by: members.text("startedBy")?,
             launch_type: launch_type(&mut members)?,
@@ -374,7 +377,7 @@ pub fn task(account: AccountId, task: &Task, definition: Option<&TaskDefinition>
         .with("desiredStatus", task.desired_status.name())
         .with("lastStatus", task.last_status.name())
         .kept_or(&task.rest, "enableExecuteCommand", false)
-        .with("group", task.group.to_string())
+        .with("group", group(task))
         .with("healthStatus", task.health().name())
         .with("inferenceAccelerators", json!([]))
         .with("launchType", task.launch_type.name())
@@ -389,7 +392,7 @@ pub fn task(account: AccountId, task: &Task, definition: Option<&TaskDefinition>
         .time("stoppingAt", task.stopping_at)
         .time("executionStoppedAt", task.execution_stopped_at)
         .time("stoppedAt", task.stopped_at)
-        .with("tags", if with_tags { tag::tags(&task.tags) } else { json!([]) })
+        .with("tags", if with_tags { tags(task) } else { json!([]) })
         .with("version", task.version);
     if task.node.is_some() {
         // The node that runs it is this process or was one: the connection cannot be older than the task.
@@ -407,6 +410,23 @@ pub fn task(account: AccountId, task: &Task, definition: Option<&TaskDefinition>
             .with("fargateEphemeralStorage", storage);
     }
     answer.into()
+}
+
+/// `group`: a daemon's tasks are not those of a service.
+fn group(task: &Task) -> String {
+    match task.service().and_then(|name| name.daemon()) {
+        Some(daemon) => format!("daemon:{daemon}"),
+        None => task.group.to_string(),
+    }
+}
+
+/// A task's tags, with those ECS adds when it is asked to.
+fn tags(task: &Task) -> Value {
+    let managed = task.rest.get("enableECSManagedTags").and_then(Value::as_bool) == Some(true);
+    let cluster = managed.then(|| ("aws:ecs:clusterName", task.cluster.name.as_str()));
+    let service = task.service().filter(|_| managed).map(|name| ("aws:ecs:serviceName", name.as_str()));
+    let all = cluster.into_iter().chain(service).chain(task.tags.iter());
+    list(all.map(|(key, value)| Object::new().with("key", key).with("value", value)))
 }
 
 /// What a platform version that was asked for turns into.
@@ -439,10 +459,21 @@ fn container(
         .with("networkBindings", json!([]))
         .with("networkInterfaces", network.map_or_else(|| json!([]), TaskNetwork::interfaces))
         .with("healthStatus", container.health.name())
+        .maybe("managedAgents", managed_agents(task, container))
         .with("cpu", container.cpu.to_string())
         .maybe("memory", container.memory.map(|mib| mib.to_string()))
         .maybe("memoryReservation", container.memory_reservation.map(|mib| mib.to_string()))
         .into()
+}
+
+/// The part of a container that runs the commands of ExecuteCommand, where that is enabled.
+fn managed_agents(task: &Task, container: &Container) -> Option<Value> {
+    let enabled = task.rest.get("enableExecuteCommand").and_then(Value::as_bool) == Some(true);
+    let agent = Object::new()
+        .with("name", "ExecuteCommandAgent")
+        .with("lastStatus", container.status.name())
+        .time("lastStartedAt", task.started_at);
+    enabled.then(|| list([agent]))
 }
 
 /// `overrides` of a task: every container by name, changed or not.

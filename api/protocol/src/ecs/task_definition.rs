@@ -1,5 +1,6 @@
 //! Task definitions: requests, and the record as ECS answers it.
 
+use coracle_types::daemon::DAEMON_PREFIX;
 use coracle_types::{
     AccountId, Arn, Compatibility, ContainerDefinition, Family, JsonMap, NetworkMode, Resource, Tags,
     TaskDefinition, TaskDefinitionStatus, Volume,
@@ -49,9 +50,18 @@ impl RegisterTaskDefinition {
         if family.is_empty() {
             return Err(members.refuse("Family should not be null or empty."));
         }
-        let family = family
+        let family: Family = family
             .parse()
             .map_err(|error| members.refuse(format_args!("Family contains invalid characters: {error}")))?;
+        if family.daemons().is_some() {
+            return Err(members
+                .refuse(format_args!("Families that begin with {DAEMON_PREFIX} are those of daemons.")));
+        }
+        Self::decode_as(family, members)
+    }
+
+    /// Takes the other members of a task definition apart.
+    pub(super) fn decode_as(family: Family, mut members: Members) -> Result<Self, ApiError> {
         let cpu = members.text("cpu")?.filter(|text| !text.is_empty());
         let cpu = cpu.map(|text| {
             cpu_units(&text).ok_or_else(|| {
@@ -306,7 +316,8 @@ pub fn arn(account: AccountId, definition: &TaskDefinition) -> String {
     Arn::new(account, Resource::TaskDefinition(definition.id.clone())).to_string()
 }
 
-fn volume_object(volume: &Volume) -> Value {
+/// A volume as ECS answers it.
+pub(super) fn volume_object(volume: &Volume) -> Value {
     let host = match &volume.host_path {
         Some(path) => Some(json!({"sourcePath": path})),
         // A volume of no other kind is a directory of the task's own.

@@ -250,6 +250,7 @@ fn service_task(service: &Service, definition: &TaskDefinition, pass: &mut Pass<
         (&primary.rest, "networkConfiguration"),
         (&primary.rest, "platformVersion"),
         (&service.rest, "enableExecuteCommand"),
+        (&service.rest, "enableECSManagedTags"),
     ];
     for (from, member) in kept {
         if let Some(value) = from.get(member) {

@@ -175,6 +175,12 @@ fn associated(cluster: &Cluster) -> impl Iterator<Item = &str> {
     has.into_iter().flatten().filter_map(Value::as_str).map(short)
 }
 
+/// Whether these providers, by name or ARN, are all there.
+pub(super) fn check_known(state: &State, caller: &Caller, given: &[String]) -> Result<(), ApiError> {
+    let known = |one: &&String| BUILT_IN.contains(&short(one)) || find(state, caller, one).is_some();
+    if given.iter().all(|one| known(&one)) { Ok(()) } else { Err(unknown()) }
+}
+
 /// Whether a cluster has providers of its own.
 pub(super) fn any_of(api: &Api, state: &State, cluster: &ClusterId) -> bool {
     let arn = Arn::new(api.account(), Resource::Cluster(cluster.clone())).to_string();

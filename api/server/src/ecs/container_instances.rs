@@ -125,7 +125,7 @@ pub(super) async fn update_state(api: &Api, caller: &Caller, members: Members) -
 /// RegisterContainerInstance: a record with no agent behind it.
 pub(super) async fn register(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
     let request = RegisterContainerInstance::decode(members)?;
-    let new = NodeId(uuid::Uuid::new_v4().as_u128());
+    let new = NodeId(api.ids(coracle_scheduler::PlanRng::task_id).0);
     let (state, (cluster, id)) = api
         .transact(|state| {
             let cluster = reference::cluster(state, caller, request.cluster.as_deref())?;

@@ -1,11 +1,15 @@
-//! Amazon ECS: one file per group of actions.
+//! Amazon ECS: one file per group of actions. `docs/ecs-operations.md` has a line for each.
 
 mod account_settings;
 mod attributes;
 mod capacity_providers;
 mod clusters;
 mod container_instances;
+mod daemon_deployments;
+mod daemon_task_definitions;
+mod daemons;
 mod deploy;
+mod execute_command;
 mod gateways;
 mod reference;
 mod requirements;
@@ -110,6 +114,7 @@ pub(crate) async fn call(
         "DescribeTasks" => tasks::describe(api, caller, members),
         "ListTasks" => tasks::list(api, caller, members),
 
+        "ExecuteCommand" => execute_command::execute_command(api, caller, members),
         "UpdateTaskProtection" => task_protection::update(api, caller, members).await,
         "GetTaskProtection" => task_protection::get(api, caller, members),
         "SubmitTaskStateChange" | "SubmitContainerStateChange" => {
@@ -123,6 +128,19 @@ pub(crate) async fn call(
         "ListServices" => services::list(api, caller, members),
         "ListServicesByNamespace" => services::list_by_namespace(api, caller, members),
         "DeleteService" => services::delete(api, caller, members).await,
+
+        "CreateDaemon" => daemons::create(api, caller, members, &fingerprint).await,
+        "UpdateDaemon" => daemons::update(api, caller, members).await,
+        "DeleteDaemon" => daemons::delete(api, caller, members).await,
+        "DescribeDaemon" => daemons::describe(api, caller, members),
+        "ListDaemons" => daemons::list(api, caller, members),
+        "ListDaemonDeployments" => daemon_deployments::list(api, caller, members),
+        "DescribeDaemonDeployments" => daemon_deployments::describe(api, caller, members),
+        "DescribeDaemonRevisions" => daemon_deployments::describe_revisions(api, caller, members),
+        "RegisterDaemonTaskDefinition" => daemon_task_definitions::register(api, caller, members).await,
+        "DescribeDaemonTaskDefinition" => daemon_task_definitions::describe(api, caller, members),
+        "ListDaemonTaskDefinitions" => daemon_task_definitions::list(api, caller, members),
+        "DeleteDaemonTaskDefinition" => daemon_task_definitions::delete(api, caller, members).await,
 
         "CreateTaskSet" => task_sets::create(api, caller, members, &fingerprint).await,
         "UpdateTaskSet" => task_sets::update(api, caller, members).await,

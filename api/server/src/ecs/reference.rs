@@ -81,6 +81,11 @@ fn is_short(arn: &str) -> bool {
 /// # Errors
 /// When it can't be a service of this cluster.
 pub(super) fn service_id(cluster: &ClusterId, given: &str) -> Result<ServiceId, ApiError> {
+    let id = any_service_id(cluster, given)?;
+    if id.name.daemon().is_some() { Err(invalid("service", given)) } else { Ok(id) }
+}
+
+fn any_service_id(cluster: &ClusterId, given: &str) -> Result<ServiceId, ApiError> {
     if given.starts_with("arn:") {
         let Ok(Arn { resource: Resource::Service(service), .. }) = given.parse::<Arn>() else {
             return Err(invalid("service", given));
@@ -219,6 +224,7 @@ pub(super) fn active_definition(
 ) -> Result<Arc<TaskDefinition>, ApiError> {
     let name = definition_name(region, given)?;
     let found = definition(state, region, &name)
+        .filter(|found| found.id.family.daemons().is_none())
         .ok_or_else(|| ApiError::Client("TaskDefinition not found.".to_owned()))?;
     if found.status == TaskDefinitionStatus::Active {
         Ok(found)

@@ -11,7 +11,7 @@ use coracle_protocol::ecs::service_deployment::{
 use coracle_protocol::{ApiError, Members};
 use coracle_types::{
     Arn, Changes, DeploymentId, HookStatus, Resource, ServiceDeployment, ServiceDeploymentId,
-    ServiceDeploymentKey, ServiceDeploymentStatus, ServiceRevisionId, State, Timestamp,
+    ServiceDeploymentKey, ServiceDeploymentStatus, ServiceId, ServiceRevisionId, State, Timestamp,
 };
 use serde_json::Value;
 
@@ -22,7 +22,11 @@ use crate::api::{Api, Caller};
 /// The service deployment an ARN names.
 fn id(caller: &Caller, arn: &str) -> Result<ServiceDeploymentId, ApiError> {
     match arn.parse::<Arn>().map(|arn| arn.resource) {
-        Ok(Resource::ServiceDeployment(id)) if id.service.cluster.region == caller.region => Ok(id),
+        Ok(Resource::ServiceDeployment(id))
+            if id.service.cluster.region == caller.region && id.service.name.daemon().is_none() =>
+        {
+            Ok(id)
+        }
         Ok(Resource::ServiceDeployment(_)) => Err(ApiError::ServiceDeploymentNotFound),
         _ => Err(invalid("service deployment", arn)),
     }
@@ -33,18 +37,26 @@ fn invalid(kind: &str, given: &str) -> ApiError {
     ApiError::InvalidParameter(format!("Invalid identifier: {shown:?} is not the ARN of a {kind}."))
 }
 
+/// The service deployments of a service, in no order that means anything.
+pub(super) fn of_service<'a>(
+    state: &'a State,
+    service: &ServiceId,
+) -> impl Iterator<Item = &'a ServiceDeployment> + use<'a> {
+    let first = ServiceDeploymentId { service: service.clone(), key: ServiceDeploymentKey::from_random(0) };
+    let service = service.clone();
+    let from_there = state.service_deployments.range(first..).map(|(_, found)| &*found.value);
+    from_there.take_while(move |record| record.id.service == service)
+}
+
 /// ListServiceDeployments: the newest first.
 pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
     let request = ListServiceDeployments::decode(members)?;
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let service = reference::service(&state, &cluster, &request.service)?;
-    let first =
-        ServiceDeploymentId { service: service.id.clone(), key: ServiceDeploymentKey::from_random(0) };
-    let of_service = state.service_deployments.range(first..).map(|(_, found)| &*found.value);
-    let of_service = of_service.take_while(|record| record.id.service == service.id);
-    let mut wanted: Vec<&ServiceDeployment> =
-        of_service.filter(|record| request.wants(record.status.name(), record.created_at)).collect();
+    let mut wanted: Vec<&ServiceDeployment> = of_service(&state, &service.id)
+        .filter(|record| request.wants(record.status.name(), record.created_at))
+        .collect();
     let key = |record: &ServiceDeployment| (Reverse(record.created_at), record.id.key);
     wanted.sort_by_key(|record| key(record));
     let page = request.page.of(
@@ -83,7 +95,11 @@ pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<V
 }
 
 /// The tasks of one of the revisions a deployment is about, and how many there should be.
-fn tasks(state: &State, record: &ServiceDeployment, revision: &ServiceRevisionId) -> (TaskCounts, u32) {
+pub(super) fn tasks(
+    state: &State,
+    record: &ServiceDeployment,
+    revision: &ServiceRevisionId,
+) -> (TaskCounts, u32) {
     let service = state.services.get(&record.id.service);
     let of_revision = service.and_then(|found| {
         let mut deployments = found.value.deployments.iter();

@@ -11,9 +11,9 @@ use coracle_protocol::{ApiError, Members, PageRequest};
 use coracle_scheduler::{NewDeployment, deploy};
 use coracle_store::placing;
 use coracle_types::{
-    Arn, Changes, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId, DesiredStatus,
-    JsonMap, Key, LastStatus, LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceName,
-    ServiceStatus, State, TaskDefinition, leading_provider,
+    Arn, Changes, Cluster, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId,
+    DesiredStatus, JsonMap, Key, LastStatus, LaunchType, Resource, SchedulingStrategy, Service, ServiceId,
+    ServiceName, ServiceStatus, State, TaskDefinition, Timestamp, leading_provider,
 };
 use serde_json::Value;
 
@@ -62,7 +62,8 @@ pub(super) async fn create(
                 Some(ServiceStatus::Inactive) | None => {}
             }
             let mut changes = Changes::new();
-            let service = new_service(api, state, caller, &id, &request, &mut changes)?;
+            let definition = wanted_definition(state, caller, &request)?;
+            let service = new_service(api, state, caller, &id, &request, definition, &mut changes)?;
             clusters::guard(&mut changes, &id.cluster);
             if let Some(token) = &token {
                 token.record(&mut changes, vec![id.name.to_string()], api.now());
@@ -75,24 +76,39 @@ pub(super) async fn create(
     shown(api, &state, &id)
 }
 
-fn new_service(
+/// The task definition a new service is to run; None when its task sets say that.
+fn wanted_definition(
+    state: &State,
+    caller: &Caller,
+    request: &CreateService,
+) -> Result<Option<Arc<TaskDefinition>>, ApiError> {
+    if DeploymentController::of(&request.rest) == DeploymentController::External {
+        return Ok(None);
+    }
+    let given = request.task_definition.as_deref();
+    let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
+    reference::active_definition(state, &caller.region, given).map(Some)
+}
+
+/// A new service, with its first deployment; without one if it has no definition of its own.
+pub(super) fn new_service(
     api: &Api,
     state: &State,
     caller: &Caller,
     id: &ServiceId,
     request: &CreateService,
+    definition: Option<Arc<TaskDefinition>>,
     changes: &mut Changes,
 ) -> Result<Service, ApiError> {
     let asked = Asked(&[&request.rest, &request.deployment_rest]);
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
-    let external = DeploymentController::of(&request.rest) == DeploymentController::External;
-    let (definition, launch) = if external {
-        requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
-        reference::active_cluster(state, &id.cluster)?;
-        (None, Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2)))
-    } else {
-        let (definition, launch) = definition_and_launch(state, caller, id, request)?;
-        (Some(definition), launch)
+    let cluster = reference::active_cluster(state, &id.cluster)?;
+    let launch = match &definition {
+        Some(definition) => launch_of(&cluster, definition, request)?,
+        None => {
+            requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
+            Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2))
+        }
     };
     requirements::check_service(asked, definition.as_deref(), daemon)?;
     let desired_count = match request.desired_count {
@@ -158,28 +174,23 @@ fn new_service(
     Ok(service)
 }
 
-/// What a new service is to run, and how.
-fn definition_and_launch(
-    state: &State,
-    caller: &Caller,
-    id: &ServiceId,
+/// How the tasks of a new service are launched, if everything it asks for goes with that.
+fn launch_of(
+    cluster: &Cluster,
+    definition: &TaskDefinition,
     request: &CreateService,
-) -> Result<(Arc<TaskDefinition>, Launch), ApiError> {
-    let cluster = reference::active_cluster(state, &id.cluster)?;
-    let given = request.task_definition.as_deref();
-    let given = given.ok_or_else(|| ApiError::Client("TaskDefinition can not be blank.".to_owned()))?;
-    let definition = reference::active_definition(state, &caller.region, given)?;
-    let launch = launch(&cluster, &definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
-    requirements::check_load_balancers(&request.rest, &definition)?;
+) -> Result<Launch, ApiError> {
+    let launch = launch(cluster, definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
+    requirements::check_load_balancers(&request.rest, definition)?;
     let asked = Asked(&[&request.rest, &request.deployment_rest]);
-    requirements::check(asked, &definition, launch.launch_type)?;
+    requirements::check(asked, definition, launch.launch_type)?;
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
     if daemon && launch.launch_type == LaunchType::Fargate {
         return Err(ApiError::InvalidParameter(
             "The daemon scheduling strategy is not supported with the FARGATE launch type.".to_owned(),
         ));
     }
-    Ok((definition, launch))
+    Ok(launch)
 }
 
 /// Whether the percentages leave a REPLICA service room to run all it should, and to replace it. A DAEMON
@@ -281,12 +292,14 @@ fn edit_external(api: &Api, service: &mut Service, request: &UpdateService) {
     }
 }
 
-fn edit(
+/// Makes of a service what an update asks for, with a new deployment if its tasks would not be like those that
+/// run.
+pub(super) fn edit(
     api: &Api,
     state: &State,
     service: &mut Service,
     request: &UpdateService,
-    cluster: &coracle_types::Cluster,
+    cluster: &Cluster,
     definition: &TaskDefinition,
     changes: &mut Changes,
 ) -> Result<(), ApiError> {
@@ -384,19 +397,23 @@ pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Resu
                     "The service cannot be stopped while it is scaled above 0.".to_owned(),
                 ));
             }
-            let now = api.now();
-            service.status = ServiceStatus::Draining;
-            service.desired_count = 0;
-            service.deleted_at = Some(now);
-            for deployment in &mut service.deployments {
-                deployment.desired_count = 0;
-                deployment.updated_at = now;
-            }
+            drain(&mut service, api.now());
             changes.put(service);
             Ok((changes, id))
         })
         .await?;
     shown(api, &state, &id)
+}
+
+/// Makes a service stop all it has; the scheduler ends it when that is done.
+pub(super) fn drain(service: &mut Service, now: Timestamp) {
+    service.status = ServiceStatus::Draining;
+    service.desired_count = 0;
+    service.deleted_at = Some(now);
+    for deployment in &mut service.deployments {
+        deployment.desired_count = 0;
+        deployment.updated_at = now;
+    }
 }
 
 /// DescribeServices.
@@ -431,6 +448,7 @@ pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value
     let ids = state.services_in(&cluster).filter(|service| {
         let launch_type = (!service.launch_type_hidden).then_some(service.launch_type);
         service.status == ServiceStatus::Active
+            && service.id.name.daemon().is_none()
             && request.launch_type.is_none_or(|wanted| launch_type == Some(wanted))
             && request.scheduling_strategy.is_none_or(|wanted| service.scheduling_strategy == wanted)
     });

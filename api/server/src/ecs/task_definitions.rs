@@ -34,6 +34,16 @@ pub(super) async fn register(
         )));
     }
     let request = RegisterTaskDefinition::decode(members)?;
+    let registered = register_revision(api, caller, request).await?;
+    Ok(wire::one(api.account(), &registered, true))
+}
+
+/// Adds a revision to its family, if it makes sense as a whole.
+pub(super) async fn register_revision(
+    api: &Api,
+    caller: &Caller,
+    request: RegisterTaskDefinition,
+) -> Result<TaskDefinition, ApiError> {
     validate(&request)?;
     let family = FamilyId { region: caller.region.clone(), family: request.family.clone() };
     let (_, registered) = api
@@ -66,7 +76,7 @@ pub(super) async fn register(
             Ok((changes, registered))
         })
         .await?;
-    Ok(wire::one(api.account(), &registered, true))
+    Ok(registered)
 }
 
 fn unable_to_describe() -> ApiError {
@@ -78,7 +88,9 @@ pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<V
     let request = DescribeTaskDefinition::decode(members)?;
     let name = definition_name(&caller.region, &request.task_definition)?;
     let state = api.store.snapshot();
-    let found = definition(&state, &caller.region, &name).ok_or_else(unable_to_describe)?;
+    let found = definition(&state, &caller.region, &name)
+        .filter(|found| found.id.family.daemons().is_none())
+        .ok_or_else(unable_to_describe)?;
     let with_tags = request.include.iter().any(|include| include == "TAGS");
     Ok(wire::one(api.account(), &found, with_tags))
 }
@@ -90,6 +102,7 @@ pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value
     let wanted = state.task_definitions.values().map(|found| &found.value).filter(|definition| {
         let family = request.family_prefix.as_deref();
         definition.id.region == caller.region
+            && definition.id.family.daemons().is_none()
             && definition.status == request.status
             && family.is_none_or(|family| definition.id.family.as_str() == family)
     });
@@ -136,7 +149,8 @@ pub(super) fn list_families(api: &Api, caller: &Caller, members: Members) -> Res
         *families.entry(&found.value.id.family).or_default() |= active;
     }
     let wanted = families.into_iter().filter(|(family, active)| {
-        family.as_str().starts_with(&request.family_prefix)
+        family.daemons().is_none()
+            && family.as_str().starts_with(&request.family_prefix)
             && request.active.is_none_or(|wanted| wanted == *active)
     });
     let page = request.page.of_texts("families", wanted.map(|(family, _)| family.to_string()))?;
@@ -151,9 +165,11 @@ pub(super) async fn deregister(api: &Api, caller: &Caller, mut members: Members)
     }
     let (_, deregistered) = api
         .transact(|state| {
-            let found = definition(state, &caller.region, &name).ok_or_else(|| {
-                ApiError::Client("The specified task definition does not exist.".to_owned())
-            })?;
+            let found = definition(state, &caller.region, &name)
+                .filter(|found| found.id.family.daemons().is_none())
+                .ok_or_else(|| {
+                    ApiError::Client("The specified task definition does not exist.".to_owned())
+                })?;
             let mut changes = Changes::new();
             let mut deregistered = TaskDefinition::clone(&found);
             if deregistered.status == TaskDefinitionStatus::Active {
@@ -182,6 +198,7 @@ pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Resu
                 };
                 let name = definition_name(&caller.region, given)?;
                 let found = name.revision.and_then(|_| definition(state, &caller.region, &name));
+                let found = found.filter(|found| found.id.family.daemons().is_none());
                 let Some(found) = found else {
                     failures.push(fail("The specified task definition does not exist. Specify a valid account, family, revision and try again."));
                     continue;
@@ -205,7 +222,8 @@ pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Resu
     Ok(wire::deleted(deleted, failures))
 }
 
-fn is_referred_to(state: &State, id: &TaskDefinitionId) -> bool {
+/// Whether a task or a service still needs a task definition.
+pub(super) fn is_referred_to(state: &State, id: &TaskDefinitionId) -> bool {
     let mut tasks = state.tasks.values().map(|found| &found.value);
     let mut services = state.services.values().map(|found| &found.value);
     tasks.any(|task| task.last_status != LastStatus::Stopped && task.task_definition == *id)

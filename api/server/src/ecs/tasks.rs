@@ -76,6 +76,10 @@ pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value
     let wanted = |task: &Task| {
         Some(task.desired_status) == desired
             && service.as_ref().is_none_or(|service| task.service() == Some(&service.id.name))
+            && request
+                .daemon_name
+                .as_deref()
+                .is_none_or(|daemon| task.service().and_then(|name| name.daemon()) == Some(daemon))
             && request.family.as_deref().is_none_or(|family| task.task_definition.family.as_str() == family)
             && request.started_by.as_ref().is_none_or(|by| task.started_by.as_ref() == Some(by))
             && request.launch_type.is_none_or(|launch_type| task.launch_type == launch_type)

@@ -15,3 +15,5 @@ mod shapes;
 mod tags;
 mod task_definitions;
 mod tasks;
+mod transcripts;
+mod world;

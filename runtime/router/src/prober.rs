@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Uri};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
@@ -72,28 +72,48 @@ async fn probe(check: &Check) -> Outcome {
         Ok(request) => request,
         Err(error) => return Outcome::Failed(Fault::NoAnswer(error.to_string())),
     };
+    let matcher = &check.how.matcher;
     let answered = async {
-        let response = check.slot.call(request).await?;
-        let status = response.status().as_u16();
-        read(response.into_body()).await;
+        let (head, body) = check.slot.call(request).await?.into_parts();
+        let trailers = read(body).await;
+        if !matcher.is_grpc() {
+            return Ok(Some(head.status.as_u16()));
+        }
+        // An answer without a message has its status in the head.
+        let status = trailers.as_ref().and_then(grpc_status).or_else(|| grpc_status(&head.headers));
         Ok(status)
     };
     match time::timeout(check.how.timeout, answered).await {
-        Ok(Ok(status)) if check.how.matcher.matches(status) => Outcome::Passed,
-        Ok(Ok(status)) => Outcome::Failed(Fault::Status(status)),
+        Ok(Ok(Some(code))) if matcher.matches(code) => Outcome::Passed,
+        Ok(Ok(Some(code))) => Outcome::Failed(Fault::Status(code)),
+        Ok(Ok(None)) => Outcome::Failed(Fault::NoAnswer("the answer has no grpc-status".to_owned())),
         Ok(Err(error)) => Outcome::Failed(fault(error)),
         Err(_) => Outcome::Failed(Fault::TimedOut),
     }
 }
 
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
 fn request(check: &Check) -> Result<Request<RequestBody>, http::Error> {
+    /// A message of gRPC that is empty: not compressed, no bytes.
+    const NO_MESSAGE: Bytes = Bytes::from_static(&[0; 5]);
     let path = if check.how.path.is_empty() { "/" } else { &check.how.path };
-    let mut request = Request::get(Uri::try_from(path)?)
+    let request = Request::builder()
+        .uri(Uri::try_from(path)?)
         .header(header::HOST, check.target.to_string())
-        .header(header::USER_AGENT, HeaderValue::from_static("ELB-HealthChecker/2.0"))
-        .body(RequestBody::new(Empty::new().map_err(|never| match never {})))?;
-    request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Ok(request)
+        .header(header::USER_AGENT, HeaderValue::from_static("ELB-HealthChecker/2.0"));
+    if check.how.matcher.is_grpc() {
+        return request
+            .method(Method::POST)
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
+            .header(header::TE, HeaderValue::from_static("trailers"))
+            .body(RequestBody::new(Full::new(NO_MESSAGE).map_err(|never| match never {})));
+    }
+    request
+        .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .body(RequestBody::new(Empty::new().map_err(|never| match never {})))
 }
 
 fn fault(error: CallError) -> Fault {
@@ -109,11 +129,14 @@ fn fault(error: CallError) -> Fault {
     }
 }
 
-/// Reads a bounded part of an answer.
-async fn read(mut body: ResponseBody) {
+/// Reads a bounded part of an answer, and its trailers.
+async fn read(mut body: ResponseBody) -> Option<HeaderMap> {
     let mut read = 0;
     while !body.is_end_stream() && read < MAX_ANSWER {
-        let Some(Ok(frame)) = body.frame().await else { return };
-        read += frame.data_ref().map_or(0, |data: &Bytes| data.len() as u64);
+        match body.frame().await?.ok()?.into_data() {
+            Ok(data) => read += data.len() as u64,
+            Err(frame) => return frame.into_trailers().ok(),
+        }
     }
+    None
 }

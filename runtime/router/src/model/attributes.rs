@@ -5,7 +5,7 @@
 //! | `deregistration_delay.timeout_seconds` | 0–3600 | 300 |
 //! | `load_balancing.algorithm.type` | `round_robin`, `least_outstanding_requests`, `weighted_random` | `round_robin` |
 //! | `load_balancing.algorithm.anomaly_mitigation` | `on`, `off` | `off` |
-//! | `slow_start.duration_seconds` | 0, 30–900 | 0 |
+//! | `slow_start.duration_seconds` | 0, 30–900; not for `least_outstanding_requests` | 0 |
 //! | `stickiness.enabled` | `true`, `false` | `false` |
 //! | `stickiness.type` | `lb_cookie`, `app_cookie` | `lb_cookie` |
 //! | `stickiness.lb_cookie.duration_seconds` | 1–604800 | 86400 |

@@ -22,7 +22,7 @@ pub struct HealthCheck {
     pub healthy_threshold: u32,
     /// Checks that must fail in a row before a healthy target is unhealthy: 2 to 10.
     pub unhealthy_threshold: u32,
-    /// The statuses that are good.
+    /// The answers that are good ones.
     pub matcher: Matcher,
 }
 
@@ -41,39 +41,57 @@ impl Default for HealthCheck {
     }
 }
 
-/// Which status codes mean that a target is well: `200`, `200-299`, `200,202,301-303`.
+/// Which answers mean that a target is well: `200`, `200-299`, `200,202,301-303`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher {
+    /// What the codes are of.
+    kind: Kind,
     ranges: Vec<RangeInclusive<u16>>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Grpc,
+}
+
+impl Kind {
+    fn range(self) -> RangeInclusive<u16> {
+        match self {
+            Self::Http => 200..=599,
+            Self::Grpc => 0..=99,
+        }
+    }
+}
+
 impl Matcher {
-    /// Whether this status is a good one.
+    /// A matcher of `grpc-status`, for targets that speak gRPC: codes from 0 to 99. ELBv2's default is 12,
+    /// since a target need not know the method that is called.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a list of codes and ranges.
+    pub fn grpc(codes: &str) -> Result<Self, MatcherError> {
+        Self::parse(Kind::Grpc, codes)
+    }
+
+    /// Whether checks are calls of gRPC, and codes its statuses.
     #[must_use]
-    pub fn matches(&self, status: u16) -> bool {
-        self.ranges.iter().any(|range| range.contains(&status))
+    pub fn is_grpc(&self) -> bool {
+        self.kind == Kind::Grpc
     }
-}
 
-impl Default for Matcher {
-    fn default() -> Self {
-        Self { ranges: vec![200..=200] }
+    /// Whether this code is a good one.
+    #[must_use]
+    pub fn matches(&self, code: u16) -> bool {
+        self.ranges.iter().any(|range| range.contains(&code))
     }
-}
 
-/// Not a matcher.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a list of status codes such as 200,202 or 200-299, within 200 to 599")]
-pub struct MatcherError(String);
-
-impl FromStr for Matcher {
-    type Err = MatcherError;
-
-    fn from_str(text: &str) -> Result<Self, MatcherError> {
-        let error = || MatcherError(text.to_owned());
+    fn parse(kind: Kind, text: &str) -> Result<Self, MatcherError> {
+        let (first, last) = kind.range().into_inner();
+        let error = || MatcherError { text: text.to_owned(), first, last };
         let code = |text: &str| {
-            let code = text.trim().parse::<u16>().ok().filter(|code| (200..=599).contains(code));
-            code.ok_or_else(error)
+            text.trim().parse::<u16>().ok().filter(|code| kind.range().contains(code)).ok_or_else(error)
         };
         let ranges = text
             .split(',')
@@ -85,7 +103,31 @@ impl FromStr for Matcher {
                 None => code(part).map(|code| code..=code),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { ranges })
+        Ok(Self { kind, ranges })
+    }
+}
+
+impl Default for Matcher {
+    fn default() -> Self {
+        Self { kind: Kind::Http, ranges: vec![200..=200] }
+    }
+}
+
+/// Not a matcher.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a list of codes and ranges of them, such as 1,3-5, within {first} to {last}")]
+pub struct MatcherError {
+    text: String,
+    first: u16,
+    last: u16,
+}
+
+/// Reads a matcher of HTTP status codes.
+impl FromStr for Matcher {
+    type Err = MatcherError;
+
+    fn from_str(text: &str) -> Result<Self, MatcherError> {
+        Self::parse(Kind::Http, text)
     }
 }
 
@@ -118,5 +160,8 @@ mod tests {
         for bad in ["", "ok", "99", "600", "300-200", "200,,201", "200-"] {
             assert!(bad.parse::<Matcher>().is_err(), "{bad}");
         }
+        let grpc = Matcher::grpc("0,12-13").unwrap();
+        assert!(grpc.is_grpc() && grpc.matches(12) && !grpc.matches(200));
+        assert!(Matcher::grpc("200").is_err());
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::harness::*;
 use super::listeners::{forward, get, group, listener, table};
 use crate::{
-    Action, CallError, CookieKey, Forward, HealthCheck, RateLimitKey, RouterConfig, Slot, TargetGroup,
-    TargetGroupAttributes, TargetId, WeightedGroup,
+    Action, CallError, CookieKey, Forward, HealthCheck, Matcher, RateLimitKey, RouterConfig, Slot,
+    TargetGroup, TargetGroupAttributes, TargetId, WeightedGroup,
 };
 
 fn with(group: TargetGroup, attributes: &[(&str, &str)]) -> TargetGroup {
@@ -106,6 +106,30 @@ async fn a_check_that_takes_too_long_has_failed() {
         (health.reason.unwrap().as_str(), health.description.as_str()),
         ("Target.Timeout", "Request timed out")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_grpc_are_checked_by_their_own_status() {
+    let grpc = |id: &str, code: &'static str| {
+        slot_with(id, move |request| {
+            assert_eq!(
+                (request.method().as_str(), &request.headers()["te"]),
+                ("POST", &HeaderValue::from_static("trailers"))
+            );
+            let mut response = Response::new(empty());
+            response.headers_mut().insert("grpc-status", HeaderValue::from_static(code));
+            async { Ok(response) }
+        })
+    };
+    let health_check = HealthCheck {
+        path: "/AWS.ALB/healthcheck".to_owned(),
+        matcher: Matcher::grpc("12").unwrap(),
+        ..HealthCheck::default()
+    };
+    let (front, _) = front(TargetGroup { health_check, ..group("g", &[&grpc("a", "12"), &grpc("b", "14")]) });
+    front.tend();
+    eventually(|| states(&front)["b"] == "unhealthy").await;
+    assert_eq!(states(&front)["a"], "healthy");
 }
 
 #[tokio::test(start_paused = true)]

@@ -210,6 +210,27 @@ async fn a_service_without_targets_holds_requests_for_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_may_have_its_first_target_started_by_a_request() {
+    let front = Front::start(RouterConfig::default());
+    let publish = |targets: Vec<Arc<Slot>>| {
+        let mut table = RoutingTable::new("us-east-1");
+        table.insert(name("us-east-1/default/web"), targets, String::new());
+        table.activate(&name("us-east-1/default/web"));
+        front.router.publish(table);
+    };
+    publish(vec![]);
+    let mut activations = front.router.activations().unwrap();
+    let (mut first, mut second) = (front.connect(), front.connect());
+    first.send(GET_WEB).await;
+    second.send(GET_WEB).await;
+    assert_eq!(activations.recv().await.unwrap(), "us-east-1/default/web");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(activations.try_recv().is_err(), "it is asked for once");
+    publish(vec![slot("w")]);
+    assert_eq!((first.reply().await.body, second.reply().await.body), ("w".to_owned(), "w".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_so_many_requests_wait() {
     let front = Front::start(RouterConfig { max_waiting: 2, ..RouterConfig::default() });
     front.publish_web(&[]);

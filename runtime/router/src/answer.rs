@@ -206,6 +206,11 @@ impl Refusal {
         Self { retry_after: Some(retry_after), ..refusal }
     }
 
+    pub(crate) fn bad_redirect() -> Self {
+        let message = "what the rule's redirect makes of this request is no URL".to_owned();
+        Self::new(StatusCode::BAD_REQUEST, "bad_redirect", message)
+    }
+
     pub(crate) fn bad_rewrite(what: &str) -> Self {
         let message = format!("the rule's transform makes something of this request that is no {what}");
         Self::new(StatusCode::BAD_REQUEST, "bad_rewrite", message)

@@ -158,8 +158,7 @@ fn redirected(
             query: request.uri().query(),
         },
     );
-    let location = HeaderValue::try_from(location)
-        .map_err(|_| Refusal::bad_host("the redirect it leads to is not a URL"))?;
+    let location = HeaderValue::try_from(location).map_err(|_| Refusal::bad_redirect())?;
     let mut response = Response::new(bytes::Bytes::new());
     *response.status_mut() = match redirect.status {
         RedirectStatus::Permanent => StatusCode::MOVED_PERMANENTLY,

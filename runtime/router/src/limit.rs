@@ -57,16 +57,10 @@ struct Bucket {
 
 impl Limiter {
     pub(crate) fn new(limit: &RateLimit) -> Result<Self, RuleError> {
-        if limit.requests == 0 || limit.burst == 0 || limit.per.is_zero() || limit.per > MAX_PER {
-            return Err(RuleError::RateLimit);
-        }
+        check(limit)?;
         let (key, buckets) = match &limit.key {
             RateLimitKey::ClientAddress => (Key::Address, BUCKETS),
-            RateLimitKey::Header(name) => {
-                let name = HeaderName::from_bytes(name.as_bytes())
-                    .map_err(|_| RuleError::HeaderName(name.clone()))?;
-                (Key::Header(name), BUCKETS)
-            }
+            RateLimitKey::Header(name) => (Key::Header(header_name(name)?), BUCKETS),
             RateLimitKey::Rule => (Key::Rule, 1),
         };
         // At most a day, which is far below 2^64 nanoseconds.
@@ -127,6 +121,21 @@ impl Bucket {
     }
 }
 
+/// Whether a limiter can be made of it.
+fn check(limit: &RateLimit) -> Result<(), RuleError> {
+    if limit.requests == 0 || limit.burst == 0 || limit.per.is_zero() || limit.per > MAX_PER {
+        return Err(RuleError::RateLimit);
+    }
+    match &limit.key {
+        RateLimitKey::Header(name) => header_name(name).map(|_| ()),
+        RateLimitKey::ClientAddress | RateLimitKey::Rule => Ok(()),
+    }
+}
+
+fn header_name(name: &str) -> Result<HeaderName, RuleError> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| RuleError::HeaderName(name.to_owned()))
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -155,7 +164,7 @@ impl FromStr for RateLimit {
                 _ => return Err(RuleError::RateLimit),
             }
         }
-        Limiter::new(&limit).map(|_| limit)
+        check(&limit).map(|()| limit)
     }
 }
 

@@ -127,10 +127,17 @@ impl Kept {
         }
 
         // A target group belongs to one load balancer at a time, in ELBv2 and in the series.
-        let users: HashMap<&str, &LoadBalancer> = by_id
-            .values()
-            .flat_map(|listener| listener.rules.groups().map(|group| (group, &listener.config.load_balancer)))
-            .collect();
+        // Should there be several, it is always the same one.
+        let mut users: HashMap<&str, &LoadBalancer> = HashMap::new();
+        for listener in by_id.values() {
+            let user = &listener.config.load_balancer;
+            for group in listener.rules.groups() {
+                let known = users.entry(group).or_insert(user);
+                if user.id < known.id {
+                    *known = user;
+                }
+            }
+        }
         let mut routes = HashMap::with_capacity(groups.len());
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {

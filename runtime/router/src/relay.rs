@@ -268,6 +268,7 @@ impl Attempts<'_> {
                 return Ok(member);
             }
             if !matches!(timeout_at(deadline, versions.changed()).await, Ok(Ok(()))) {
+                group.ask_again();
                 return self.route.last_resort(&self.tried).map(Arc::clone).ok_or_else(|| self.no_target());
             }
         }

@@ -248,7 +248,12 @@ impl Shared {
             }
             match timeout_at(deadline, version.changed()).await {
                 Ok(Ok(())) => {}
-                _ => return Err(self.no_ready_target(name)),
+                _ => {
+                    if let Some(route) = self.routes.load().find(name) {
+                        route.service.ask_again();
+                    }
+                    return Err(self.no_ready_target(name));
+                }
             }
         }
     }

@@ -109,6 +109,11 @@ impl Service {
     pub(crate) fn asks_for_target(&self) -> bool {
         !self.asked_for_target.swap(true, Ordering::Relaxed)
     }
+
+    /// The next request that waits for a first target asks again.
+    pub(crate) fn ask_again(&self) {
+        self.asked_for_target.store(false, Ordering::Relaxed);
+    }
 }
 
 /// One service in one table.
@@ -173,7 +178,7 @@ impl Routes {
             let key = Key::of(&address_of(&name)).as_bytes().into();
             let service = service(name);
             if !backends.targets.is_empty() {
-                service.asked_for_target.store(false, Ordering::Relaxed);
+                service.ask_again();
             }
             by_key.entry(key).or_default().push(Route {
                 service,

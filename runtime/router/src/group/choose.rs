@@ -147,6 +147,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
         /// Over the slow start, a target's share grows in proportion, and the others share the rest evenly.
         #[test]
         fn shares_grow_linearly(percent in 1_u64..=100, random in any::<bool>()) {

@@ -23,7 +23,8 @@ use crate::target::Slot;
 /// How often draining targets are looked at to see whether they have finished.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
-/// Longest time a target is ejected, however often it was before.
+/// Longest time a target is ejected, however often it was before, and the time after which that is
+/// forgotten.
 const MAX_EJECTION: Duration = Duration::from_secs(300);
 
 /// A target group's keeper.
@@ -63,7 +64,9 @@ struct Reached {
     /// Since when its share of the traffic grows.
     ramp: Option<Instant>,
     ejected_until: Option<Instant>,
+    /// How often it was ejected, and when the last time is over.
     ejections: u32,
+    last_ejection: Option<Instant>,
 }
 
 /// A health check that is to be done now.
@@ -167,6 +170,7 @@ impl Keeper {
             ramp: None,
             ejected_until: None,
             ejections: 0,
+            last_ejection: None,
         });
         Kept { backend, reached, draining_until: None }
     }
@@ -297,9 +301,14 @@ impl Keeper {
             member.failures.store(0, Ordering::Relaxed);
             return false;
         }
+        // Whoever has done well for long enough begins anew.
+        if reached.last_ejection.is_some_and(|over| over + MAX_EJECTION < now) {
+            reached.ejections = 0;
+        }
         reached.ejections = reached.ejections.saturating_add(1);
         let time = policy.base.saturating_mul(reached.ejections).min(MAX_EJECTION);
         reached.ejected_until = Some(now + time);
+        reached.last_ejection = reached.ejected_until;
         self.told = None;
         true
     }
@@ -335,7 +344,7 @@ impl Keeper {
             None => std::collections::HashMap::new(),
         };
         if !chosen.is_empty() {
-            self.group.asked_for_target.store(false, Ordering::Relaxed);
+            self.group.ask_again();
         }
         Some(GroupRoute {
             group: Arc::clone(&self.group),

@@ -187,6 +187,10 @@ fn ejected_targets_come_back_later_each_time() {
         group.pass(1);
         assert_eq!(group.served(), ["a", "b"]);
     }
+    group.pass(301);
+    assert!(group.eject("a"));
+    group.pass(30);
+    assert_eq!(group.served(), ["a", "b"], "what was long ago is forgotten");
 }
 
 #[test]
@@ -214,6 +218,8 @@ fn a_result_of_a_target_that_is_no_longer_there_changes_nothing() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Whatever fails and however time passes, ejection takes no more than its share and never all.
     #[test]
     fn ejection_never_passes_its_share(

@@ -51,6 +51,11 @@ impl Group {
     pub(crate) fn asks_for_target(&self) -> bool {
         !self.asked_for_target.swap(true, Ordering::Relaxed)
     }
+
+    /// The next request that waits for a first target asks again.
+    pub(crate) fn ask_again(&self) {
+        self.asked_for_target.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A target of one group.

@@ -226,6 +226,12 @@ async fn a_service_may_have_its_first_target_started_by_a_request() {
     assert_eq!(activations.recv().await.unwrap(), "us-east-1/default/web");
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(activations.try_recv().is_err(), "it is asked for once");
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    first.reply().await.expect(503, "no_ready_target");
+    second.reply().await.expect(503, "no_ready_target");
+    first.send(GET_WEB).await;
+    assert_eq!(activations.recv().await.unwrap(), "us-east-1/default/web", "nobody came: asked again");
+    second.send(GET_WEB).await;
     publish(vec![slot("w")]);
     assert_eq!((first.reply().await.body, second.reply().await.body), ("w".to_owned(), "w".to_owned()));
 }

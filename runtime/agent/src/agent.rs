@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_sandbox::ArtifactCache;
+use coracle_sandbox::{ArtifactCache, InProcess, TlsClient};
 use coracle_types::{
     Assigned, AssignedTask, ContainerStatus, LastStatus, NodeId, StopCode, TaskId, TaskObservation, TaskStop,
     Timestamp,
@@ -19,6 +19,7 @@ use crate::driver::{Command, Driver, Environment, release_volumes};
 use crate::endpoints::{Endpoint, EndpointRegistry};
 use crate::images::ImageSource;
 use crate::logs::LogSink;
+use crate::secrets::SecretSource;
 use crate::usage::{Ledger, TaskRecord, TaskUsage, UsageGroup, UsageTotals};
 use crate::volumes;
 
@@ -37,6 +38,25 @@ pub struct AgentConfig {
     pub volumes_dir: PathBuf,
     /// Memory the node offers, in MiB: the cap of a container that has a reservation and no cap of its own.
     pub memory_mib: u32,
+    /// The directory that stands for all S3 buckets of `environmentFiles`: `arn:aws:s3:::BUCKET/KEY` is the file
+    /// `BUCKET/KEY` in it.
+    pub environment_files_dir: PathBuf,
+}
+
+/// What an agent uses of the process it is in.
+pub struct Facilities {
+    /// Where components come from.
+    pub images: Arc<dyn ImageSource>,
+    /// Where output goes.
+    pub logs: Arc<dyn LogSink>,
+    /// Who knows the values of secrets.
+    pub secrets: Arc<dyn SecretSource>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Whom outgoing TLS of tasks trusts.
+    pub tls: TlsClient,
+    /// Services that tasks call by name and that are answered in this process.
+    pub in_process: Option<Arc<dyn InProcess>>,
 }
 
 /// Runs the tasks assigned to one node. Dropping it kills them all, unreported; see [`Agent::shutdown`].
@@ -75,9 +95,7 @@ impl Agent {
     pub fn spawn(
         config: AgentConfig,
         artifacts: ArtifactCache,
-        images: Arc<dyn ImageSource>,
-        logs: Arc<dyn LogSink>,
-        clock: Clock,
+        facilities: Facilities,
         assigned: watch::Receiver<Arc<Assigned>>,
         observed: mpsc::UnboundedSender<TaskObservation>,
     ) -> Self {
@@ -85,9 +103,7 @@ impl Agent {
         let environment = Arc::new(Environment {
             config,
             artifacts,
-            images,
-            logs,
-            clock,
+            facilities,
             endpoints: Arc::clone(&endpoints),
             observed,
         });
@@ -308,7 +324,7 @@ impl Reconciler {
             };
             tracing::error!(%task, "the task's driver failed: {text}");
             if told != Some(Told::Forget) {
-                let last = after_panic(&record, &text, (self.environment.clock)());
+                let last = after_panic(&record, &text, (self.environment.facilities.clock)());
                 *record.reported.lock() = Some(last.clone());
                 let _ = self.environment.observed.send(last);
             }

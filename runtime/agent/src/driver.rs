@@ -5,26 +5,30 @@
 //! outlives its driver but its volumes, which whoever spawned the driver removes.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::{
     ArtifactCache, Container, ContainerSpec, CpuBudget, Exit, MemoryBudget, Mount, PrepareError, Prepared,
 };
-use coracle_types::{Task, TaskDefinition, TaskObservation, TaskStop};
+use coracle_types::{Region, Task, TaskDefinition, TaskObservation, TaskStop};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::agent::{AgentConfig, Clock};
-use crate::endpoints::{Endpoint, EndpointRegistry, Published};
-use crate::handle::HttpHandle;
+use crate::agent::{AgentConfig, Facilities};
+use crate::endpoints::{Endpoint, EndpointRegistry, EndpointTarget, Published};
+use crate::handle::{HttpHandle, SocketHandle};
 use crate::health::Check;
-use crate::images::ImageSource;
-use crate::logs::{LogOutput, LogSink};
+use crate::logs::LogOutput;
 use crate::machine::{Effect, Event, Kind, Machine};
+use crate::network::TaskNetwork;
 use crate::probe::Probe;
-use crate::resolve::{ContainerRules, CpuPlan, ResolvedContainer, ResolvedTask, cannot_start, resolve};
+use crate::resolve::{
+    ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
+};
+use crate::secrets::{self, Variables};
 use crate::usage::TaskRecord;
 use crate::volumes;
 
@@ -36,9 +40,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Environment {
     pub(crate) config: AgentConfig,
     pub(crate) artifacts: ArtifactCache,
-    pub(crate) images: Arc<dyn ImageSource>,
-    pub(crate) logs: Arc<dyn LogSink>,
-    pub(crate) clock: Clock,
+    pub(crate) facilities: Facilities,
     pub(crate) endpoints: Arc<EndpointRegistry>,
     pub(crate) observed: mpsc::UnboundedSender<TaskObservation>,
 }
@@ -54,7 +56,15 @@ pub(crate) enum Command {
 /// How a piece of work ended.
 enum Done {
     Event(Event),
-    Prepared { container: usize, digest: String, prepared: Prepared },
+    Prepared {
+        container: usize,
+        digest: String,
+        prepared: Prepared,
+    },
+    /// The task's volumes are there, and so are the variables of its containers.
+    Provisioned(Vec<Variables>),
+    /// Nothing that matters to the machine.
+    Quiet,
 }
 
 /// One task on its way.
@@ -65,6 +75,9 @@ pub(crate) struct Driver {
     resolved: Option<Arc<ResolvedTask>>,
     machine: Machine,
     budgets: Option<(CpuBudget, MemoryBudget)>,
+    network: Option<TaskNetwork>,
+    /// By container; empty where none needs any.
+    variables: Vec<Variables>,
     slots: Vec<Slot>,
     work: JoinSet<Done>,
     /// What happened while effects were carried out.
@@ -97,17 +110,45 @@ impl Drop for Running {
     }
 }
 
-/// An HTTP container's connection to the router.
+/// A container's connection to the router.
 struct Serving {
-    handle: HttpHandle,
-    published: Mutex<Option<Published>>,
+    target: EndpointTarget,
+    publication: Mutex<Publication>,
+}
+
+/// Whether the router knows a container.
+enum Publication {
+    NotYet,
+    Published(Published),
+    /// Not any more, and not again.
+    Withdrawn,
 }
 
 impl Serving {
+    fn new(target: EndpointTarget) -> Arc<Self> {
+        Arc::new(Self { target, publication: Mutex::new(Publication::NotYet) })
+    }
+
+    /// Puts the container into the router's list, unless it has left before it came; resolves once the list with it
+    /// is out.
+    async fn publish(&self, registry: &Arc<EndpointRegistry>, position: usize, endpoint: Endpoint) {
+        let published = {
+            let mut publication = self.publication.lock();
+            if !matches!(*publication, Publication::NotYet) {
+                return;
+            }
+            let published = registry.insert(position, endpoint);
+            let visible = published.visible();
+            *publication = Publication::Published(published);
+            visible
+        };
+        published.await;
+    }
+
     /// Leaves the router's list, and resolves once the list without it is out.
     async fn withdraw(&self) {
-        let published = self.published.lock().take();
-        if let Some(published) = published {
+        let before = std::mem::replace(&mut *self.publication.lock(), Publication::Withdrawn);
+        if let Publication::Published(published) = before {
             published.withdraw().await;
         }
     }
@@ -122,7 +163,14 @@ impl Driver {
     ) -> Self {
         let task = Arc::clone(&record.task);
         let mut events = VecDeque::new();
-        let resolved = resolve(&task, definition, &environment.config);
+        let resolved = resolve(&task, definition, &environment.config).and_then(|resolved| {
+            let network = task_network(&resolved, &environment.facilities)?;
+            Ok((resolved, network))
+        });
+        let (resolved, network) = match resolved {
+            Ok((resolved, network)) => (Ok(resolved), Some(network)),
+            Err(error) => (Err(error), None),
+        };
         let rules: Vec<_> = match &resolved {
             Ok(resolved) => resolved.containers.iter().map(|container| container.rules.clone()).collect(),
             Err(_) => ContainerRules::unresolved(&task),
@@ -153,6 +201,8 @@ impl Driver {
             task,
             resolved,
             budgets,
+            network,
+            variables: Vec::new(),
             work: JoinSet::new(),
             events,
             forgotten: false,
@@ -167,7 +217,7 @@ impl Driver {
         loop {
             while let Some(event) = self.events.pop_front() {
                 tracing::trace!(task = %self.task.id, ?event, "event");
-                for effect in self.machine.handle(event, (self.environment.clock)()) {
+                for effect in self.machine.handle(event, (self.environment.facilities.clock)()) {
                     self.carry_out(effect).await;
                 }
             }
@@ -184,7 +234,7 @@ impl Driver {
                     }
                 },
                 Some(done) = self.work.join_next() => match done {
-                    Ok(done) => Some(self.take_in(done)),
+                    Ok(done) => self.take_in(done),
                     Err(error) => match error.try_into_panic() {
                         Ok(panic) => std::panic::resume_unwind(panic),
                         // A check that was called off.
@@ -197,8 +247,13 @@ impl Driver {
     }
 
     /// Makes an event of a finished piece of work.
-    fn take_in(&mut self, done: Done) -> Event {
-        match done {
+    fn take_in(&mut self, done: Done) -> Option<Event> {
+        Some(match done {
+            Done::Quiet => return None,
+            Done::Provisioned(variables) => {
+                self.variables = variables;
+                Event::Mounted
+            }
             Done::Prepared { container, digest, prepared } => {
                 self.slots[container].prepared = Some(prepared);
                 Event::Pulled { container, digest }
@@ -209,7 +264,7 @@ impl Driver {
                 }
                 event
             }
-        }
+        })
     }
 
     /// Does what the machine wants, or begins to.
@@ -258,20 +313,18 @@ impl Driver {
                 });
             }
             Effect::Mount => {
-                if resolved.volumes.is_empty() {
+                let more = resolved.containers.iter().any(|container| !container.variables.is_empty());
+                if resolved.volumes.is_empty() && !more {
                     self.events.push_back(Event::Mounted);
                     return;
                 }
                 let (environment, resolved) = (Arc::clone(&self.environment), Arc::clone(resolved));
-                self.work.spawn_blocking(move || {
-                    let prepared = resolved
-                        .volumes
-                        .iter()
-                        .try_for_each(|volume| volume.prepare(&environment.config.volumes_dir));
-                    Done::Event(match prepared {
-                        Ok(()) => Event::Mounted,
-                        Err(error) => Event::MountFailed { reason: cannot_start(&error.to_string()) },
-                    })
+                let region = self.task.cluster.region.clone();
+                self.work.spawn(async move {
+                    match provision(&environment, &resolved, &region).await {
+                        Ok(variables) => Done::Provisioned(variables),
+                        Err(reason) => Done::Event(Event::MountFailed { reason }),
+                    }
                 });
             }
             Effect::Start(container) => self.start(container, &resolved.containers[container]),
@@ -295,11 +348,21 @@ impl Driver {
                     task: Arc::clone(&self.task),
                     container: resolved.containers[container].rules.name.clone(),
                     ports: resolved.containers[container].ports.clone(),
-                    handle: serving.handle.clone(),
+                    target: serving.target.clone(),
                 };
-                let published = self.environment.endpoints.insert(container, endpoint);
-                published.visible().await;
-                *serving.published.lock() = Some(published);
+                let registry = Arc::clone(&self.environment.endpoints);
+                match &serving.target {
+                    EndpointTarget::Http(_) => serving.publish(&registry, container, endpoint).await,
+                    // It has started, and listens when it gets there.
+                    EndpointTarget::Socket(socket) => {
+                        let address = socket.address();
+                        self.work.spawn(async move {
+                            until_it_listens(address).await;
+                            serving.publish(&registry, container, endpoint).await;
+                            Done::Quiet
+                        });
+                    }
+                }
             }
             Effect::Drain(container) => {
                 let serving = self.serving(container);
@@ -340,13 +403,21 @@ impl Driver {
     }
 
     fn try_start(&mut self, position: usize, plan: &ResolvedContainer) -> Result<Kind, String> {
-        let (Some(prepared), Some((cpu, memory))) = (self.slots[position].prepared.clone(), &self.budgets)
+        let (Some(prepared), Some((cpu, memory)), Some(network)) =
+            (self.slots[position].prepared.clone(), &self.budgets, &self.network)
         else {
             return Err("its image is not prepared".to_owned());
         };
-        let spec = container_spec(plan, cpu, memory);
+        let spec = ContainerSpec {
+            env: plan.environment(self.variables.get(position).unwrap_or(&Variables::default())),
+            network: network.with_egress(&plan.labels.egress),
+            ..container_spec(plan, cpu, memory)
+        };
         let log = plan.log.clone().map(|target| {
-            LogOutput::new(self.environment.logs.open(target), Arc::clone(&self.environment.clock))
+            LogOutput::new(
+                self.environment.facilities.logs.open(target),
+                Arc::clone(&self.environment.facilities.clock),
+            )
         });
         let mut own = spec.clone();
         if let Some(log) = &log {
@@ -356,14 +427,23 @@ impl Driver {
         self.record.started(container.clone());
 
         // A component that offers both is here to answer requests; its command is for health checks.
-        let kind = if container.exports().http { Kind::Http } else { Kind::Command };
+        let http = container.exports().http;
+        let listens = plan.ports.first().and_then(|&port| network.address(port)).filter(|_| !http);
+        let (kind, serving) = match (http, listens) {
+            (true, _) => {
+                let handle = HttpHandle::new(container.clone());
+                network.serve(&plan.ports, &handle);
+                (Kind::Http, Some(Serving::new(EndpointTarget::Http(handle))))
+            }
+            (false, Some(address)) => {
+                (Kind::Server, Some(Serving::new(EndpointTarget::Socket(SocketHandle::new(address)))))
+            }
+            (false, None) => (Kind::Command, None),
+        };
         let probe = self.probe(position, plan, &container, prepared, spec);
         let (kill, killed) = oneshot::channel();
-        let serving = (kind == Kind::Http).then(|| {
-            Arc::new(Serving { handle: HttpHandle::new(container.clone()), published: Mutex::default() })
-        });
         match &serving {
-            Some(serving) => {
+            Some(serving) if kind == Kind::Http => {
                 let (container, serving) = (container.clone(), Arc::clone(serving));
                 self.work.spawn(async move {
                     let exit = serve(&container, &serving, killed).await;
@@ -371,10 +451,14 @@ impl Driver {
                     Done::Event(Event::Exited { container: position, exit })
                 });
             }
-            None => {
-                let container = container.clone();
+            serving => {
+                let (container, serving) = (container.clone(), serving.clone());
                 self.work.spawn(async move {
                     let exit = run(&container, killed).await;
+                    if let Some(serving) = serving {
+                        serving.withdraw().await;
+                        serving.target.close();
+                    }
                     finish(log.as_ref()).await;
                     Done::Event(Event::Exited { container: position, exit })
                 });
@@ -429,7 +513,6 @@ fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudg
     let default = ContainerSpec::default();
     ContainerSpec {
         args: plan.args.clone(),
-        env: plan.env.clone(),
         mounts: plan
             .mounts
             .iter()
@@ -439,6 +522,7 @@ fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudg
                 read_only: mount.read_only,
             })
             .collect(),
+        working_dir: plan.working_dir.clone(),
         cpu: cpu.clone(),
         memory: memory.child(plan.memory),
         fuel_per_run: plan.labels.fuel_per_run,
@@ -451,9 +535,64 @@ fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudg
     }
 }
 
+/// The network of a task.
+fn task_network(resolved: &ResolvedTask, facilities: &Facilities) -> Result<TaskNetwork, ResolveError> {
+    let (tls, beyond) = (facilities.tls.clone(), facilities.in_process.clone());
+    TaskNetwork::new(resolved.network_mode, resolved.network_quotas, tls, beyond)
+        .map_err(|error| ResolveError { container: None, reason: cannot_start(&error.to_string()) })
+}
+
+/// Makes a task's volumes, and gets the variables of its containers.
+///
+/// # Errors
+/// The whole text of the task's `stoppedReason`.
+async fn provision(
+    environment: &Arc<Environment>,
+    resolved: &Arc<ResolvedTask>,
+    region: &Region,
+) -> Result<Vec<Variables>, String> {
+    let not_initialized = |reason: String| format!("ResourceInitializationError: {reason}");
+    let on_disk = {
+        let (environment, resolved) = (Arc::clone(environment), Arc::clone(resolved));
+        tokio::task::spawn_blocking(move || {
+            for volume in &resolved.volumes {
+                let prepared = volume.prepare(&environment.config.volumes_dir);
+                prepared.map_err(|error| cannot_start(&error.to_string()))?;
+            }
+            let files = resolved.containers.iter().map(|one| secrets::read_files(&one.variables.files));
+            files.collect::<Result<Vec<_>, _>>().map_err(not_initialized)
+        })
+    };
+    let files = on_disk.await.map_err(|error| cannot_start(&error.to_string()))??;
+    let mut variables = Vec::new();
+    for (container, files) in resolved.containers.iter().zip(files) {
+        let mut secrets = Vec::new();
+        for (name, value_from) in &container.variables.secrets {
+            let value =
+                environment.facilities.secrets.read(region, value_from).await.map_err(not_initialized)?;
+            secrets.push((name.clone(), value));
+        }
+        variables.push(Variables { files, secrets });
+    }
+    Ok(variables)
+}
+
+/// How long until a container that does not listen yet is asked again: at first, and at most.
+const LISTEN_POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// Resolves once somebody takes connections at an address.
+async fn until_it_listens(address: SocketAddr) {
+    let (mut pause, longest) = LISTEN_POLL;
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
 /// Fetches an image and makes it ready to run; answers its digest too.
 async fn pull(environment: &Environment, image: &str) -> Result<(String, Prepared), String> {
     let fetched = environment
+        .facilities
         .images
         .fetch(image)
         .await
@@ -491,7 +630,7 @@ async fn serve(container: &Container, serving: &Serving, killed: oneshot::Receiv
     };
     // Before the log is waited for, so that no more requests come to a container that is over.
     serving.withdraw().await;
-    serving.handle.close();
+    serving.target.close();
     container.kill();
     exit
 }
@@ -512,12 +651,12 @@ async fn finish(log: Option<&LogOutput>) {
 async fn drain(serving: &Serving, stop_timeout: Duration) -> bool {
     let drained = async {
         serving.withdraw().await;
-        serving.handle.drain().await;
+        serving.target.drain().await;
     };
     let _ = tokio::time::timeout(stop_timeout, drained).await;
     // Closed also when there was no time to wait.
-    serving.handle.close();
-    serving.handle.in_flight() == 0
+    serving.target.close();
+    serving.target.in_flight() == 0
 }
 
 /// Removes a task's own volumes.

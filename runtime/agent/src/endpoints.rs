@@ -1,4 +1,4 @@
-//! The list of HTTP containers that take requests now.
+//! The list of containers that take requests now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,55 @@ use coracle_types::{ContainerName, Task, TaskId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::handle::HttpHandle;
+use crate::handle::{HttpHandle, SocketHandle};
 
-/// An HTTP container of a running task.
+/// A container of a running task that answers requests.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The task, as it was when it was assigned.
     pub task: Arc<Task>,
     /// The container's name in its task definition.
     pub container: ContainerName,
-    /// Its `containerPort`s: names that targets are registered by. Nothing listens on them.
+    /// Its `containerPort`s: names that targets are registered by. Nothing listens on those of an HTTP container.
     pub ports: Vec<u16>,
-    /// Calls it.
-    pub handle: HttpHandle,
+    /// How it is reached.
+    pub target: EndpointTarget,
+}
+
+/// How a container is reached. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum EndpointTarget {
+    /// It exports `wasi:http`: by a call.
+    Http(HttpHandle),
+    /// It listens with `wasi:sockets`: over a connection.
+    Socket(SocketHandle),
+}
+
+impl EndpointTarget {
+    /// Refuses new requests from now on.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Http(handle) => handle.close(),
+            Self::Socket(handle) => handle.close(),
+        }
+    }
+
+    /// Refuses new requests from now on; resolves when the last one has ended.
+    pub(crate) async fn drain(&self) {
+        match self {
+            Self::Http(handle) => handle.drain().await,
+            Self::Socket(handle) => handle.drain().await,
+        }
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        match self {
+            Self::Http(handle) => handle.in_flight(),
+            Self::Socket(handle) => handle.in_flight(),
+        }
+    }
 }
 
 /// Task and position of the container in its definition.
@@ -102,8 +138,9 @@ pub(crate) struct Published {
 
 impl Published {
     /// Resolves when a list with the endpoint has been published.
-    pub(crate) async fn visible(&self) {
-        self.registry.published(self.count).await;
+    pub(crate) fn visible(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (registry, count) = (Arc::clone(&self.registry), self.count);
+        async move { registry.published(count).await }
     }
 
     /// Takes the endpoint away; resolves when a list without it has been published.

@@ -1,6 +1,7 @@
 //! How requests get into an HTTP container: a gate that counts them, and closes without losing one.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,8 +87,60 @@ impl fmt::Debug for HttpHandle {
     }
 }
 
+/// The address of a container that listens with `wasi:sockets`, and a count of those who are connected to it. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct SocketHandle {
+    /// Where it listens, on this machine.
+    address: SocketAddr,
+    gate: Arc<Gate>,
+}
+
+/// One request on its way to such a container; it counts until this is dropped.
+#[derive(Debug)]
+pub struct SocketEntry(Arc<Gate>);
+
+impl Drop for SocketEntry {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl SocketHandle {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, gate: Arc::default() }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counts a request that is about to be sent; None when the task is draining.
+    #[must_use]
+    pub fn enter(&self) -> Option<SocketEntry> {
+        self.gate.enter().then(|| SocketEntry(Arc::clone(&self.gate)))
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.gate.in_flight()
+    }
+
+    pub(crate) fn close(&self) {
+        self.gate.close();
+    }
+
+    pub(crate) async fn drain(&self) {
+        self.close();
+        self.gate.empty().await;
+    }
+}
+
 /// A count of those inside, and whether others may come in, in one word: entering is one atomic addition.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Gate {
     state: AtomicU64,
     left: Notify,

@@ -8,12 +8,18 @@
 //! | `coracle.instance-reuse` | requests one instance serves in its life: 1 to 1000000 | 1 (WASI 0.2), 128 (0.3) |
 //! | `coracle.concurrency` | requests one instance of WASI 0.3 serves at the same time: 1 to 1000 | 16 |
 //! | `coracle.max-requests` | requests at the same time in all instances: 1 to 100000; more of them queue | 1000 |
+//! | `coracle.egress` | what it may reach: `api.example.com:443, 10.0.0.0/8:5432, *.internal` | nothing |
+//! | `coracle.outgoing-connections` | sockets and connections of the task at the same time: 1 to 65535 | 256 |
+//! | `coracle.outgoing-requests` | outgoing requests of the task at the same time: 1 to 65535 | 256 |
+//! | `coracle.outgoing-body` | bytes of the body of such a request, and of its response: `64MiB` | 1 TiB |
 //!
 //! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
 //! hold is worse than a task that does not start. Labels without the prefix mean nothing here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use coracle_sandbox::{EgressError, EgressPolicy};
 
 /// What the labels of one container say. `None` is the sandbox's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +30,11 @@ pub(crate) struct Labels {
     pub(crate) instance_reuse: Option<u32>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) max_requests: Option<u32>,
+    /// What the container may reach.
+    pub(crate) egress: EgressPolicy,
+    pub(crate) outgoing_connections: Option<u32>,
+    pub(crate) outgoing_requests: Option<u32>,
+    pub(crate) outgoing_body: Option<u64>,
 }
 
 /// Why a label was refused.
@@ -34,16 +45,22 @@ pub(crate) enum LabelError {
     Value { name: String, value: String, expected: &'static str },
     /// There is no such label.
     #[error(
-        "unknown label {0:?}: there are coracle.concurrency, coracle.fuel, coracle.fuel-per-request, \
-         coracle.instance-reuse, coracle.max-requests and coracle.request-timeout"
+        "unknown label {0:?}: there are coracle.concurrency, coracle.egress, coracle.fuel, \
+         coracle.fuel-per-request, coracle.instance-reuse, coracle.max-requests, coracle.outgoing-body, \
+         coracle.outgoing-connections, coracle.outgoing-requests and coracle.request-timeout"
     )]
     Unknown(String),
+    /// A rule of `coracle.egress` can't be read.
+    #[error("label coracle.egress: {0}")]
+    Egress(EgressError),
 }
 
 const FUEL: &str = "a whole number from 1 is expected";
 const TIMEOUT: &str = "seconds or milliseconds are expected, such as 30, 30s or 500ms, from 1ms to 3600s";
 const REUSE: &str = "a whole number from 1 to 1000000 is expected";
 const CONCURRENCY: &str = "a whole number from 1 to 1000 is expected";
+const OUTGOING: &str = "a whole number from 1 to 65535 is expected";
+const BYTES: &str = "a number of bytes is expected, such as 1048576, 64MiB or 2GiB";
 const MAX_REQUESTS: &str = "a whole number from 1 to 100000 is expected";
 
 /// The longest a request may take to its response's head: an hour, so that a typing error in a unit shows.
@@ -78,11 +95,28 @@ impl Labels {
                 "max-requests" => {
                     parsed.max_requests = Some(count(text, 100_000).ok_or_else(|| refused(MAX_REQUESTS))?);
                 }
+                "egress" => parsed.egress = EgressPolicy::parse(text).map_err(LabelError::Egress)?,
+                "outgoing-connections" => {
+                    parsed.outgoing_connections = Some(count(text, 65_535).ok_or_else(|| refused(OUTGOING))?);
+                }
+                "outgoing-requests" => {
+                    parsed.outgoing_requests = Some(count(text, 65_535).ok_or_else(|| refused(OUTGOING))?);
+                }
+                "outgoing-body" => parsed.outgoing_body = Some(bytes(text).ok_or_else(|| refused(BYTES))?),
                 _ => return Err(LabelError::Unknown(name.chars().take(100).collect())),
             }
         }
         Ok(parsed)
     }
+}
+
+/// A size in bytes, with a unit perhaps.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    let number: u64 = number.trim_end().parse().ok()?;
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }
 
 fn fuel(text: &str) -> Option<u64> {
@@ -118,6 +152,10 @@ mod tests {
             ("coracle.instance-reuse", "64"),
             ("coracle.concurrency", "8"),
             ("coracle.max-requests", "500"),
+            ("coracle.egress", "db.internal:5432"),
+            ("coracle.outgoing-connections", "4"),
+            ("coracle.outgoing-requests", "5"),
+            ("coracle.outgoing-body", "64MiB"),
             ("com.example.team", "shop"),
         ]);
         assert_eq!(
@@ -129,6 +167,10 @@ mod tests {
                 instance_reuse: Some(64),
                 concurrency: Some(8),
                 max_requests: Some(500),
+                egress: EgressPolicy::parse("db.internal:5432").unwrap(),
+                outgoing_connections: Some(4),
+                outgoing_requests: Some(5),
+                outgoing_body: Some(64 << 20),
             })
         );
         assert_eq!(parse(&[]), Ok(Labels::default()));
@@ -155,10 +197,14 @@ mod tests {
             ("coracle.max-requests", "100001"),
             ("coracle.instance-reuse", "0"),
             ("coracle.request-timeout", "soon"),
+            ("coracle.outgoing-requests", "0"),
+            ("coracle.outgoing-body", "64 MB"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();
             assert!(text.contains(name) && text.contains(value) && text.contains("expected"), "{text}");
         }
+        let text = parse(&[("coracle.egress", "http://x")]).unwrap_err().to_string();
+        assert!(text.contains("coracle.egress") && text.contains("http://x"), "{text}");
         let text = parse(&[("coracle.fule", "1")]).unwrap_err().to_string();
         assert!(text.contains("coracle.fule") && text.contains("coracle.fuel-per-request"), "{text}");
     }

@@ -107,6 +107,15 @@ pub(crate) enum Kind {
     Http,
     /// It runs to an exit code.
     Command,
+    /// It runs to an exit code, and answers requests at a port that it listens on.
+    Server,
+}
+
+impl Kind {
+    /// Whether requests come to it.
+    fn serves(self) -> bool {
+        matches!(self, Self::Http | Self::Server)
+    }
 }
 
 /// Where a container is.
@@ -137,6 +146,10 @@ enum Phase {
 struct ContainerState {
     rules: ContainerRules,
     phase: Phase,
+    /// What it is, once it has started.
+    kind: Option<Kind>,
+    /// When it was last started.
+    since: Option<Timestamp>,
     started: bool,
     start_timed_out: bool,
     digest: Option<String>,
@@ -188,6 +201,8 @@ impl Machine {
             .map(|rules| ContainerState {
                 rules,
                 phase: Phase::Waiting,
+                kind: None,
+                since: None,
                 started: false,
                 start_timed_out: false,
                 digest: None,
@@ -321,6 +336,8 @@ impl Machine {
             return;
         }
         state.phase = Phase::Running(kind);
+        state.kind = Some(kind);
+        state.since = Some(now);
         state.started = true;
         if let Some(rules) = state.rules.health {
             state.health = Some(HealthState::new(rules, now));
@@ -328,6 +345,10 @@ impl Machine {
         }
         if let (true, Some(after)) = (awaited, state.rules.start_timeout) {
             effects.push(Effect::ArmStartTimeout { container, after });
+        }
+        // Started again; the first time this waits until the whole task runs.
+        if self.status == LastStatus::Running && kind.serves() {
+            effects.push(Effect::Publish(container));
         }
     }
 
@@ -339,6 +360,12 @@ impl Machine {
             (_, Exit::Code(_)) => (exit.code(), None),
             (_, exit) => (exit.code(), Some(exit.to_string())),
         };
+        if self.status <= LastStatus::Running && state.is_to_restart(code, now) {
+            state.phase = Phase::Starting;
+            state.health = None;
+            effects.push(Effect::Start(container));
+            return;
+        }
         state.phase = Phase::Ended { code: Some(code), reason };
         if state.rules.essential {
             self.begin_stop(essential_exited(), now, effects);
@@ -358,7 +385,7 @@ impl Machine {
         for (position, container) in self.containers.iter_mut().enumerate() {
             match container.phase {
                 Phase::Waiting => container.phase = Phase::Ended { code: None, reason: None },
-                Phase::Running(Kind::Http) if serving => {
+                Phase::Running(kind) if serving && kind.serves() => {
                     container.phase = Phase::Draining;
                     draining.push(Effect::Drain(position));
                 }
@@ -378,7 +405,8 @@ impl Machine {
             && self.containers.iter().all(|container| container.has_begun())
         {
             self.started_at = Some(now);
-            let serving = |container: &ContainerState| container.phase == Phase::Running(Kind::Http);
+            let serving =
+                |container: &ContainerState| matches!(container.phase, Phase::Running(kind) if kind.serves());
             // The router knows it before the scheduler hears of it, so that whatever stops because this task
             // runs is not missed.
             effects.extend(positions(&self.containers, serving).map(Effect::Publish));
@@ -457,7 +485,11 @@ impl Machine {
             }
             let container = &mut self.containers[position];
             let (code, reason) = match container.phase {
-                Phase::Running(Kind::Command) => (TERMINATED, None),
+                Phase::Running(Kind::Command | Kind::Server) => (TERMINATED, None),
+                // Without its requests it is told to stop as any command is.
+                Phase::Drained { forced: false } if container.kind == Some(Kind::Server) => {
+                    (TERMINATED, None)
+                }
                 Phase::Running(Kind::Http) | Phase::Drained { forced: false } => (0, None),
                 Phase::Drained { forced: true } => {
                     (KILLED, Some("killed: its requests did not end within its stopTimeout".to_owned()))
@@ -519,6 +551,15 @@ fn positions<'a>(
 }
 
 impl ContainerState {
+    /// Whether its restart policy wants it started again after this end.
+    fn is_to_restart(&self, code: i32, now: Timestamp) -> bool {
+        let (Phase::Running(_), Some(policy), Some(since)) = (&self.phase, &self.rules.restart, self.since)
+        else {
+            return false;
+        };
+        now.since(since) >= policy.attempt_period && !policy.ignored_exit_codes.contains(&code)
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended { .. })
     }

@@ -18,15 +18,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_sandbox::NetworkQuotas;
+
 use coracle_types::task_definition::{DEFAULT_MEMORY_MIB, DEFAULT_STOP_TIMEOUT_S};
 use coracle_types::{
-    Arn, ContainerDefinition, ContainerName, DependencyCondition, LaunchType, Resource, Task, TaskDefinition,
+    Arn, ContainerDefinition, ContainerName, DependencyCondition, JsonMap, LaunchType, NetworkMode, Resource,
+    Task, TaskDefinition,
 };
+
+use serde_json::Value;
 
 use crate::agent::AgentConfig;
 use crate::health::{Check, HealthPlan, HealthRules};
 use crate::labels::Labels;
 use crate::logs::{LogNames, LogTarget, log_target};
+use crate::secrets::{VariablePlan, Variables};
 use crate::volumes::VolumePlan;
 
 /// A task, ready to be started.
@@ -38,6 +44,8 @@ pub(crate) struct ResolvedTask {
     /// Bytes, over all containers.
     pub(crate) memory: u64,
     pub(crate) volumes: Vec<VolumePlan>,
+    pub(crate) network_mode: Option<NetworkMode>,
+    pub(crate) network_quotas: NetworkQuotas,
 }
 
 /// What a task's CPU units are to it.
@@ -55,7 +63,12 @@ pub(crate) struct ResolvedContainer {
     pub(crate) rules: ContainerRules,
     pub(crate) image: String,
     pub(crate) args: Vec<String>,
+    /// What every container is told; anything else of the same name hides it.
+    pub(crate) surroundings: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
+    /// Where more variables come from.
+    pub(crate) variables: VariablePlan,
+    pub(crate) working_dir: Option<String>,
     pub(crate) mounts: Vec<MountPlan>,
     /// Bytes; `None`: only the task's cap holds.
     pub(crate) memory: Option<u64>,
@@ -89,6 +102,36 @@ pub(crate) struct ContainerRules {
     pub(crate) health: Option<HealthRules>,
     /// What its `reason` says while it runs: why it can't be checked.
     pub(crate) note: Option<String>,
+    /// Whether and when it is started again after its end.
+    pub(crate) restart: Option<RestartPolicy>,
+}
+
+/// ECS's `restartPolicy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RestartPolicy {
+    /// A container that has run for less is not started again.
+    pub(crate) attempt_period: Duration,
+    /// Exit codes after which it is not, either.
+    pub(crate) ignored_exit_codes: Vec<i32>,
+}
+
+impl RestartPolicy {
+    /// ECS's default of `restartAttemptPeriod`.
+    const DEFAULT_PERIOD_S: u64 = 300;
+
+    /// Reads the member of a container definition; None if there is none, or it is not enabled.
+    fn new(definition: &JsonMap) -> Option<Self> {
+        let policy = definition.get("restartPolicy")?;
+        if policy.get("enabled").and_then(Value::as_bool) != Some(true) {
+            return None;
+        }
+        let seconds = policy.get("restartAttemptPeriod").and_then(Value::as_u64);
+        let codes = policy.get("ignoredExitCodes").and_then(Value::as_array).into_iter().flatten();
+        Some(Self {
+            attempt_period: Duration::from_secs(seconds.unwrap_or(Self::DEFAULT_PERIOD_S)),
+            ignored_exit_codes: codes.filter_map(|code| i32::try_from(code.as_i64()?).ok()).collect(),
+        })
+    }
 }
 
 /// Why a task can't be started as it stands. The text stands on its own in `stoppedReason`.
@@ -111,6 +154,7 @@ impl ContainerRules {
             start_timeout: None,
             health: None,
             note: None,
+            restart: None,
         });
         rules.collect()
     }
@@ -161,9 +205,25 @@ pub(crate) fn resolve(
             // Docker's least weight.
             LaunchType::Fargate | LaunchType::Ec2 | LaunchType::External => CpuPlan::Shares(task.cpu.max(2)),
         },
+        network_mode: definition.network_mode,
+        network_quotas: network_quotas(&containers),
         containers,
         volumes,
     })
+}
+
+/// What a task may use of the network: the most that one of its containers asks for.
+fn network_quotas(containers: &[ResolvedContainer]) -> NetworkQuotas {
+    let default = NetworkQuotas::default();
+    let most = |of: fn(&Labels) -> Option<u32>| containers.iter().filter_map(|one| of(&one.labels)).max();
+    let body = containers.iter().filter_map(|one| one.labels.outgoing_body).max();
+    NetworkQuotas {
+        connections: most(|labels| labels.outgoing_connections).unwrap_or(default.connections),
+        requests: most(|labels| labels.outgoing_requests).unwrap_or(default.requests),
+        request_body: body.unwrap_or(default.request_body),
+        response_body: body.unwrap_or(default.response_body),
+        ..default
+    }
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -217,15 +277,18 @@ fn resolve_container(
     let mut args = vec![component_name(&container.image).unwrap_or(container.name.as_str()).to_owned()];
     args.extend(container.entry_point.iter().chain(command).cloned());
 
-    let mut env = surroundings(task, &config.account);
+    let mut env: Vec<(String, String)> = Vec::new();
     let more = overridden.map(|overridden| overridden.environment.as_slice()).unwrap_or_default();
     for (name, value) in container.environment.iter().chain(more) {
-        match env.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => known.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
-        }
+        set(&mut env, name, value);
     }
 
+    let variables = VariablePlan::new(
+        &container.rest,
+        overridden.map(|overridden| &overridden.rest),
+        &config.environment_files_dir,
+    )?;
+    let working_dir = container.rest.get("workingDirectory").and_then(Value::as_str).map(str::to_owned);
     let runtime_id = format!("{}-{:010}", task.id, record.id.0 % 10_000_000_000);
     let log = log_target(
         container.log_configuration.as_ref(),
@@ -254,10 +317,14 @@ fn resolve_container(
                 Check::Impossible(reason) => Some(reason.clone()),
                 Check::Command(_) | Check::Http(_) => None,
             }),
+            restart: RestartPolicy::new(&container.rest),
         },
         image: container.image.clone(),
         args,
+        surroundings: surroundings(task, &config.account),
         env,
+        variables,
+        working_dir,
         mounts,
         memory: record.memory.filter(|&mib| mib > 0).map(|mib| u64::from(mib) * MIB),
         labels,
@@ -266,6 +333,26 @@ fn resolve_container(
         log,
         ports: container.port_mappings.iter().filter_map(|mapping| mapping.container_port).collect(),
     })
+}
+
+/// Sets a variable, over an earlier one of the same name.
+fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => value.clone_into(known),
+        None => env.push((name.to_owned(), value.to_owned())),
+    }
+}
+
+impl ResolvedContainer {
+    /// Its environment: what every container is told, then its files, then its definition and override, then its
+    /// secrets, each over what came before.
+    pub(crate) fn environment(&self, more: &Variables) -> Vec<(String, String)> {
+        let mut all = self.surroundings.clone();
+        for (name, value) in more.files.iter().chain(&self.env).chain(&more.secrets) {
+            set(&mut all, name, value);
+        }
+        all
+    }
 }
 
 /// What every container is told about where it is.
@@ -380,7 +467,7 @@ mod tests {
         let plain = resolved(&definition, |_| {}).unwrap();
         assert_eq!(plain.containers[0].args, ["web", "serve", "--port", "80"]);
         let value = |resolved: &ResolvedTask, name: &str| {
-            let env = &resolved.containers[0].env;
+            let env = resolved.containers[0].environment(&Variables::default());
             env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         };
         assert_eq!(value(&plain, "AWS_REGION").as_deref(), Some("mine"));
@@ -404,6 +491,25 @@ mod tests {
         assert_eq!(overridden.containers[0].args, ["web", "serve", "up"]);
         assert_eq!(value(&overridden, "A").as_deref(), Some("2"));
         assert_eq!(value(&overridden, "B").as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn variables_hide_those_that_came_before() {
+        let mut web = container("web", "web");
+        web.environment = vec![("FILE".into(), "definition".into()), ("OWN".into(), "definition".into())];
+        let resolved = resolved(&definition(vec![web]), |_| {}).unwrap();
+        let pairs = |names: &[&str], value: &str| {
+            names.iter().map(|&name| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+        };
+        let env = resolved.containers[0].environment(&Variables {
+            files: pairs(&["FILE", "AWS_REGION", "MORE"], "file"),
+            secrets: pairs(&["OWN"], "secret"),
+        });
+        let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("FILE"), Some("definition"));
+        assert_eq!(value("AWS_REGION"), Some("file"));
+        assert_eq!(value("MORE"), Some("file"));
+        assert_eq!(value("OWN"), Some("secret"));
     }
 
     #[test]

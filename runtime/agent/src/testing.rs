@@ -11,7 +11,13 @@ use coracle_types::{
 use crate::agent::AgentConfig;
 
 pub(crate) fn config(volumes_dir: PathBuf) -> AgentConfig {
-    AgentConfig { node: NodeId(0xeee), account: "123456789012".to_owned(), volumes_dir, memory_mib: 4096 }
+    AgentConfig {
+        node: NodeId(0xeee),
+        account: "123456789012".to_owned(),
+        environment_files_dir: volumes_dir.with_file_name("s3"),
+        volumes_dir,
+        memory_mib: 4096,
+    }
 }
 
 /// An essential container without any settings.

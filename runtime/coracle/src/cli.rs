@@ -83,6 +83,13 @@ pub(crate) struct UpArgs {
     /// Memory this node offers, in MiB; may be more than it has [default: the machine's]
     #[arg(long, env = "CORACLE_MEMORY", value_name = "MIB")]
     pub(crate) memory: Option<u32>,
+    /// A PEM file of authorities that outgoing TLS of tasks trusts beside the public ones. Repeatable.
+    #[arg(long, env = "CORACLE_TLS_ROOT", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) tls_root: Vec<PathBuf>,
+    /// The directory that stands for S3 in `environmentFiles`: arn:aws:s3:::BUCKET/KEY is BUCKET/KEY in it [default: s3
+    /// in the data directory]
+    #[arg(long, env = "CORACLE_ENV_FILES_DIR", value_name = "DIR")]
+    pub(crate) env_files_dir: Option<PathBuf>,
     /// Write {"api", "router", "pid"} as JSON to this file once everything serves.
     #[arg(long, env = "CORACLE_READY_FILE", value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,

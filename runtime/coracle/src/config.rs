@@ -25,6 +25,10 @@ pub(crate) struct UpConfig {
     /// MiB the node offers.
     pub(crate) memory: u32,
     pub(crate) ready_file: Option<PathBuf>,
+    /// PEM files of authorities that outgoing TLS of tasks trusts beside the public ones.
+    pub(crate) tls_roots: Vec<PathBuf>,
+    /// What stands for all S3 buckets of `environmentFiles`; None is `s3` in the data directory.
+    pub(crate) env_files_dir: Option<PathBuf>,
     pub(crate) account: AccountId,
     pub(crate) region: Region,
     /// Access key ids and their secrets that may do everything.
@@ -47,6 +51,10 @@ struct File {
     router: Option<SocketAddr>,
     cpu: Option<u32>,
     memory: Option<u32>,
+    #[serde(default, alias = "tls-root")]
+    tls_root: Vec<PathBuf>,
+    #[serde(alias = "env-files-dir")]
+    env_files_dir: Option<PathBuf>,
     #[serde(alias = "ready-file")]
     ready_file: Option<PathBuf>,
     #[serde(alias = "account-id")]
@@ -103,6 +111,8 @@ impl UpConfig {
             cpu,
             memory,
             ready_file: args.ready_file.clone().or(file.ready_file),
+            tls_roots: if args.tls_root.is_empty() { file.tls_root } else { args.tls_root.clone() },
+            env_files_dir: args.env_files_dir.clone().or(file.env_files_dir),
             account: account.map_or_else(|| Ok(AccountId::default()), |text| text.parse())?,
             region: region.map_or("us-east-1", String::as_str).parse()?,
             access_keys: access_keys.iter().map(|text| parse_access_key(text)).collect::<Result<_, _>>()?,

@@ -16,6 +16,7 @@ mod output;
 mod ps;
 mod routes;
 mod run;
+mod secrets;
 mod table;
 mod up;
 

@@ -5,11 +5,19 @@
 //! the agent lists it.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coracle_agent::{CallError as AgentError, Endpoint, HttpHandle};
-use coracle_router::{CallError, RequestBody, ResponseBody, Router, RoutingTable, ServiceName, Slot, Target};
+use bytes::Bytes;
+use coracle_agent::{
+    CallError as AgentError, Endpoint, EndpointTarget, HttpHandle, SocketEntry, SocketHandle,
+};
+use coracle_router::{
+    CallError, HttpTarget, HttpTargetConfig, RequestBody, ResponseBody, Router, RoutingTable, ServiceName,
+    Slot, Target,
+};
 use coracle_sandbox::HandleError;
 use coracle_store::Store;
 use coracle_types::{
@@ -17,6 +25,7 @@ use coracle_types::{
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 
@@ -42,6 +51,66 @@ impl Target for ContainerTarget {
             }
         }
         .boxed()
+    }
+}
+
+/// A container that listens on a port of its task's own network.
+struct SocketTarget {
+    socket: SocketHandle,
+    http: HttpTarget,
+}
+
+impl SocketTarget {
+    fn new(socket: SocketHandle) -> Self {
+        let http = HttpTarget::new(HttpTargetConfig::new(socket.address()));
+        Self { socket, http }
+    }
+}
+
+impl Target for SocketTarget {
+    fn call(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<http::Response<ResponseBody>, CallError>> {
+        let Some(entry) = self.socket.enter() else {
+            return std::future::ready(Err(CallError::NotStarted(request))).boxed();
+        };
+        let response = self.http.call(request);
+        async move { Ok(response.await?.map(|body| Counted { body, _entry: entry }.boxed_unsync())) }.boxed()
+    }
+}
+
+/// A response's body whose request is in flight for as long as it exists.
+struct Counted {
+    body: ResponseBody,
+    _entry: SocketEntry,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = coracle_router::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How the router reaches a container.
+fn target(endpoint: &Endpoint) -> Arc<dyn Target> {
+    match &endpoint.target {
+        EndpointTarget::Http(handle) => Arc::new(ContainerTarget { handle: handle.clone() }),
+        EndpointTarget::Socket(socket) => Arc::new(SocketTarget::new(socket.clone())),
     }
 }
 
@@ -108,9 +177,10 @@ fn table(
             .filter(|endpoint| serves(state, service, endpoint))
             .map(|endpoint| {
                 let key = (endpoint.task.id, endpoint.container.clone());
-                let target = || Arc::new(ContainerTarget { handle: endpoint.handle.clone() });
                 Arc::clone(
-                    slots.entry(key).or_insert_with(|| Slot::new(endpoint.task.id.to_string(), target())),
+                    slots
+                        .entry(key)
+                        .or_insert_with(|| Slot::new(endpoint.task.id.to_string(), target(endpoint))),
                 )
             })
             .collect();
@@ -170,7 +240,7 @@ fn empty_reason(state: &State, service: &Service) -> String {
         service.id.name, service.desired_count
     );
     if running > 0 {
-        reason.push_str(", none of which serves HTTP (the component must export wasi:http/incoming-handler)");
+        reason.push_str(", none of which serves HTTP (the component must export wasi:http, or listen with wasi:sockets on the first port of its portMappings)");
     }
     let stopped = newest_stop.and_then(|(_, id)| {
         state.tasks.get(&coracle_types::TaskKey { cluster: service.id.cluster.clone(), id })

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
-use coracle_agent::{Agent, AgentConfig};
+use coracle_agent::{Agent, AgentConfig, Facilities};
 use coracle_control::node_link;
 use coracle_logs::LogStore;
 use coracle_registry::Registry;
 use coracle_router::{CookieKey, Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
-use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, open_key};
+use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, SecretReader, open_key};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp};
 use serde_json::json;
@@ -35,6 +35,7 @@ use crate::log_sink::StoreLogs;
 use crate::metrics::Metrics;
 use crate::output::{note, say};
 use crate::routes;
+use crate::secrets::{StoreSecrets, tls_client};
 
 /// How long the router waits for requests when the process stops. It is not what bounds them: their tasks
 /// end them, each after its own `stopTimeout`, which ECS allows to be two minutes.
@@ -147,11 +148,21 @@ impl Coracle {
                 volumes_dir: dir.join("volumes"),
                 account: config.account.to_string(),
                 memory_mib: node.memory_mib,
+                environment_files_dir: config.env_files_dir.clone().unwrap_or_else(|| dir.join("s3")),
             },
             artifacts.clone(),
-            Arc::new(RegistryImages(Arc::clone(&registry))),
-            Arc::new(sink),
-            Arc::new(now),
+            Facilities {
+                images: Arc::new(RegistryImages(Arc::clone(&registry))),
+                logs: Arc::new(sink),
+                secrets: Arc::new(StoreSecrets(SecretReader::new(
+                    Arc::clone(&store),
+                    Arc::clone(&sealer),
+                    Arc::new(now),
+                ))),
+                clock: Arc::new(now),
+                tls: tls_client(&config.tls_roots)?,
+                in_process: None,
+            },
             assigned,
             observed,
         ));

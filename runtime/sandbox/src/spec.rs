@@ -26,6 +26,8 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// Environment variables, in the order the guest sees them.
     pub env: Vec<(String, String)>,
+    /// The directory the guest starts in, as it sees it; None is its root.
+    pub working_dir: Option<String>,
     /// Host directories lent to the guest.
     pub mounts: Vec<Mount>,
     /// What the guest may reach, and who reaches it.
@@ -69,6 +71,7 @@ impl Default for ContainerSpec {
         ContainerSpec {
             args: Vec::new(),
             env: Vec::new(),
+            working_dir: None,
             mounts: Vec::new(),
             network: Network::default(),
             inherit_stdin: false,

@@ -22,6 +22,7 @@ fn rules(name: &str) -> ContainerRules {
         start_timeout: None,
         health: None,
         note: None,
+        restart: None,
     }
 }
 
@@ -407,4 +408,32 @@ fn nothing_is_reported_twice() {
     script.started(0, Kind::Http);
     let effects = script.machine.handle(Event::Mounted, Timestamp(99));
     assert_eq!(effects, []);
+}
+
+#[test]
+fn a_restart_policy_starts_what_has_run_long_enough() {
+    let policy = crate::resolve::RestartPolicy {
+        attempt_period: Duration::from_millis(5),
+        ignored_exit_codes: vec![3],
+    };
+    let rules = ContainerRules { restart: Some(policy), ..rules("a") };
+    let (mut script, _) = Script::prepared(vec![rules]);
+    script.started(0, Kind::Server);
+    script.now += 10;
+    assert_eq!(script.exited(0, 1), [Effect::Start(0)]);
+    assert_eq!(script.last().status, LastStatus::Running);
+    assert_eq!(script.started(0, Kind::Server), [Effect::Publish(0)], "the router is told again");
+    script.exited(0, 1); // Too soon.
+    assert_eq!(script.stop().0, StopCode::EssentialContainerExited);
+}
+
+#[test]
+fn an_ignored_exit_code_is_an_end() {
+    let policy =
+        crate::resolve::RestartPolicy { attempt_period: Duration::ZERO, ignored_exit_codes: vec![0] };
+    let rules = ContainerRules { restart: Some(policy), ..rules("a") };
+    let (mut script, _) = Script::prepared(vec![rules]);
+    script.started(0, Kind::Command);
+    script.exited(0, 0);
+    assert_eq!(script.stop().0, StopCode::EssentialContainerExited);
 }

@@ -45,6 +45,7 @@ fn containers(random: &mut Random) -> Vec<ContainerRules> {
             start_timeout: random.one_in(2).then_some(Duration::from_secs(1)),
             health: random.one_in(2).then_some(health),
             note: None,
+            restart: None,
         });
     }
     containers

@@ -341,3 +341,102 @@ async fn usage_is_counted_and_kept_until_the_task_is_unassigned() {
     node.agent.retain_usage(|_| false);
     assert!(node.agent.usage_totals().is_empty());
 }
+
+/// With these members of the container definition.
+fn with(container: ContainerDefinition, rest: serde_json::Value) -> ContainerDefinition {
+    let serde_json::Value::Object(rest) = rest else { panic!("an object is expected") };
+    ContainerDefinition { rest, ..container }
+}
+
+#[tokio::test]
+async fn secrets_and_environment_files_become_variables() {
+    let mut node = Node::new();
+    let files = node.directory.path().join("s3/bucket");
+    std::fs::create_dir_all(&files).unwrap();
+    std::fs::write(files.join("app.env"), "FROM_FILE=yes\nPASSWORD=file\n").unwrap();
+    let mut job = with(
+        command("job", &["env"]),
+        serde_json::json!({
+            "secrets": [{"name": "PASSWORD", "valueFrom": "hush"}],
+            "environmentFiles": [{"value": "arn:aws:s3:::bucket/app.env", "type": "s3"}],
+        }),
+    );
+    job.log_configuration = Some(coracle_types::LogConfiguration {
+        driver: "awslogs".into(),
+        options: [("awslogs-group".into(), "g".into()), ("awslogs-stream-prefix".into(), "p".into())].into(),
+        rest: Default::default(),
+    });
+    let stopped = node.run(&definition(vec![job])).await;
+    assert_eq!(end(&stopped, 0), (Some(0), None));
+    let lines = node.logs.read("g", &format!("p/job/{}", stopped.task));
+    assert!(
+        lines.contains(&"FROM_FILE=yes".to_owned()) && lines.contains(&"PASSWORD=hush".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_stops_the_task_in_ecs_words() {
+    let mut node = Node::new();
+    let secrets = serde_json::json!({"secrets": [{"name": "A", "valueFrom": "missing"}]});
+    let stopped = node.run(&definition(vec![with(command("job", &["exit", "0"]), secrets)])).await;
+    let (code, reason) = stop(&stopped);
+    assert_eq!(code, StopCode::TaskFailedToStart);
+    assert!(
+        reason.starts_with("ResourceInitializationError: unable to pull secrets or registry auth: "),
+        "{reason}"
+    );
+    assert_eq!(end(&stopped, 0), (None, None), "it never ran");
+    let files = serde_json::json!({"environmentFiles": [{"value": "arn:aws:s3:::b/none.env", "type": "s3"}]});
+    let stopped = node.run(&definition(vec![with(command("job", &["exit", "0"]), files)])).await;
+    assert!(stop(&stopped).1.starts_with("ResourceInitializationError: failed to download env files: "));
+}
+
+#[tokio::test]
+async fn a_container_that_listens_is_an_endpoint_at_an_address_of_its_own() {
+    let mut node = Node::new();
+    let server = |name: &str| {
+        let mut server = command(name, &["serve", "0.0.0.0:7008", name]);
+        server.port_mappings =
+            vec![coracle_types::PortMapping { container_port: Some(7008), rest: Default::default() }];
+        server
+    };
+    let first = node.assign(&definition(vec![server("one")]));
+    node.running(first).await;
+    let crate::EndpointTarget::Socket(one) = node.endpoint().await.target else { panic!("it listens") };
+    // A sibling reaches it at localhost, and so does the router at its address; the same port is free elsewhere.
+    let second = node.assign(&definition(vec![
+        server("two"),
+        helper(command("asks", &["ask-until", "localhost", "7008"])),
+    ]));
+    let seen =
+        node.until(second, "the answer", |seen| seen.containers[1].status == ContainerStatus::Stopped).await;
+    assert_eq!(end(&seen, 1), (Some(0), None));
+    let mut stream = tokio::net::TcpStream::connect(one.address()).await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+    assert!(answer.starts_with("one at 127.0.0.1:7008"), "{answer}");
+    let entry = one.enter().unwrap();
+    node.stop(first);
+    eventually("it is out of the list", || node.agent.endpoints().borrow().len() == 1).await;
+    assert!(node.agent.endpoints().borrow()[0].task.id == second);
+    eventually("no request may come any more", || one.enter().is_none()).await;
+    drop(entry);
+    assert_eq!(end(&node.stopped(first).await, 0), (Some(143), None));
+}
+
+#[tokio::test]
+async fn containers_of_a_task_call_each_other_at_localhost() {
+    let mut node = Node::new();
+    let mut web = container("web", "http");
+    web.port_mappings =
+        vec![coracle_types::PortMapping { container_port: Some(8080), rest: Default::default() }];
+    let task = node.assign(&definition(vec![web, container("front", "http")]));
+    node.running(task).await;
+    let endpoints = node.agent.endpoints().borrow().clone();
+    let front = endpoints.iter().find(|endpoint| endpoint.container.as_str() == "front").unwrap();
+    let (status, text) = get(front, "/fetch?url=http://localhost:8080/hello").await;
+    assert_eq!((status.as_u16(), text.as_str()), (200, "200\nhello\n"));
+    let (status, text) = get(front, "/fetch?url=http://localhost:8081/hello").await;
+    assert_eq!(status.as_u16(), 502, "{text}");
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
 use coracle_types::{
-    Assigned, AssignedTask, ContainerObservation, DesiredStatus, LastStatus, StopCode, Task, TaskDefinition,
-    TaskId, TaskObservation, TaskStop, Timestamp,
+    Assigned, AssignedTask, ContainerObservation, DesiredStatus, LastStatus, Region, StopCode, Task,
+    TaskDefinition, TaskId, TaskObservation, TaskStop, Timestamp,
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -22,7 +22,10 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
 use crate::testing::{config, task};
-use crate::{Agent, CallError, Endpoint, FetchedImage, ImageSource, LogSink, LogStream, LogTarget};
+use crate::{
+    Agent, CallError, Endpoint, EndpointTarget, Facilities, FetchedImage, HttpHandle, ImageSource, LogSink,
+    LogStream, LogTarget, SecretSource,
+};
 
 /// How long anything may take before a test gives up. Generous: the first test compiles the guests.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -54,6 +57,19 @@ impl ImageSource for Fixtures {
             FetchedImage { digest, path }
         });
         Box::pin(std::future::ready(fetched))
+    }
+}
+
+/// Every secret but `missing` has its own name as its value.
+struct Secrets;
+
+impl SecretSource for Secrets {
+    fn read(&self, _region: &Region, value_from: &str) -> BoxFuture<'static, Result<String, String>> {
+        let value = match value_from {
+            "missing" => Err("unable to pull secrets or registry auth: no missing".to_owned()),
+            name => Ok(name.to_owned()),
+        };
+        Box::pin(std::future::ready(value))
     }
 }
 
@@ -170,9 +186,14 @@ impl Node {
         let agent = Agent::spawn(
             config(directory.path().join("volumes")),
             ARTIFACTS.clone(),
-            Arc::new(Fixtures { text }),
-            Arc::clone(&logs) as Arc<dyn LogSink>,
-            Arc::new(move || Timestamp(now.fetch_add(1, Ordering::Relaxed))),
+            Facilities {
+                images: Arc::new(Fixtures { text }),
+                logs: Arc::clone(&logs) as Arc<dyn LogSink>,
+                secrets: Arc::new(Secrets),
+                clock: Arc::new(move || Timestamp(now.fetch_add(1, Ordering::Relaxed))),
+                tls: coracle_sandbox::TlsClient::default(),
+                in_process: None,
+            },
             assigned_rx,
             observed_tx,
         );
@@ -311,7 +332,15 @@ pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
 pub(super) type Called = Result<Response<coracle_sandbox::ResponseBody>, CallError<Empty<Bytes>>>;
 
 pub(super) async fn call(endpoint: &Endpoint, path: &str) -> Called {
-    endpoint.handle.call(Request::get(path).body(Empty::new()).unwrap()).await
+    http(endpoint).call(Request::get(path).body(Empty::new()).unwrap()).await
+}
+
+/// What calls an HTTP container.
+pub(super) fn http(endpoint: &Endpoint) -> &HttpHandle {
+    match &endpoint.target {
+        EndpointTarget::Http(handle) => handle,
+        EndpointTarget::Socket(socket) => panic!("it listens at {}", socket.address()),
+    }
 }
 
 /// The status and body of an answer.

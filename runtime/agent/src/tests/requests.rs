@@ -3,7 +3,7 @@
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 
-use super::node::{Node, call, end, eventually, get};
+use super::node::{Node, call, end, eventually, get, http};
 use crate::CallError;
 use crate::testing::{container, definition};
 use coracle_types::LastStatus;
@@ -19,7 +19,7 @@ async fn a_stop_lets_requests_in_flight_end_and_gives_new_ones_back() {
         let endpoint = endpoint.clone();
         async move { get(&endpoint, "/slow?ms=300").await }
     });
-    eventually("the slow request is in flight", || endpoint.handle.in_flight() == 1).await;
+    eventually("the slow request is in flight", || endpoint.target.in_flight() == 1).await;
     node.stop(task);
     let draining = node.until(task, "DEACTIVATING", |seen| seen.status == LastStatus::Deactivating).await;
     assert_eq!(draining.stop.unwrap().reason, "enough");
@@ -28,7 +28,7 @@ async fn a_stop_lets_requests_in_flight_end_and_gives_new_ones_back() {
     // The router may not have taken the list in yet. Its request comes back as it was.
     let refused = loop {
         let request = Request::get("/hello").header("x-mine", "1").body(Empty::new()).unwrap();
-        match endpoint.handle.call(request).await {
+        match http(&endpoint).call(request).await {
             Err(CallError::Draining(request)) => break request,
             Ok(_) => tokio::task::yield_now().await,
             Err(CallError::Handle(error)) => panic!("a request was lost: {error}"),
@@ -48,13 +48,13 @@ async fn a_body_that_is_still_being_read_is_in_flight() {
     node.running(task).await;
     let endpoint = node.endpoint().await;
     let response = call(&endpoint, "/drip?chunks=5&ms=20").await.unwrap();
-    assert_eq!(endpoint.handle.in_flight(), 1);
+    assert_eq!(endpoint.target.in_flight(), 1);
     node.stop(task);
     node.endpoints(<[_]>::is_empty).await;
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body.iter().filter(|&&byte| byte == b'\n').count(), 5);
     assert_eq!(end(&node.stopped(task).await, 0), (Some(0), None));
-    assert_eq!(endpoint.handle.in_flight(), 0);
+    assert_eq!(endpoint.target.in_flight(), 0);
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_request_that_outlasts_the_stop_timeout_is_cut_off() {
         let endpoint = endpoint.clone();
         async move { call(&endpoint, "/slow?ms=600000").await.map(|response| response.status()) }
     });
-    eventually("the slow request is in flight", || endpoint.handle.in_flight() == 1).await;
+    eventually("the slow request is in flight", || endpoint.target.in_flight() == 1).await;
     node.stop(task);
     let stopped = node.stopped(task).await;
     let (code, reason) = end(&stopped, 0);

@@ -60,7 +60,7 @@ impl cli::environment::Host for HostState {
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(None)
+        Ok(self.container.spec.working_dir.clone())
     }
 }
 

@@ -199,7 +199,7 @@ impl cli::environment::Host for HostState {
     }
 
     fn get_initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(None)
+        Ok(self.container.spec.working_dir.clone())
     }
 }
 

@@ -176,6 +176,25 @@ impl Network {
         Ok(Self::new(NetworkSpec { egress, ..NetworkSpec::default() }))
     }
 
+    /// The same network under other rules: the same localhost, and quotas that are counted together.
+    #[must_use]
+    pub fn with_egress(&self, egress: EgressPolicy) -> Self {
+        let Inner { spec, connections, requests, lookups, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            spec: NetworkSpec { egress, ..spec.clone() },
+            answers: Answers::default(),
+            connections: connections.clone(),
+            requests: requests.clone(),
+            lookups: lookups.clone(),
+        }))
+    }
+
+    /// What localhost is in it.
+    #[must_use]
+    pub fn localhost(&self) -> &Localhost {
+        &self.0.spec.localhost
+    }
+
     /// The machine's address for what this network's guests call localhost, if it is their own.
     #[must_use]
     pub fn loopback(&self) -> Option<Ipv4Addr> {

@@ -18,6 +18,7 @@ use crate::assignment::{Told, compute_actions, wanted_stop};
 use crate::driver::{Command, Driver, Environment, release_volumes};
 use crate::endpoints::{Endpoint, EndpointRegistry};
 use crate::images::ImageSource;
+use crate::keyvalue::KeyValueSource;
 use crate::logs::LogSink;
 use crate::secrets::SecretSource;
 use crate::usage::{Ledger, TaskRecord, TaskUsage, UsageGroup, UsageTotals};
@@ -51,6 +52,8 @@ pub struct Facilities {
     pub logs: Arc<dyn LogSink>,
     /// Who knows the values of secrets.
     pub secrets: Arc<dyn SecretSource>,
+    /// The key-value stores of tasks.
+    pub keyvalue: Arc<dyn KeyValueSource>,
     /// The time of day.
     pub clock: Clock,
     /// Whom outgoing TLS of tasks trusts.

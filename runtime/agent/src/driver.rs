@@ -21,6 +21,7 @@ use crate::agent::{AgentConfig, Facilities};
 use crate::endpoints::{Endpoint, EndpointRegistry, EndpointTarget, Published};
 use crate::handle::{HttpHandle, SocketHandle};
 use crate::health::Check;
+use crate::keyvalue;
 use crate::logs::LogOutput;
 use crate::machine::{Effect, Event, Kind, Machine};
 use crate::network::TaskNetwork;
@@ -408,8 +409,12 @@ impl Driver {
         else {
             return Err("its image is not prepared".to_owned());
         };
+        let env = plan.environment(self.variables.get(position).unwrap_or(&Variables::default()));
+        let namespace = keyvalue::namespace(&self.task, plan.labels.keyvalue.as_deref());
         let spec = ContainerSpec {
-            env: plan.environment(self.variables.get(position).unwrap_or(&Variables::default())),
+            config: Some(plan.config(&env)),
+            keyvalue: Some(self.environment.facilities.keyvalue.open(&namespace)),
+            env,
             network: network.with_egress(&plan.labels.egress),
             ..container_spec(plan, cpu, memory)
         };

@@ -11,6 +11,8 @@
 //! | `coracle.egress` | what it may reach: `api.example.com:443, 10.0.0.0/8:5432, *.internal` | nothing |
 //! | `coracle.outgoing-connections` | sockets and connections of the task at the same time: 1 to 65535 | 256 |
 //! | `coracle.outgoing-requests` | outgoing requests of the task at the same time: 1 to 65535 | 256 |
+//! | `coracle.config.KEY` | a value of `wasi:config`, beside those of the environment | |
+//! | `coracle.keyvalue` | the namespace of `wasi:keyvalue`: containers with the same one share it | the service, or else the family |
 //! | `coracle.outgoing-body` | bytes of the body of such a request, and of its response: `64MiB` | 1 TiB |
 //!
 //! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
@@ -35,6 +37,10 @@ pub(crate) struct Labels {
     pub(crate) outgoing_connections: Option<u32>,
     pub(crate) outgoing_requests: Option<u32>,
     pub(crate) outgoing_body: Option<u64>,
+    /// Values of `wasi:config`, over those of the environment.
+    pub(crate) config: Vec<(String, String)>,
+    /// Namespace of `wasi:keyvalue`.
+    pub(crate) keyvalue: Option<String>,
 }
 
 /// Why a label was refused.
@@ -45,8 +51,8 @@ pub(crate) enum LabelError {
     Value { name: String, value: String, expected: &'static str },
     /// There is no such label.
     #[error(
-        "unknown label {0:?}: there are coracle.concurrency, coracle.egress, coracle.fuel, \
-         coracle.fuel-per-request, coracle.instance-reuse, coracle.max-requests, coracle.outgoing-body, \
+        "unknown label {0:?}: there are coracle.concurrency, coracle.config.KEY, coracle.egress, \
+         coracle.fuel, coracle.fuel-per-request, coracle.instance-reuse, coracle.keyvalue, coracle.max-requests, coracle.outgoing-body, \
          coracle.outgoing-connections, coracle.outgoing-requests and coracle.request-timeout"
     )]
     Unknown(String),
@@ -60,6 +66,7 @@ const TIMEOUT: &str = "seconds or milliseconds are expected, such as 30, 30s or 
 const REUSE: &str = "a whole number from 1 to 1000000 is expected";
 const CONCURRENCY: &str = "a whole number from 1 to 1000 is expected";
 const OUTGOING: &str = "a whole number from 1 to 65535 is expected";
+const NAMESPACE: &str = "a name of 1 to 100 letters, digits, dots, hyphens or underscores is expected";
 const BYTES: &str = "a number of bytes is expected, such as 1048576, 64MiB or 2GiB";
 const MAX_REQUESTS: &str = "a whole number from 1 to 100000 is expected";
 
@@ -103,11 +110,26 @@ impl Labels {
                     parsed.outgoing_requests = Some(count(text, 65_535).ok_or_else(|| refused(OUTGOING))?);
                 }
                 "outgoing-body" => parsed.outgoing_body = Some(bytes(text).ok_or_else(|| refused(BYTES))?),
+                "keyvalue" => {
+                    if !is_namespace(text) {
+                        return Err(refused(NAMESPACE));
+                    }
+                    parsed.keyvalue = Some(text.to_owned());
+                }
+                setting if setting.strip_prefix("config.").is_some_and(|key| !key.is_empty()) => {
+                    // Values are taken as they stand, blanks and all.
+                    parsed.config.push((setting["config.".len()..].to_owned(), value.clone()));
+                }
                 _ => return Err(LabelError::Unknown(name.chars().take(100).collect())),
             }
         }
         Ok(parsed)
     }
+}
+
+fn is_namespace(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=100).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// A size in bytes, with a unit perhaps.
@@ -156,6 +178,8 @@ mod tests {
             ("coracle.outgoing-connections", "4"),
             ("coracle.outgoing-requests", "5"),
             ("coracle.outgoing-body", "64MiB"),
+            ("coracle.config.greeting", " hello "),
+            ("coracle.keyvalue", "carts"),
             ("com.example.team", "shop"),
         ]);
         assert_eq!(
@@ -171,6 +195,8 @@ mod tests {
                 outgoing_connections: Some(4),
                 outgoing_requests: Some(5),
                 outgoing_body: Some(64 << 20),
+                config: vec![("greeting".to_owned(), " hello ".to_owned())],
+                keyvalue: Some("carts".to_owned()),
             })
         );
         assert_eq!(parse(&[]), Ok(Labels::default()));
@@ -199,6 +225,7 @@ mod tests {
             ("coracle.request-timeout", "soon"),
             ("coracle.outgoing-requests", "0"),
             ("coracle.outgoing-body", "64 MB"),
+            ("coracle.keyvalue", "a/b"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();
             assert!(text.contains(name) && text.contains(value) && text.contains("expected"), "{text}");

@@ -13,7 +13,7 @@
 //! | `machine` | pure: the life of a task; events in, effects out |
 //! | `driver` | one per task: does what the machine says, brings it events |
 //! | `handle`, `endpoints` | how the router gets requests into HTTP containers, and which there are |
-//! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `network` | one part of a task definition each |
+//! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `network`, `keyvalue` | one part of a task definition each |
 //!
 //! This room deliberately does not know where images come from, where logs go, how requests get to the node, or
 //! who decides what runs: images and logs are reached through the traits [`ImageSource`] and [`LogSink`], requests
@@ -26,6 +26,7 @@ mod endpoints;
 mod handle;
 mod health;
 mod images;
+mod keyvalue;
 mod labels;
 mod logs;
 mod machine;
@@ -46,6 +47,7 @@ pub use agent::{Agent, AgentConfig, Clock, Facilities};
 pub use endpoints::{Endpoint, EndpointTarget};
 pub use handle::{CallError, HttpHandle, SocketEntry, SocketHandle};
 pub use images::{FetchedImage, ImageSource};
+pub use keyvalue::KeyValueSource;
 pub use logs::{LogSink, LogStream, LogTarget};
 pub use secrets::SecretSource;
 pub use usage::{TaskUsage, UsageGroup, UsageTotals};

@@ -16,6 +16,7 @@
 //! only adds to what a task without units of its own gets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::NetworkQuotas;
@@ -344,6 +345,15 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
 }
 
 impl ResolvedContainer {
+    /// The values of `wasi:config`: its environment, and over it those of its labels.
+    pub(crate) fn config(&self, env: &[(String, String)]) -> Arc<[(String, String)]> {
+        let mut all = env.to_vec();
+        for (name, value) in &self.labels.config {
+            set(&mut all, name, value);
+        }
+        all.into()
+    }
+
     /// Its environment: what every container is told, then its files, then its definition and override, then its
     /// secrets, each over what came before.
     pub(crate) fn environment(&self, more: &Variables) -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod demo;
 mod images;
+mod keyvalue;
 mod log_sink;
 mod logs;
 mod metrics;

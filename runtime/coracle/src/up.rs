@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::config::UpConfig;
 use crate::images::RegistryImages;
+use crate::keyvalue::KeyValueStores;
 use crate::log_sink::StoreLogs;
 use crate::metrics::Metrics;
 use crate::output::{note, say};
@@ -159,6 +160,7 @@ impl Coracle {
                     Arc::clone(&sealer),
                     Arc::new(now),
                 ))),
+                keyvalue: Arc::new(KeyValueStores::open(&dir.join("keyvalue.redb"))?),
                 clock: Arc::new(now),
                 tls: tls_client(&config.tls_roots)?,
                 in_process: None,

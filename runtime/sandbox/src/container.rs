@@ -6,6 +6,7 @@ use crate::control::{Control, Phase, Registry};
 use crate::entry::{CommandEntry, Entry, HttpEntry};
 use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::hold::{AbandonOnDrop, Hold};
+use crate::host::linkers::missing_grant;
 use crate::host::{HostLimits, HostState};
 use crate::http_call;
 use crate::instance::{Instance, drive};
@@ -36,6 +37,24 @@ pub struct Container(Arc<Shared>);
 /// Why there is no container.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
+    /// The component imports what it has not been granted.
+    #[error("the component imports {import}, which needs the grant `{grant}` of its ContainerSpec")]
+    NotGranted {
+        /// The interface.
+        import: String,
+        /// The member of [`ContainerSpec`] that grants it.
+        grant: &'static str,
+    },
+    /// Arguments or environment are larger than is kept for every instance.
+    #[error("its {what} is of {bytes} bytes in {count} parts; there may be 1 MiB in 10000 parts")]
+    TooLarge {
+        /// `arguments` or `environment`.
+        what: &'static str,
+        /// Bytes in all.
+        bytes: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// A mounted directory can't be opened.
     #[error("cannot mount {host} at {guest}: {reason}")]
     Mount {
@@ -167,6 +186,11 @@ impl Drop for InFlight {
 impl Container {
     /// Puts a component under the limits and grants of `spec`. Opens the mounted directories; runs nothing.
     pub fn new(prepared: &Prepared, spec: ContainerSpec) -> Result<Container, ContainerError> {
+        if let Some((import, grant)) = missing_grant(prepared.imports(), &spec) {
+            return Err(ContainerError::NotGranted { import, grant });
+        }
+        check_size("arguments", spec.args.iter().map(String::len))?;
+        check_size("environment", spec.env.iter().map(|(name, value)| name.len() + value.len()))?;
         let mut wasi = wasi_builder(&spec)?.build();
         let inner = &prepared.0;
         let counters = Counters::default();
@@ -390,6 +414,15 @@ async fn run_p3(store: &mut Store<HostState>, exports: &p3::bindings::Command) -
 async fn run_core(store: &mut Store<HostState>, instance: &wasmtime::Instance) -> Returned {
     let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
     start.call_async(store, ()).await.map(Ok)
+}
+
+/// Bounds what every instance can ask for. Linux has 2 MiB for both.
+fn check_size(what: &'static str, parts: impl Iterator<Item = usize>) -> Result<(), ContainerError> {
+    let (bytes, count) = parts.fold((0_usize, 0_usize), |(bytes, count), part| (bytes + part, count + 1));
+    if bytes > 1 << 20 || count > 10_000 {
+        return Err(ContainerError::TooLarge { what, bytes, count });
+    }
+    Ok(())
 }
 
 /// What is the same for all instances: opened directories, and the rules for sockets.

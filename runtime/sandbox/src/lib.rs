@@ -76,7 +76,7 @@ pub use container::{Container, ContainerError, ContainerStats};
 pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
-pub use host::{HostFunctions, HostState};
+pub use host::{HostFunctions, HostState, KeyValue};
 pub use memory::MemoryBudget;
 pub use net::{
     EgressError, EgressPolicy, InProcess, Localhost, Loopback, Network, NetworkQuotas, NetworkSpec,

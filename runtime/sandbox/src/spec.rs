@@ -1,6 +1,7 @@
 //! What a container may do and how much of it: plain data.
 
 use crate::cpu::CpuBudget;
+use crate::host::KeyValue;
 use crate::memory::MemoryBudget;
 use crate::net::Network;
 use crate::output::{Discard, Output};
@@ -32,6 +33,10 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// What the guest may reach, and who reaches it.
     pub network: Network,
+    /// The values of `wasi:config`; None grants none, and a component that imports it does not start.
+    pub config: Option<Arc<[(String, String)]>>,
+    /// What `wasi:keyvalue` works on; None grants none, and a component that imports it does not start.
+    pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// Whether the guest reads this process's standard input. For one interactive run at a time.
     pub inherit_stdin: bool,
     /// CPU time, shared by everything that holds a clone of this budget.
@@ -74,6 +79,8 @@ impl Default for ContainerSpec {
             working_dir: None,
             mounts: Vec::new(),
             network: Network::default(),
+            config: None,
+            keyvalue: None,
             inherit_stdin: false,
             cpu: CpuBudget::unlimited(),
             memory: MemoryBudget::new(u64::MAX),

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::testing::{config, task};
 use crate::{
-    Agent, CallError, Endpoint, EndpointTarget, Facilities, FetchedImage, HttpHandle, ImageSource, LogSink,
-    LogStream, LogTarget, SecretSource,
+    Agent, CallError, Endpoint, EndpointTarget, Facilities, FetchedImage, HttpHandle, ImageSource,
+    KeyValueSource, LogSink, LogStream, LogTarget, SecretSource,
 };
 
 /// How long anything may take before a test gives up. Generous: the first test compiles the guests.
@@ -70,6 +70,43 @@ impl SecretSource for Secrets {
             name => Ok(name.to_owned()),
         };
         Box::pin(std::future::ready(value))
+    }
+}
+
+/// Key-value stores that can't be read: no guest here tries.
+struct NoValues;
+
+impl KeyValueSource for NoValues {
+    fn open(&self, _namespace: &str) -> Arc<dyn coracle_sandbox::KeyValue> {
+        Arc::new(Self)
+    }
+}
+
+impl coracle_sandbox::KeyValue for NoValues {
+    fn get(&self, _: &str, _: Vec<String>) -> BoxFuture<'static, Result<Vec<Option<Vec<u8>>>, String>> {
+        Box::pin(std::future::ready(Err("no values".to_owned())))
+    }
+
+    fn apply(&self, _: &str, _: Vec<(String, Option<Vec<u8>>)>) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(std::future::ready(Err("no values".to_owned())))
+    }
+
+    fn keys(&self, _: &str, _: Option<String>, _: usize) -> BoxFuture<'static, Result<Vec<String>, String>> {
+        Box::pin(std::future::ready(Err("no values".to_owned())))
+    }
+
+    fn increment(&self, _: &str, _: String, _: i64) -> BoxFuture<'static, Result<i64, String>> {
+        Box::pin(std::future::ready(Err("no values".to_owned())))
+    }
+
+    fn swap(
+        &self,
+        _: &str,
+        _: String,
+        _: Option<Vec<u8>>,
+        _: Vec<u8>,
+    ) -> BoxFuture<'static, Result<bool, String>> {
+        Box::pin(std::future::ready(Err("no values".to_owned())))
     }
 }
 
@@ -190,6 +227,7 @@ impl Node {
                 images: Arc::new(Fixtures { text }),
                 logs: Arc::clone(&logs) as Arc<dyn LogSink>,
                 secrets: Arc::new(Secrets),
+                keyvalue: Arc::new(NoValues),
                 clock: Arc::new(move || Timestamp(now.fetch_add(1, Ordering::Relaxed))),
                 tls: coracle_sandbox::TlsClient::default(),
                 in_process: None,

@@ -3,8 +3,9 @@
 //! All of `wasi:cli/imports` and `wasi:http` is linked for everybody, and empty where nothing is granted. A further
 //! interface of the host goes into a file of its own with a `link` function, called from [`components`].
 
-use super::{HostState, http, p1, p2, p3};
+use super::{HostState, config, http, keyvalue, logging, p1, p2, p3};
 use crate::engine::Flavour;
+use crate::spec::ContainerSpec;
 use std::any::Any;
 use std::sync::Arc;
 use wasmtime::component::Linker;
@@ -17,7 +18,22 @@ pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtim
         p3::link(&mut linker)?;
         http::bound_p3_requests(&mut linker)?;
     }
+    config::link(&mut linker)?;
+    keyvalue::link(&mut linker)?;
+    logging::link(&mut linker)?;
     Ok(linker)
+}
+
+/// The first of these imports that has not been granted, and the grant that it needs.
+pub(crate) fn missing_grant(imports: &[String], spec: &ContainerSpec) -> Option<(String, &'static str)> {
+    let grants = [
+        (config::STORE, spec.config.is_some(), "config"),
+        (keyvalue::PACKAGE, spec.keyvalue.is_some(), "keyvalue"),
+    ];
+    imports.iter().find_map(|import| {
+        let missing = grants.iter().find(|(prefix, granted, _)| !granted && import.starts_with(prefix));
+        missing.map(|&(_, _, grant)| (import.clone(), grant))
+    })
 }
 
 /// What core modules may import.

@@ -6,13 +6,17 @@
 //!
 //! One file per version of WASI ([`p2`], [`p3`], [`p1`]), and [`linkers`], which decides who may import what.
 
+mod config;
 mod http;
+mod keyvalue;
 mod limits;
 pub(crate) mod linkers;
+mod logging;
 mod p1;
 mod p2;
 mod p3;
 
+pub use keyvalue::KeyValue;
 pub(crate) use limits::HostLimits;
 pub use linkers::HostFunctions;
 
@@ -107,6 +111,11 @@ impl HostState {
 
     fn clocks(&mut self) -> WasiClocksCtxView<'_> {
         WasiClocksCtxView { ctx: &mut self.clocks, table: &mut self.table }
+    }
+
+    /// The values of `wasi:config`.
+    fn config(&self) -> &[(String, String)] {
+        self.container.spec.config.as_deref().unwrap_or_default()
     }
 
     /// One of the two streams; all handles a guest has of it share it.

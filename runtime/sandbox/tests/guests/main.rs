@@ -11,6 +11,7 @@ mod p3;
 mod prepare;
 mod requests;
 mod reuse;
+mod services;
 
 use bytes::Bytes;
 use coracle_sandbox::{

@@ -13,6 +13,7 @@ mod instantiate;
 mod load;
 mod noisy;
 mod peers;
+mod proxy;
 mod startup;
 mod throughput;
 
@@ -25,6 +26,7 @@ cargo run --release -p coracle-bench [-- NAME…]
   throughput    requests per second through the router, beside `wasmtime serve`
   startup       from `coracle up` on a warm data directory to the first answer
   cap           how exactly CPU caps are kept
+  proxy         the router as a reverse proxy beside nginx and HAProxy, and in front of components
   noisy         latency of one service beside tasks in endless loops
 
 Without a name, all of them.";
@@ -35,7 +37,12 @@ fn main() -> anyhow::Result<()> {
         println!("{HELP}");
         return Ok(());
     }
-    let known = ["instantiate", "throughput", "startup", "cap", "noisy"];
+    if let [part, args @ ..] = &names[..]
+        && part == proxy::PART
+    {
+        return tokio::runtime::Runtime::new()?.block_on(proxy::run_part(args));
+    }
+    let known = ["instantiate", "throughput", "startup", "cap", "noisy", "proxy"];
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no bench is called {unknown:?}\n\n{HELP}");
     }
@@ -58,6 +65,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("noisy") {
         runtime.block_on(noisy::run()).context("noisy")?;
+    }
+    if wanted("proxy") {
+        runtime.block_on(proxy::run()).context("proxy")?;
     }
     Ok(())
 }

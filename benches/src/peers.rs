@@ -14,6 +14,17 @@ const START: Duration = Duration::from_secs(60);
 /// A child process that ends with its handle.
 pub(crate) struct Running(Child);
 
+impl Running {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();

@@ -256,6 +256,11 @@ impl Refusal {
         Self { retry_after, ..refusal }
     }
 
+    /// For programs: what was wrong.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(crate) fn into_response(self, as_json: bool) -> Response<Bytes> {
         let (content_type, body) = if as_json {
             let mut body = serde_json::json!({ "error": self.code, "message": self.message });

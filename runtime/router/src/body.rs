@@ -135,8 +135,9 @@ impl Answer {
     }
 
     /// A frame is on its way to the client.
-    fn moved(&mut self) {
-        let Some(in_flight) = &self.in_flight else { return };
+    fn moved(&mut self, bytes: usize) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        in_flight.sent(bytes);
         let connection = in_flight.connection();
         connection.progressed();
         if connection.is_http2() {
@@ -178,8 +179,10 @@ impl Body for Answer {
             Content::Target(body) => ready!(Pin::new(body).poll_frame(cx)),
             Content::Text(text) => {
                 let text = text.take();
-                if text.is_none() {
-                    self.end();
+                match (&text, &mut self.in_flight) {
+                    (Some(text), Some(in_flight)) => in_flight.sent(text.len()),
+                    (Some(_), None) => {}
+                    (None, _) => self.end(),
                 }
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
@@ -191,7 +194,7 @@ impl Body for Answer {
                     if let Some(trailers) = frame.trailers_mut() {
                         clean_trailers(trailers);
                     }
-                    self.moved();
+                    self.moved(frame.data_ref().map_or(0, Bytes::len));
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Err(error) => error.into(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::access_log::AccessLogConfig;
+
 use crate::sticky::CookieKey;
 
 /// The bounds of a [`Router`](crate::Router).
@@ -45,6 +47,8 @@ pub struct RouterConfig {
     /// Signs the cookies that keep clients on their targets. By default a random one, with which they are
     /// forgotten when the process ends.
     pub cookie_key: CookieKey,
+    /// Where requests are logged, if they are. Default not.
+    pub access_log: Option<AccessLogConfig>,
     /// Time requests in flight get to finish when the router shuts down. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -65,6 +69,7 @@ impl Default for RouterConfig {
             max_attempts: 8,
             activation_wait: Duration::from_secs(30),
             cookie_key: CookieKey::default(),
+            access_log: None,
             drain_timeout: Duration::from_secs(30),
         }
     }

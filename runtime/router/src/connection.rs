@@ -23,10 +23,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::access_log::Entry;
 use crate::forwarded::{ClientTls, Forwarded};
 use crate::headers::Scan;
 use crate::load_balancer::LoadBalancerAttributes;
@@ -51,6 +52,8 @@ const NOT: Tick = 0;
 /// the listener costs a needless wake-up at most: everything here is relaxed.
 pub(crate) struct Connection {
     pub(crate) router: Arc<Shared>,
+    /// Where the client has connected from.
+    pub(crate) peer: SocketAddr,
     /// The client's address, IPv4 as such.
     pub(crate) client: IpAddr,
     forwarded: Forwarded,
@@ -93,6 +96,7 @@ impl Connection {
         let now = listener.now();
         Arc::new(Self {
             router,
+            peer: SocketAddr::new(client.ip().to_canonical(), client.port()),
             client: client.ip().to_canonical(),
             forwarded,
             tls: OnceLock::new(),
@@ -144,6 +148,14 @@ impl Connection {
     /// Turns the headers a client sent into those a target sees.
     pub(crate) fn introduce(&self, headers: &mut HeaderMap, scan: Scan, attributes: &LoadBalancerAttributes) {
         self.forwarded.apply(headers, scan, attributes, self.tls.get());
+    }
+
+    /// What the access log is to know of a request; nothing if there is none.
+    pub(crate) fn log_entry<B>(&self, request: &Request<B>) -> Option<Box<Entry>> {
+        self.router.access_log.as_ref()?;
+        let mut entry = Entry::of(request, self.peer, self.scheme() == "https");
+        entry.tls = self.tls.get().map(|tls| (tls.version.clone(), tls.cipher.clone()));
+        Some(Box::new(entry))
     }
 
     pub(crate) fn may_speak_http2(&self) -> bool {

@@ -30,7 +30,17 @@ pub(crate) async fn handle(
     listener: &str,
 ) -> Response<Answer> {
     let now = Instant::now();
-    let (in_flight, decision) = decide(&connection, &mut request, scan, listener, now);
+    let entry = connection.log_entry(&request);
+    let (mut in_flight, decision) = decide(&connection, &mut request, scan, listener, now);
+    if entry.is_some() {
+        let routes = connection.router.routes.load();
+        let load_balancer =
+            routes.listeners.find(listener).map(|route| route.config.load_balancer.id.as_str());
+        in_flight.log(entry, load_balancer, || match &decision {
+            Decision::Forward(way) => way.route.group.id.to_string(),
+            Decision::Refuse(_) | Decision::Answer(_) => String::new(),
+        });
+    }
     match decision {
         Decision::Refuse(refusal) => in_flight.refuse(refusal, scan),
         Decision::Answer(response) => in_flight.answer(response, request.method() == Method::HEAD),

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use crate::access_log::{Entry, Outcome};
 use crate::address::{AddressError, SERVICE_HEADER, parse_header, parse_host};
 use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
@@ -35,8 +36,10 @@ pub(crate) async fn handle(
         // Boxed, so that connections to the default port don't hold the room.
         return Ok(Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await);
     }
+    let entry = connection.log_entry(&request);
     let (service, routed) = route(&connection.router, &mut request, scan);
     let mut in_flight = InFlight::new(Arc::clone(&connection), Arc::clone(&service.metrics));
+    in_flight.log(entry, None, || service.name.to_string());
     let mut next = match routed {
         Ok(target) => target,
         Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
@@ -44,6 +47,7 @@ pub(crate) async fn handle(
 
     let is_head = request.method() == Method::HEAD;
     connection.introduce(request.headers_mut(), scan, &LoadBalancerAttributes::OF_DEFAULT_PORT);
+    in_flight.log_introduction(request.headers());
     let mut request = request.map(|body| request_body(body, &connection));
     let router = &connection.router;
     let mut tried = Vec::new();
@@ -141,7 +145,9 @@ pub(crate) struct InFlight {
     /// Only held: dropping it gives the place up.
     _admission: Option<Admission>,
     started: Instant,
-    is_answered: bool,
+    called: Option<Instant>,
+    outcome: Outcome,
+    entry: Option<Box<Entry>>,
 }
 
 impl InFlight {
@@ -155,13 +161,47 @@ impl InFlight {
             member: None,
             _admission: None,
             started: Instant::now(),
-            is_answered: false,
+            called: None,
+            outcome: Outcome::default(),
+            entry: None,
         }
+    }
+
+    /// Has the request logged by what `entry` has of it; `backend` is what it was routed to.
+    pub(crate) fn log(
+        &mut self,
+        entry: Option<Box<Entry>>,
+        load_balancer: Option<&str>,
+        backend: impl FnOnce() -> String,
+    ) {
+        self.entry = entry.map(|mut entry| {
+            entry.load_balancer = load_balancer.map(Arc::from);
+            entry.backend = Some(backend()).filter(|backend| !backend.is_empty()).map(Arc::from);
+            entry
+        });
+    }
+
+    /// Has logged what targets are told with the request.
+    pub(crate) fn log_introduction(&mut self, headers: &HeaderMap) {
+        if let Some(entry) = &mut self.entry {
+            entry.introduced(headers);
+        }
+    }
+
+    /// Bytes of the response's body are on their way.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.outcome.sent += bytes as u64;
     }
 
     /// Counts the request against a target.
     fn enter(&mut self, slot: Arc<Slot>) -> &Slot {
         slot.enter();
+        let now = Instant::now();
+        self.outcome.until_called = Some(now - self.started);
+        self.called = Some(now);
+        if let Some(entry) = &mut self.entry {
+            entry.target = Some(Arc::from(slot.id()));
+        }
         self.slot.insert(slot)
     }
 
@@ -189,14 +229,34 @@ impl InFlight {
     }
 
     fn answered(&mut self, status: StatusCode) {
-        self.is_answered = true;
+        self.outcome.status = Some(status.as_u16());
         self.series.answered(status.as_u16());
+    }
+
+    /// A target has answered.
+    fn answered_by_target(&mut self, status: StatusCode) {
+        let took = self.called.map(|called| called.elapsed()).unwrap_or_default();
+        self.outcome.until_answered = Some(took);
+        self.outcome.target_status = Some(status.as_u16());
+        if let Some(traffic) = &self.series.traffic {
+            traffic.answered(status.as_u16(), took);
+        }
+        self.answered(status);
+    }
+
+    /// The router answers itself.
+    fn answered_here(&mut self, status: StatusCode, had_target: bool) {
+        if let Some(traffic) = &self.series.traffic {
+            traffic.refused(status.as_u16(), had_target);
+        }
+        self.answered(status);
     }
 
     pub(crate) fn refuse(mut self, refusal: Refusal, scan: Scan) -> Response<Answer> {
         let slot = self.leave();
+        self.outcome.error = Some(refusal.code());
         let mut response = refusal.into_response(scan.accepts_json);
-        self.answered(response.status());
+        self.answered_here(response.status(), slot.is_some());
         if let Some(slot) = slot {
             response.headers_mut().insert(TASK_HEADER, slot.label());
         }
@@ -205,7 +265,7 @@ impl InFlight {
 
     /// Sends an answer that a rule has in it.
     pub(crate) fn answer(mut self, response: Response<Bytes>, is_head: bool) -> Response<Answer> {
-        self.answered(response.status());
+        self.answered_here(response.status(), false);
         let has_no_body = is_head || response.status() == StatusCode::NO_CONTENT;
         response.map(|text| if has_no_body { Answer::empty(self) } else { Answer::text(text, self) })
     }
@@ -247,7 +307,7 @@ impl InFlight {
             head.headers.insert(TASK_HEADER, slot.label());
         }
         head.version = Version::HTTP_11;
-        self.answered(head.status);
+        self.answered_by_target(head.status);
         let answer = if has_no_body { Answer::empty(self) } else { Answer::from_target(body, claimed, self) };
         Response::from_parts(head, answer)
     }
@@ -265,7 +325,7 @@ impl InFlight {
             head.headers.insert(TASK_HEADER, slot.label());
         }
         head.version = Version::HTTP_11;
-        self.answered(head.status);
+        self.answered_by_target(head.status);
         let connection = Arc::clone(&self.connection);
         connection.set_tunnel(Tunnel::new(target, self));
         Response::from_parts(head, Answer::detached())
@@ -279,11 +339,16 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.leave();
-        if !self.is_answered {
+        if self.outcome.status.is_none() {
             self.series.answered(CLIENT_CLOSED);
         }
         self.series.in_flight.dec();
-        self.series.ended(self.started.elapsed());
+        let total = self.started.elapsed();
+        self.series.ended(total);
+        if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.connection.router.access_log) {
+            entry.outcome = Outcome { total, ..self.outcome };
+            log.write(*entry);
+        }
         self.connection.request_ended();
     }
 }

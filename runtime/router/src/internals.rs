@@ -1,12 +1,15 @@
 //! What benches and fuzz targets reach of the inside. Not part of the interface: it changes at will.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Empty};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
 use crate::group::{GroupRoute, Keeper};
@@ -16,8 +19,9 @@ use crate::model::{
     TargetGroup, TargetGroupAttributes, TargetId, TextMatch,
 };
 use crate::rules::{RequestView, RuleSet};
+use crate::serve::Accept;
 use crate::target::{CallError, RequestBody, ResponseBody, Slot, Target};
-use crate::{CookieKey, TargetProtocol};
+use crate::{CookieKey, Router, RouterConfig, RoutingTable, ServiceName, TargetProtocol};
 
 /// A listener's rules.
 pub struct Rules(RuleSet);
@@ -192,6 +196,115 @@ fn read_condition(line: &str) -> Option<Condition> {
         }
         _ => return None,
     })
+}
+
+/// Sends `bytes` to a router as a client's connection, and checks each request a target gets: its URI is in
+/// origin form, it names one host at most, nothing in it is about the connection, and its length is that of
+/// its body.
+///
+/// # Errors
+///
+/// What was wrong with a request.
+///
+/// # Panics
+///
+/// If the router panics.
+pub fn requests_have_one_shape(bytes: &[u8]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing");
+    runtime.block_on(async {
+        let found = Arc::new(Mutex::new(Ok(())));
+        let router = Router::new(RouterConfig::default(), &prometheus::Registry::new())
+            .expect("the registry is empty");
+        let name = ServiceName { region: "r".into(), cluster: "default".into(), service: "s".into() };
+        let mut table = RoutingTable::new("r");
+        let target = Arc::new(Judge(Arc::clone(&found)));
+        table.insert(name.clone(), vec![Slot::new("s".to_owned(), target)], String::new());
+        table.set_default_service(name);
+        router.publish(table);
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let serving = tokio::spawn(router.serve_from(One(Some(server)), 80, None, std::future::pending()));
+        // Time passes only when everybody waits: a connection that hangs is closed by its limits.
+        let (mut reader, mut writer) = tokio::io::split(&mut client);
+        let sent = async {
+            // The router may have closed the connection by then.
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.shutdown().await;
+        };
+        let mut answers = Vec::new();
+        let (_, read) = tokio::join!(sent, reader.read_to_end(&mut answers));
+        drop(read);
+        assert!(!serving.is_finished(), "the router stopped serving");
+        serving.abort();
+        std::mem::replace(&mut *found.lock(), Ok(()))
+    })
+}
+
+/// Gives out one connection.
+struct One(Option<DuplexStream>);
+
+impl Accept for One {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> std::io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.take() {
+            Some(io) => Ok((io, ([192, 0, 2, 7], 50_000).into())),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Judges the requests it gets.
+struct Judge(Arc<Mutex<Result<(), String>>>);
+
+impl Target for Judge {
+    fn call(
+        &self,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>> {
+        let found = Arc::clone(&self.0);
+        async move {
+            let (head, body) = request.into_parts();
+            let judged = judge(&head);
+            let body = body.collect().await.map(|body| body.to_bytes());
+            let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            let judged = judged.and_then(|()| match (&body, length) {
+                (Ok(body), Some(length)) if body.len().to_string() != length => {
+                    Err(format!("Content-Length is {length}"))
+                }
+                _ => Ok(()),
+            });
+            if let Err(why) = judged {
+                *found.lock() = Err(format!("{why}: {} {} {:?}", head.method, head.uri, head.headers));
+            }
+            Ok(Response::new(ResponseBody::new(Empty::new().map_err(|never| match never {}))))
+        }
+        .boxed()
+    }
+}
+
+fn judge(head: &http::request::Parts) -> Result<(), String> {
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    if head.uri.authority().is_some() || !(path.starts_with('/') || path == "*") || !path.is_ascii() {
+        return Err("the URI is not in origin form".to_owned());
+    }
+    for name in ["host", "content-length", "x-forwarded-for", "x-forwarded-proto", "x-amzn-trace-id"] {
+        if head.headers.get_all(name).iter().count() > 1 {
+            return Err(format!("{name} is there twice"));
+        }
+    }
+    for name in ["transfer-encoding", "te", "keep-alive", "proxy-connection", "http2-settings", "upgrade"] {
+        if head.headers.contains_key(name) {
+            return Err(format!("{name} is there"));
+        }
+    }
+    match head.headers.values().all(|value| !value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte))) {
+        true => Ok(()),
+        false => Err("a value has a line's end in it".to_owned()),
+    }
 }
 
 #[cfg(test)]

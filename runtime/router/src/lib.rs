@@ -42,6 +42,7 @@
 //! Nothing here takes a lock to decide about a request: listeners, rules, groups and services are one
 //! immutable snapshot, swapped whole.
 
+mod access_log;
 mod address;
 mod answer;
 mod balance;
@@ -78,8 +79,10 @@ mod target;
 mod tests;
 mod tls;
 mod trace;
+mod traffic;
 mod tunnel;
 
+pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use config::RouterConfig;
 pub use http_target::{HttpTarget, HttpTargetConfig, TargetProtocol};
 pub use listeners::HealthSnapshot;

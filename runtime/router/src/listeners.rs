@@ -12,12 +12,15 @@ use crate::model::{ListenerConfig, ListenerProtocol, LoadBalancer, TargetGroup, 
 use crate::rules::RuleSet;
 use crate::sticky::CookieKey;
 use crate::tls::{Security, Tls};
+use crate::traffic::Connections;
 
 /// A listener in one snapshot.
 pub(crate) struct ListenerRoute {
     pub(crate) config: ListenerConfig,
     pub(crate) rules: RuleSet,
     pub(crate) security: Security,
+    /// Counts connections to the load balancer.
+    pub(crate) connections: Arc<Connections>,
     /// Counts requests that reach no target group.
     pub(crate) series: Arc<Series>,
 }
@@ -83,11 +86,13 @@ pub(crate) struct Kept {
     keepers: BTreeMap<Arc<str>, Keeper>,
     /// By name of the load balancer.
     own_series: BTreeMap<String, Arc<Series>>,
+    /// By the load balancer's ARN.
+    connections: BTreeMap<String, Arc<Connections>>,
 }
 
 impl Kept {
     pub(crate) fn new(key: CookieKey) -> Self {
-        Self { key, keepers: BTreeMap::new(), own_series: BTreeMap::new() }
+        Self { key, keepers: BTreeMap::new(), own_series: BTreeMap::new(), connections: BTreeMap::new() }
     }
 
     /// Works out the next snapshot. What has not changed since `before` is taken over.
@@ -100,12 +105,19 @@ impl Kept {
         now: Instant,
     ) -> Listeners {
         let own_series = std::mem::take(&mut self.own_series);
+        let connections = std::mem::take(&mut self.connections);
         let by_id: HashMap<Arc<str>, Arc<ListenerRoute>> = listeners
             .into_iter()
             .map(|config| {
                 let name = &config.load_balancer.name;
                 let series = self.own_series.entry(name.clone()).or_insert_with(|| {
-                    own_series.get(name).cloned().unwrap_or_else(|| metrics.target_group(name, UNKNOWN))
+                    let new = || metrics.target_group(&config.load_balancer, UNKNOWN, "");
+                    own_series.get(name).cloned().unwrap_or_else(new)
+                });
+                let balancer = &config.load_balancer.id;
+                let connections = self.connections.entry(balancer.clone()).or_insert_with(|| {
+                    let new = || Arc::new(metrics.traffic.connections(balancer));
+                    connections.get(balancer).cloned().unwrap_or_else(new)
                 });
                 let old = before.by_id.get_key_value(config.id.as_str());
                 match old {
@@ -115,11 +127,17 @@ impl Kept {
                         let rules = RuleSet::new(&config.id, &config.rules, &config.default_action, rules);
                         let id = config.id.as_str().into();
                         let security = security(&config, old.map(|(_, old)| old));
-                        (id, Arc::new(ListenerRoute { rules, security, series: Arc::clone(series), config }))
+                        let (series, connections) = (Arc::clone(series), Arc::clone(connections));
+                        (id, Arc::new(ListenerRoute { rules, security, series, connections, config }))
                     }
                 }
             })
             .collect();
+        for (balancer, gone) in connections {
+            if !self.connections.contains_key(&balancer) {
+                gone.retire();
+            }
+        }
         for (name, gone) in own_series {
             if !self.own_series.contains_key(&name) {
                 gone.retire();

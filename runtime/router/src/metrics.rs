@@ -10,6 +10,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::model::LoadBalancer;
+use crate::traffic::{Traffic, TrafficFamilies};
+
 /// Stands for cluster and service where a request reached no service of the table.
 pub(crate) const UNKNOWN: &str = "_unknown";
 
@@ -18,7 +21,7 @@ pub(crate) const UNKNOWN: &str = "_unknown";
 pub(crate) const CLIENT_CLOSED: u16 = 460;
 
 /// Upper bounds in seconds. A component answers in tens of microseconds, a slow one in seconds.
-const DURATION_BUCKETS: [f64; 17] = [
+pub(crate) const DURATION_BUCKETS: [f64; 17] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 60.0,
 ];
@@ -29,7 +32,10 @@ pub(crate) struct Metrics {
     services: Families,
     target_groups: Families,
     hosts: HostFamilies,
+    pub(crate) traffic: TrafficFamilies,
     pub(crate) connections: IntGauge,
+    /// Entries of the access log that were dropped, as the disk was too slow.
+    pub(crate) log_dropped: IntCounter,
 }
 
 /// How many targets are well, under the names and dimensions CloudWatch has for it.
@@ -79,7 +85,7 @@ impl Drop for HostCounts {
 }
 
 /// The part of an ARN that CloudWatch has as a dimension: `app/name/id`, `targetgroup/name/id`.
-fn dimension(arn: &str) -> &str {
+pub(crate) fn dimension(arn: &str) -> &str {
     let resource = arn.rsplit(':').next().unwrap_or(arn);
     resource.strip_prefix("loadbalancer/").unwrap_or(resource)
 }
@@ -120,8 +126,9 @@ impl Families {
         Ok(Self { requests, duration, in_flight })
     }
 
-    fn series(&self, labels: [&str; 2]) -> Arc<Series> {
+    fn series(&self, labels: [&str; 2], traffic: Option<Traffic>) -> Arc<Series> {
         Arc::new(Series {
+            traffic,
             families: self.clone(),
             labels: labels.map(str::to_owned),
             codes: Default::default(),
@@ -139,13 +146,19 @@ impl Metrics {
             Families::new(registry, "coracle_target_group", ["load_balancer", "target_group"])?;
         let connections = IntGauge::new("coracle_router_connections", "Client connections that are open.")?;
         registry.register(Box::new(connections.clone()))?;
+        let log_dropped = IntCounter::new(
+            "coracle_router_access_log_dropped_total",
+            "Requests missing from the access log, as it could not be written as fast as they came.",
+        )?;
+        registry.register(Box::new(log_dropped.clone()))?;
         let hosts = HostFamilies::new(registry)?;
-        Ok(Self { services, target_groups, hosts, connections })
+        let traffic = TrafficFamilies::new(registry)?;
+        Ok(Self { services, target_groups, hosts, traffic, connections, log_dropped })
     }
 
     /// The series of one service. Services of one name in several regions share them.
     pub(crate) fn service(&self, cluster: &str, service: &str) -> Arc<Series> {
-        self.services.series([cluster, service])
+        self.services.series([cluster, service], None)
     }
 
     /// The numbers of targets of a group behind a load balancer, by their ARNs.
@@ -160,8 +173,9 @@ impl Metrics {
     }
 
     /// The series of one target group; `_unknown` stands for requests a listener answers itself.
-    pub(crate) fn target_group(&self, load_balancer: &str, target_group: &str) -> Arc<Series> {
-        self.target_groups.series([load_balancer, target_group])
+    pub(crate) fn target_group(&self, load_balancer: &LoadBalancer, name: &str, arn: &str) -> Arc<Series> {
+        let traffic = self.traffic.series(&load_balancer.id, arn);
+        self.target_groups.series([&load_balancer.name, name], Some(traffic))
     }
 }
 
@@ -178,6 +192,8 @@ pub(crate) struct Series {
     counted: Mutex<Option<Vec<u16>>>,
     duration: Histogram,
     pub(crate) in_flight: IntGauge,
+    /// What CloudWatch has names for; services have none.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 impl Series {
@@ -212,6 +228,9 @@ impl Series {
 
     /// Drops the series: what they are about has left the table.
     pub(crate) fn retire(&self) {
+        if let Some(traffic) = &self.traffic {
+            traffic.retire();
+        }
         let labels = [self.labels[0].as_str(), self.labels[1].as_str()];
         for code in self.counted.lock().take().unwrap_or_default() {
             let code = code.to_string();

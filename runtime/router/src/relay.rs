@@ -62,6 +62,7 @@ pub(crate) async fn relay(
     let is_head = request.method() == Method::HEAD;
     let cookies = Cookies::read(&connection.router.config.cookie_key, request.headers(), &way);
     connection.introduce(request.headers_mut(), scan, &way.about_clients);
+    in_flight.log_introduction(request.headers());
     let request = request.map(|body| request_body(body, &connection));
     let mut attempts = Attempts {
         connection: &connection,
@@ -291,6 +292,9 @@ impl Attempts<'_> {
 
     /// Notes how the target did, and leaves it out for a while if that was once too often.
     fn note(&self, member: &Arc<Member>, called: &Result<Response<ResponseBody>, CallError>) {
+        if let (Err(CallError::Unreachable { .. }), Some(traffic)) = (called, &self.route.series.traffic) {
+            traffic.could_not_connect();
+        }
         let Some(policy) = &self.route.attributes.outlier_ejection else { return };
         let failed = match called {
             Ok(response) => response.status().is_server_error(),

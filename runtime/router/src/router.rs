@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::access_log::{AccessLog, AccessLogConfig};
 use crate::answer::Refusal;
 use crate::config::RouterConfig;
 use crate::group::{Check, Member, Outcome};
@@ -29,6 +30,9 @@ pub enum RouterError {
     /// The registry holds metrics of these names already, perhaps of another router.
     #[error("could not register the router's metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The access log's file can't be written.
+    #[error("could not open the access log")]
+    AccessLog(#[source] std::io::Error),
 }
 
 /// The front door. Clones are handles to the same router: one to serve, others to publish tables.
@@ -42,9 +46,12 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`RouterError::Metrics`] if `registry` has a router's metrics already.
+    /// [`RouterError::Metrics`] if `registry` has a router's metrics already, [`RouterError::AccessLog`] if
+    /// there is to be an access log and its file can't be opened.
     pub fn new(config: RouterConfig, registry: &prometheus::Registry) -> Result<Router, RouterError> {
         let metrics = Metrics::new(registry)?;
+        let log = |config: &AccessLogConfig| AccessLog::open(config.clone(), metrics.log_dropped.clone());
+        let access_log = config.access_log.as_ref().map(log).transpose().map_err(RouterError::AccessLog)?;
         let cookie_key = config.cookie_key.clone();
         let (ask_for_target, activations) = mpsc::channel(MAX_ACTIVATIONS);
         let unknown =
@@ -53,6 +60,7 @@ impl Router {
         let shared = Arc::new(Shared {
             config,
             metrics,
+            access_log,
             unknown,
             routes: ArcSwap::default(),
             version: watch::Sender::new(0),
@@ -99,6 +107,7 @@ impl Router {
 pub(crate) struct Shared {
     pub(crate) config: RouterConfig,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: Option<AccessLog>,
     /// Stands in where a request reaches no service.
     pub(crate) unknown: Arc<Service>,
     pub(crate) routes: ArcSwap<Routes>,

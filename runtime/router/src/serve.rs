@@ -22,6 +22,7 @@ use crate::load_balancer::LoadBalancerAttributes;
 use crate::protocols::{self, Protocols, Spoken};
 use crate::router::{Router, Shared};
 use crate::tls::Security;
+use crate::traffic::Connections;
 use crate::{ports, prober};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
@@ -123,10 +124,11 @@ fn spawn<T>(
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let security = listener.security(shared);
+    let (security, counted) = listener.door(shared);
     let is_secure = !matches!(security, Security::Clear);
     let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure);
-    let registered = Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection));
+    let registered =
+        Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection), counted.clone());
     let protocols = Arc::clone(protocols);
     tokio::spawn(async move {
         let _registered = registered;
@@ -140,7 +142,12 @@ fn spawn<T>(
                     let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
                     let io = match acceptor.accept(io).await {
                         Ok(io) => io,
-                        Err(error) => return tracing::debug!(%error, "a client did not agree on TLS"),
+                        Err(error) => {
+                            if let Some(counted) = counted {
+                                counted.did_not_agree_on_tls();
+                            }
+                            return tracing::debug!(%error, "a client did not agree on TLS");
+                        }
                     };
                     let client = io.get_ref().1;
                     connection.secured(tls.describe(client));
@@ -295,12 +302,15 @@ impl Listener {
         self.may_speak_http2.store(attributes.http2, Ordering::Relaxed);
     }
 
-    /// How to speak with a client that is accepted now.
-    fn security(&self, shared: &Shared) -> Security {
-        let Some(id) = &self.id else { return Security::Clear };
+    /// How to speak with a client that is accepted now, and what counts it.
+    fn door(&self, shared: &Shared) -> (Security, Option<Arc<Connections>>) {
+        let Some(id) = &self.id else { return (Security::Clear, None) };
         let routes = shared.routes.load();
-        // A listener that has just gone still answers those who wait, in the clear: that it is gone.
-        routes.listeners.find(id).map_or(Security::Clear, |route| route.security.clone())
+        match routes.listeners.find(id) {
+            Some(route) => (route.security.clone(), Some(Arc::clone(&route.connections))),
+            // A listener that has just gone still answers those who wait, in the clear: that it is gone.
+            None => (Security::Clear, None),
+        }
     }
 
     pub(crate) fn may_speak_http2(&self) -> bool {
@@ -357,10 +367,16 @@ struct Registered {
     listener: Arc<Listener>,
     shared: Arc<Shared>,
     id: u64,
+    counted: Option<Arc<Connections>>,
 }
 
 impl Registered {
-    fn new(listener: Arc<Listener>, shared: Arc<Shared>, connection: Arc<Connection>) -> Self {
+    fn new(
+        listener: Arc<Listener>,
+        shared: Arc<Shared>,
+        connection: Arc<Connection>,
+        counted: Option<Arc<Connections>>,
+    ) -> Self {
         let id = {
             let mut open = listener.open.lock();
             open.next_id += 1;
@@ -369,7 +385,10 @@ impl Registered {
             id
         };
         shared.metrics.connections.inc();
-        Self { listener, shared, id }
+        if let Some(counted) = &counted {
+            counted.opened();
+        }
+        Self { listener, shared, id, counted }
     }
 }
 
@@ -379,6 +398,9 @@ impl Drop for Registered {
         let gone = self.listener.open.lock().connections.remove(&self.id);
         drop(gone);
         self.shared.metrics.connections.dec();
+        if let Some(counted) = &self.counted {
+            counted.closed();
+        }
         self.listener.closed.notify_one();
     }
 }

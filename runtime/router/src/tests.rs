@@ -3,6 +3,7 @@
 
 pub(crate) mod harness;
 
+mod access_log;
 mod bodies;
 mod groups;
 mod lifecycle;

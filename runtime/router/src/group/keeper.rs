@@ -107,7 +107,7 @@ impl Keeper {
             self.drop_series();
             self.user = user.map(|user| User {
                 id: user.id.clone(),
-                series: metrics.target_group(&user.name, &config.name),
+                series: metrics.target_group(user, &config.name, &config.id),
                 hosts: metrics.hosts(&user.id, &config.id),
             });
             // In ELBv2's words the targets are registered with the load balancer only now.

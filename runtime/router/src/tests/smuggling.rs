@@ -206,6 +206,19 @@ fn cases() -> impl Iterator<Item = (String, Fate)> {
     headers.chain(LINES.iter().map(|(request, fate)| ((*request).to_owned(), *fate)))
 }
 
+/// What the fuzz target of requests checks of any bytes.
+#[test]
+fn what_passes_has_one_shape() {
+    for (case, _) in cases() {
+        for bytes in [case.clone(), format!("{case}{case}"), case.replace("POST", "GET"), case.to_uppercase()]
+        {
+            crate::internals::requests_have_one_shape(bytes.as_bytes()).unwrap();
+        }
+    }
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    crate::internals::requests_have_one_shape(http2).unwrap();
+}
+
 #[tokio::test]
 async fn a_target_in_process_sees_one_request() {
     let front = Front::web(&[&echo("w")]);

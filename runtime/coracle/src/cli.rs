@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use coracle_router::AccessLogFormat;
 
 /// Amazon ECS for WebAssembly components, in one binary.
 #[derive(Parser)]
@@ -143,6 +144,14 @@ pub(crate) struct UpArgs {
     /// [default: 10240]
     #[arg(long, env = "CORACLE_LOG_STORAGE", value_name = "MIB")]
     pub(crate) log_storage: Option<u64>,
+    /// Log every request the router gets to this file; full ones of 64 MiB are renamed, and 8 of them kept
+    /// [default: off]
+    #[arg(long, env = "CORACLE_ACCESS_LOG", value_name = "PATH")]
+    pub(crate) access_log: Option<PathBuf>,
+    /// What a line of the access log looks like: json, or alb for the format of Application Load Balancers
+    /// [default: json]
+    #[arg(long, env = "CORACLE_ACCESS_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) access_log_format: Option<AccessLogFormat>,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use coracle_router::{AccessLogConfig, AccessLogFormat};
 use coracle_sandbox::{ArtifactCacheConfig, CompileLimits, Compiler, CompilerProcess};
 use coracle_types::{AccountId, Region};
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub(crate) struct UpConfig {
     pub(crate) allow_reset: bool,
     /// How much all log events may take, in MiB.
     pub(crate) log_storage: u64,
+    /// Where requests to the router are logged, if they are.
+    pub(crate) access_log: Option<AccessLogConfig>,
     pub(crate) artifacts: ArtifactCacheConfig,
 }
 
@@ -67,6 +70,10 @@ struct File {
     allow_reset: Option<bool>,
     #[serde(alias = "log-storage")]
     log_storage: Option<u64>,
+    #[serde(alias = "access-log")]
+    access_log: Option<PathBuf>,
+    #[serde(alias = "access-log-format")]
+    access_log_format: Option<String>,
     #[serde(alias = "artifact-cache")]
     artifact_cache: Option<u32>,
     #[serde(alias = "compile-memory")]
@@ -103,7 +110,15 @@ impl UpConfig {
             args.compile_memory.or(file.compile_memory),
             compile_timeout,
         );
+        let access_log_format = match (args.access_log_format, &file.access_log_format) {
+            (Some(format), _) => format,
+            (None, Some(text)) => text.parse().map_err(|why| anyhow!("access_log_format: {why}"))?,
+            (None, None) => AccessLogFormat::default(),
+        };
+        let access_log = args.access_log.clone().or(file.access_log);
         Ok(Self {
+            access_log: access_log
+                .map(|path| AccessLogConfig { format: access_log_format, ..AccessLogConfig::new(path) }),
             artifacts,
             data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
             api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),

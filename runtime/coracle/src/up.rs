@@ -179,6 +179,7 @@ impl Coracle {
             RouterConfig {
                 drain_timeout: DRAIN,
                 cookie_key: CookieKey::new(cookie_key),
+                access_log: config.access_log.clone(),
                 ..RouterConfig::default()
             },
             metrics.registry(),

@@ -21,7 +21,7 @@ use crate::load_balancer::Desync;
 const MAX_FIELDS: usize = 100;
 
 /// Refuses what the router doesn't serve or what could be read in two ways, and brings the request into
-/// the shape targets get: the URI in origin form, the host in `Host`, one `Content-Length` at most.
+/// the shape targets get: HTTP/1.1, the URI in origin form, the host in `Host`, one `Content-Length` at most.
 pub(crate) fn check<B: Body>(
     config: &RouterConfig,
     desync: Desync,
@@ -54,7 +54,9 @@ pub(crate) fn check<B: Body>(
         check_length(request)?;
     }
     check_uri(config, request)?;
-    check_host(request, scan)
+    check_host(request, scan)?;
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
 }
 
 /// Refuses what is allowed, but what careless servers read in two ways.

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 
 use super::format::line;
 use super::{AccessLogConfig, Entry};
@@ -33,10 +33,7 @@ impl Writer {
             while let Some(entry) = next {
                 let written = self.write(&entry);
                 self.note(written);
-                next = match entries.try_recv() {
-                    Ok(entry) => Some(entry),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = entries.try_recv().ok();
             }
             let flushed = self.file.flush();
             self.note(flushed);

@@ -258,8 +258,8 @@ async fn proxy(target: SocketAddr) -> anyhow::Result<()> {
         Some(ListenerState::Listening(address)) => announce(address)?,
         other => anyhow::bail!("the listener is {other:?}"),
     }
-    served.await??;
-    Ok(())
+    let drained = served.await??;
+    anyhow::bail!("the router stopped: {drained:?}")
 }
 
 /// nginx with as many workers as processors, in front of these targets, if it is installed.

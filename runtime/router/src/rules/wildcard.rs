@@ -6,6 +6,8 @@ pub(super) struct Wildcard {
     /// The literal bytes before the first wildcard; lower-case if case is ignored.
     prefix: Box<[u8]>,
     rest: Box<[Token]>,
+    /// The literal bytes after the last wildcard: most texts that don't match are told by them.
+    suffix: Box<[u8]>,
     case: Case,
 }
 
@@ -53,7 +55,13 @@ impl Wildcard {
                 wildcard => rest.push(wildcard),
             }
         }
-        Self { prefix: prefix.into(), rest: rest.into(), case }
+        let literals = rest.iter().rev().map_while(|token| match token {
+            Token::Byte(byte) => Some(*byte),
+            Token::One | Token::Many => None,
+        });
+        let mut suffix: Vec<u8> = literals.collect();
+        suffix.reverse();
+        Self { prefix: prefix.into(), rest: rest.into(), suffix: suffix.into(), case }
     }
 
     /// What every text that matches begins with.
@@ -68,11 +76,13 @@ impl Wildcard {
 
     pub(super) fn matches(&self, text: &[u8]) -> bool {
         let Some((head, tail)) = text.split_at_checked(self.prefix.len()) else { return false };
-        let begins = match self.case {
-            Case::Exact => head == &*self.prefix,
-            Case::Ignored => head.eq_ignore_ascii_case(&self.prefix),
+        let Some(end) = tail.len().checked_sub(self.suffix.len()) else { return false };
+        let is_same = |text: &[u8], literal: &[u8]| match self.case {
+            Case::Exact => text == literal,
+            Case::Ignored => text.eq_ignore_ascii_case(literal),
         };
-        begins
+        is_same(&tail[end..], &self.suffix)
+            && is_same(head, &self.prefix)
             && match *self.rest {
                 [] => tail.is_empty(),
                 [Token::Many] => true,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use coracle_store::{CommitError, Store, TransactError, transact};
 use coracle_types::{
-    Assigned, AssignedTask, Changes, ClusterId, DesiredStatus, LastStatus, Node, NodeId, State, Task, TaskId,
-    TaskKey, TaskObservation, Timestamp,
+    Assigned, AssignedTask, Changes, ClusterId, DesiredStatus, Key, Node, NodeId, NodeLoad, State, Task,
+    TaskId, TaskKey, TaskObservation, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +18,7 @@ use crate::stop::stopped;
 /// How long to wait before observations that could not be written are written again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Registers a node with what it offers, as one incarnation more than before. Tasks of earlier
+/// Registers a node with what it offers and the attributes it has by itself, as one incarnation more than before. Tasks of earlier
 /// incarnations are lost with that.
 ///
 /// # Errors
@@ -28,13 +28,14 @@ pub async fn register(
     id: NodeId,
     cpu_units: u32,
     memory_mib: u32,
+    attributes: &BTreeMap<String, Option<String>>,
     now: Timestamp,
 ) -> Result<Node, CommitError> {
     let registered = transact(store, |state: &State| {
         let before = state.nodes.get(&id);
         let incarnation = before.map_or(1, |found| found.value.incarnation + 1);
         // What people have put on the node, and whether it is to drain, outlives its process.
-        let node = match before {
+        let mut node = match before {
             Some(before) => Node {
                 cpu_units,
                 memory_mib,
@@ -45,6 +46,7 @@ pub async fn register(
             },
             None => Node::new(id, cpu_units, memory_mib, now, incarnation),
         };
+        node.attributes.extend(attributes.clone());
         let mut changes = Changes::new();
         changes.put(node.clone());
         Ok::<_, Infallible>((changes, node))
@@ -60,12 +62,11 @@ pub async fn register(
 /// What `node` should be running or stopping: the tasks of its incarnation that are not STOPPED.
 #[must_use]
 pub fn assigned(state: &State, node: &Node) -> Assigned {
-    let here = Some((node.id, node.incarnation));
-    let tasks = state
-        .tasks
-        .values()
+    let load = state.index().on_node(node.id, node.incarnation);
+    let tasks = load
+        .into_iter()
+        .flat_map(NodeLoad::tasks)
         .map(|found| &found.value)
-        .filter(|task| task.node == here && task.last_status != LastStatus::Stopped)
         .filter_map(|task| {
             // Definitions outlive their tasks; without one there is nothing to run.
             let definition = state.task_definitions.get(&task.task_definition)?;
@@ -95,20 +96,36 @@ pub async fn feed(
 ) {
     let mut changed = store.watch();
     let mut sent: Option<Vec<(TaskId, DesiredStatus)>> = None;
+    let mut seen: Option<u64> = None;
     while !*shutdown.borrow() {
         changed.borrow_and_update();
-        let next = assigned(&store.snapshot(), &node);
-        let work = work(&next);
-        if sent.as_ref() != Some(&work) {
-            tx.send_replace(Arc::new(next));
-            sent = Some(work);
+        let state = store.snapshot();
+        if concerns(&state, seen, &node) {
+            let next = assigned(&state, &node);
+            let work = work(&next);
+            if sent.as_ref() != Some(&work) {
+                tx.send_replace(Arc::new(next));
+                sent = Some(work);
+            }
         }
+        seen = Some(state.revision);
         tokio::select! {
             () = stopped(&mut shutdown) => return,
             () = tx.closed() => return,
             alive = changed.changed() => if alive.is_err() { return },
         }
     }
+}
+
+/// Whether anything that was changed after revision `seen` may be news to a node: a task of it, or one that is gone.
+fn concerns(state: &State, seen: Option<u64>, node: &Node) -> bool {
+    let Some(mut changed) = seen.and_then(|seen| state.changed_since(seen)) else { return true };
+    changed.any(|key| match key {
+        Key::Task(key) => {
+            state.tasks.get(key).is_none_or(|found| found.value.node.is_some_and(|(on, _)| on == node.id))
+        }
+        _ => false,
+    })
 }
 
 /// The part of an assigned set that makes a node act; in the order of the store's table.

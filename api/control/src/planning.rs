@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_scheduler::{Plan, PlanRng, check_plan, plan};
+use coracle_scheduler::{PlanRng, Planner, contain};
 use coracle_store::{CommitError, Store};
-use coracle_types::{Key, Timestamp};
+use coracle_types::Timestamp;
 use tokio::sync::watch;
 
 use crate::stop::stopped;
-use coracle_store::placing;
 
 /// The longest sleep. The clock that plans go by may jump while this loop sleeps by another one.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -28,14 +27,21 @@ pub async fn run(
     seed: u64,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut rng = PlanRng::new(seed);
+    let mut planner = Planner::new(PlanRng::new(seed));
     let mut changed = store.watch();
     while !*shutdown.borrow() {
         // Before the snapshot: what is committed after it must wake this loop.
         changed.borrow_and_update();
-        let sleep = match pass(&*store, &clock, &mut rng).await {
+        let sleep = match pass(&*store, &clock, &mut planner).await {
             Next::Again => continue,
             Next::Sleep(sleep) => sleep,
+            Next::Pause => {
+                // Not woken by every commit of others: what is wrong would be planned again each time.
+                tokio::select! {
+                    () = stopped(&mut shutdown) => return,
+                    () = tokio::time::sleep(AFTER_TROUBLE) => continue,
+                }
+            }
             Next::End => return,
         };
         tokio::select! {
@@ -51,41 +57,38 @@ enum Next {
     Again,
     /// Nothing is to be done until the state changes, or this much time has passed.
     Sleep(Duration),
+    /// Something went wrong that will go wrong again right away.
+    Pause,
     /// The store is closed.
     End,
 }
 
 /// One pass: a snapshot, a plan, one attempt to commit it.
-async fn pass(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), rng: &mut PlanRng) -> Next {
-    let mut state = store.snapshot();
-    let mut decided = plan(&state, clock(), rng);
-    let turn = if places(&decided) { Some(placing::alone().await) } else { None };
-    if turn.is_some() && store.snapshot().revision != state.revision {
-        // Whoever had a turn before may have taken the room.
-        state = store.snapshot();
-        decided = plan(&state, clock(), rng);
-    }
-    let plan = decided;
+async fn pass(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), planner: &mut Planner) -> Next {
+    let state = store.snapshot();
+    let plan = planner.plan(&state, clock());
     if plan.changes.is_empty() {
         let until = plan.next_wake.map_or(LONGEST_SLEEP, |at| at.since(clock()));
         // At least a moment, so that a wake that is due right now does not spin.
         return Next::Sleep(until.clamp(Duration::from_millis(1), LONGEST_SLEEP));
     }
-    let violations = check_plan(&state, &plan);
+    let (plan, violations) = contain(&state, plan);
     if !violations.is_empty() {
         tracing::error!(
             ?violations,
             revision = state.revision,
-            "the scheduler made an unsafe plan; it is not used"
+            "a part of the plan is unsafe and is not used; this is a bug in the scheduler"
         );
-        return Next::Sleep(AFTER_TROUBLE);
+    }
+    if plan.changes.is_empty() {
+        return Next::Pause;
     }
     match store.commit(state, plan.changes).await {
         Ok(_) => {
             for reason in &plan.reasons {
                 tracing::info!("{reason}");
             }
-            Next::Again
+            if violations.is_empty() { Next::Again } else { Next::Pause }
         }
         Err(CommitError::Conflict(key)) => {
             tracing::debug!(?key, "somebody was faster; planning again");
@@ -94,12 +97,7 @@ async fn pass(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), rng: &
         Err(CommitError::Closed) => Next::End,
         Err(error @ CommitError::Io(_)) => {
             tracing::error!(%error, "a plan could not be committed");
-            Next::Sleep(AFTER_TROUBLE)
+            Next::Pause
         }
     }
-}
-
-/// Whether a plan gives away what is free on a node.
-fn places(plan: &Plan) -> bool {
-    plan.changes.guards.iter().any(|key| matches!(key, Key::Node(_)))
 }

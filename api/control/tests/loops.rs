@@ -119,7 +119,7 @@ fn run_task(id: u128) -> Task {
 async fn put(store: &dyn Store, record: impl Into<Record>) -> Arc<State> {
     let record = record.into();
     transact(store, |_| {
-        let changes = Changes { changes: vec![Change::Put(record.clone())], guards: Vec::new() };
+        let changes = Changes { changes: vec![Change::Put(record.clone())], ..Changes::default() };
         Ok::<_, Infallible>((changes, ()))
     })
     .await
@@ -195,7 +195,8 @@ impl Running {
     async fn start() -> Self {
         let store = Arc::new(MemoryStore::new());
         put(&*store, definition()).await;
-        let node = node_link::register(&*store, NODE, 4096, 4096, Timestamp(0)).await.unwrap();
+        let node =
+            node_link::register(&*store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(0)).await.unwrap();
         let (stop, stopping) = watch::channel(false);
         let (assigned_tx, assigned) = watch::channel(Arc::default());
         let (observed, observed_rx) = mpsc::unbounded_channel();
@@ -265,7 +266,7 @@ async fn a_node_that_registers_again_loses_its_tasks() {
     let store = Arc::clone(&running.store);
     put(&*store, service(2)).await;
     until(&*store, |state| count(state, LastStatus::Running) == 2).await;
-    let node = node_link::register(&*store, NODE, 4096, 4096, Timestamp(5)).await.unwrap();
+    let node = node_link::register(&*store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(5)).await.unwrap();
     assert_eq!(node.incarnation, 2);
     let state = until(&*store, |state| {
         count(state, LastStatus::Stopped) == 2 && node_link::assigned(state, &node).tasks.len() == 2
@@ -279,7 +280,7 @@ async fn a_node_that_registers_again_loses_its_tasks() {
 #[tokio::test(start_paused = true)]
 async fn observations_that_wait_are_one_commit_of_the_latest() {
     let store = Arc::new(MemoryStore::new());
-    let node = node_link::register(&*store, NODE, 4096, 4096, Timestamp(0)).await.unwrap();
+    let node = node_link::register(&*store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(0)).await.unwrap();
     let mut tasks = Vec::new();
     for id in 1..=10 {
         let mut task = run_task(id);
@@ -322,7 +323,7 @@ async fn what_was_sent_before_the_end_is_written() {
 async fn a_node_is_fed_only_what_it_must_act_on() {
     let store = Arc::new(MemoryStore::new());
     put(&*store, definition()).await;
-    let node = node_link::register(&*store, NODE, 4096, 4096, Timestamp(0)).await.unwrap();
+    let node = node_link::register(&*store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(0)).await.unwrap();
     let (tx, mut assigned) = watch::channel(Arc::default());
     let (stop, stopping) = watch::channel(false);
     let feeding =
@@ -362,7 +363,7 @@ async fn a_node_is_fed_only_what_it_must_act_on() {
 async fn a_plan_is_used_once() {
     let store = MemoryStore::new();
     put(&store, definition()).await;
-    node_link::register(&store, NODE, 4096, 4096, Timestamp(0)).await.unwrap();
+    node_link::register(&store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(0)).await.unwrap();
     let base = put(&store, service(3)).await;
     let plan = coracle_scheduler::plan(&base, Timestamp(1), &mut PlanRng::new(1));
     let again = plan.clone();
@@ -373,7 +374,7 @@ async fn a_plan_is_used_once() {
 
     // One whose node has registered anew meanwhile places nothing.
     let store = MemoryStore::with_state(State::clone(&base));
-    node_link::register(&store, NODE, 4096, 4096, Timestamp(2)).await.unwrap();
+    node_link::register(&store, NODE, 4096, 4096, &BTreeMap::new(), Timestamp(2)).await.unwrap();
     let refused = store.commit(base, again.changes).await.unwrap_err();
     assert_eq!(refused, CommitError::Conflict(Key::Node(NODE)));
 }

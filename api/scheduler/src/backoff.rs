@@ -96,8 +96,9 @@ fn outcome(changed: &Changed<'_>) -> Outcome {
     }
 }
 
-/// Counts what became of `changed`, in the order of their revisions, on top of `before`.
-pub(crate) fn count(before: Tally, changed: &mut [Changed<'_>], now: Timestamp) -> Tally {
+/// Counts what became of `changed`, in the order of their revisions, on top of `before`. A task that runs makes the
+/// deployment's failures before it forgotten, if it `forgives`.
+pub(crate) fn count(before: Tally, changed: &mut [Changed<'_>], forgives: bool, now: Timestamp) -> Tally {
     changed.sort_by_key(|one| (one.revision, one.task.id));
     let mut tally = before;
     let since = before.backoff.not_before;
@@ -125,7 +126,9 @@ pub(crate) fn count(before: Tally, changed: &mut [Changed<'_>], now: Timestamp) 
         // It ran, so the failures before it are not in a row with what comes.
         backoff.consecutive_failures = 0;
         backoff.failed_rounds = 0;
-        tally.failed_tasks = 0;
+        if forgives {
+            tally.failed_tasks = 0;
+        }
     }
     let backoff = &mut tally.backoff;
     if failed_again {

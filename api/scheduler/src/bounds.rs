@@ -19,6 +19,13 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// The bounds while a deployment shifts traffic: two full sets of tasks run side by side.
+    #[must_use]
+    pub fn of_shifting(desired: u32, configuration: &DeploymentConfiguration) -> Self {
+        let rolling = Self::of(desired, configuration);
+        Self { upper: rolling.upper.max(desired.saturating_mul(2)), ..rolling }
+    }
+
     /// The bounds of a service that should have `desired` tasks.
     #[must_use]
     pub fn of(desired: u32, configuration: &DeploymentConfiguration) -> Self {

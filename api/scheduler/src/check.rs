@@ -1,18 +1,20 @@
 //! The safety properties of a plan, stated once and apart from how plans are made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_types::{
-    Change, DesiredStatus, Key, LastStatus, NodeId, Record, SchedulingStrategy, Service, ServiceId,
-    ServiceStatus, State, Task, TaskId, Timestamp,
+    Change, DeploymentController, DeploymentStrategy, DesiredStatus, Key, LastStatus, LaunchType, Node,
+    NodeId, NodeStatus, PlacementConstraint, Record, SchedulingStrategy, Service, ServiceId, ServiceStatus,
+    State, Task, TaskId, Timestamp, placement_constraints,
 };
 
 use crate::bounds::Bounds;
-use crate::capacity::occupied;
 use crate::classify::{Context, Phase};
+use crate::placement::host_ports;
+use crate::placement::query::{Expression, Subject};
 use crate::plan::Plan;
 
 /// A safety property a plan would break.
@@ -58,6 +60,14 @@ pub enum Violation {
     },
     /// A DAEMON service gets a second task of one deployment on one node.
     SecondDaemon(TaskId),
+    /// A task is placed on a node that takes none, is not in contact, or belongs to another cluster.
+    NodeClosed(TaskId),
+    /// A task is placed where a constraint forbids it.
+    ConstraintBroken(TaskId),
+    /// A task is placed where another one has a port it needs.
+    PortTaken(TaskId),
+    /// A protected task is stopped by its service.
+    ProtectedStopped(TaskId),
 }
 
 impl fmt::Display for Violation {
@@ -152,9 +162,12 @@ impl Check<'_> {
             _ => return,
         };
         if task.node.is_some() && before.is_none_or(|before| before.value.node.is_none()) {
-            touched.nodes.extend(occupied(self.after, task));
-            if occupied(self.after, task).is_none() {
-                self.violations.push(Violation::NoSuchNode(task.id));
+            match occupied(self.after, task) {
+                Some(node) => {
+                    touched.nodes.insert(node);
+                    self.placement(task, node);
+                }
+                None => self.violations.push(Violation::NoSuchNode(task.id)),
             }
         }
         let Some(before) = before.map(|found| &*found.value) else {
@@ -176,6 +189,9 @@ impl Check<'_> {
         let stopped = before.desired_status == DesiredStatus::Running
             && task.desired_status == DesiredStatus::Stopped
             && task.last_status != LastStatus::Stopped;
+        if stopped && before.is_protected(self.now) && before.service().is_some() {
+            self.protected(before);
+        }
         if stopped
             && self.is_ready(before)
             && let Some(service) = service_id(task)
@@ -199,14 +215,70 @@ impl Check<'_> {
         Context { state: self.state, now: self.now, grace }.classify(task) == Phase::Ready
     }
 
-    fn nodes(&mut self, nodes: &BTreeSet<NodeId>) {
-        if nodes.is_empty() {
-            return;
+    /// Only what is wrong with a task may stop it while it is protected, and the end of its service.
+    fn protected(&mut self, task: &Task) {
+        let id = service_id(task);
+        let service = id.and_then(|id| self.after.services.get(&id));
+        let active = service.is_some_and(|found| found.value.status == ServiceStatus::Active);
+        if active && self.is_ready(task) {
+            self.violations.push(Violation::ProtectedStopped(task.id));
         }
-        let (before, after) = (used(self.state), used(self.after));
+    }
+
+    /// Whether a task may be where it was placed, whatever room there is.
+    fn placement(&mut self, task: &Task, node: NodeId) {
+        let Some(node) = self.after.nodes.get(&node).map(|found| Arc::clone(&found.value)) else { return };
+        if node.status != NodeStatus::Active || !node.agent_connected || !node.serves(&task.cluster) {
+            self.violations.push(Violation::NodeClosed(task.id));
+        }
+        let definition = self.after.task_definitions.get(&task.task_definition);
+        let Some(definition) = definition.map(|found| Arc::clone(&found.value)) else { return };
+        let others = || self.after.tasks_on(node.id).filter(|other| other.id != task.id);
+        let ports = host_ports(&definition, task.launch_type);
+        if !ports.is_empty() {
+            let taken = others().any(|other| {
+                let definition = self.after.task_definitions.get(&other.task_definition);
+                definition.is_some_and(|found| {
+                    host_ports(&found.value, other.launch_type).iter().any(|port| ports.contains(port))
+                })
+            });
+            if taken {
+                self.violations.push(Violation::PortTaken(task.id));
+            }
+        }
+        let service = service_id(task).and_then(|id| self.after.services.get(&id));
+        let asked = service.map_or(&task.rest, |found| &found.value.rest);
+        let of_definition = if task.launch_type == LaunchType::Fargate {
+            Vec::new()
+        } else {
+            placement_constraints(&definition.rest)
+        };
+        let subject = CheckedNode { state: self.after, node: &node, without: task.id };
+        let broken =
+            of_definition.into_iter().chain(placement_constraints(asked)).any(
+                |constraint| match constraint {
+                    PlacementConstraint::DistinctInstance => others().any(|other| {
+                        other.cluster == task.cluster
+                            && other.group == task.group
+                            && other.last_status <= LastStatus::Running
+                    }),
+                    PlacementConstraint::MemberOf(text) => {
+                        // What depends on other tasks held when it was decided; tasks placed after it may change that.
+                        Expression::parse(&text).map_or(true, |expression| {
+                            !expression.depends_on_tasks() && !expression.holds(&subject)
+                        })
+                    }
+                },
+            );
+        if broken {
+            self.violations.push(Violation::ConstraintBroken(task.id));
+        }
+    }
+
+    fn nodes(&mut self, nodes: &BTreeSet<NodeId>) {
+        let load = |state: &State, node| state.load_of(node).map_or((0, 0), |load| (load.cpu, load.memory));
         for node in nodes {
-            let before = before.get(node).copied().unwrap_or_default();
-            let after = after.get(node).copied().unwrap_or_default();
+            let (before, after) = (load(self.state, *node), load(self.after, *node));
             let fits = self.after.nodes.get(node).is_some_and(|found| {
                 // A node that offers less than it did, or that others placed on meanwhile, may be over
                 // already; that is no violation as long as the plan does not add to it.
@@ -221,29 +293,27 @@ impl Check<'_> {
     }
 
     fn services(&mut self, touched: &Touched) {
-        if touched.grown.is_empty() && touched.shrunk.is_empty() {
-            return;
-        }
-        let mut tasks: BTreeMap<ServiceId, Vec<&Task>> = BTreeMap::new();
-        for found in self.after.tasks.values() {
-            if let Some(id) = service_id(&found.value)
-                && (touched.grown.contains(&id) || touched.shrunk.contains(&id))
-            {
-                tasks.entry(id).or_default().push(&found.value);
-            }
-        }
-        for (id, tasks) in &tasks {
-            let Some(service) = self.after.services.get(id).map(|found| Arc::clone(&found.value)) else {
+        let after = self.after;
+        for id in touched.grown.union(&touched.shrunk) {
+            let Some(service) = after.services.get(id).map(|found| Arc::clone(&found.value)) else {
                 continue;
             };
-            if service.status == ServiceStatus::Active {
-                self.bounds(&service, tasks, touched);
+            // Whoever directs task sets from outside decides how many tasks there are.
+            let external = DeploymentController::of(&service.rest) == DeploymentController::External;
+            if service.status == ServiceStatus::Active && !external {
+                let tasks: Vec<&Task> = after.tasks_of(id).map(|task| &**task).collect();
+                self.bounds(&service, &tasks, touched);
             }
         }
     }
 
     fn bounds(&mut self, service: &Service, tasks: &[&Task], touched: &Touched) {
-        let bounds = Bounds::of(service.desired_count, &service.deployment_configuration);
+        let configuration = &service.deployment_configuration;
+        let bounds = if configuration.strategy() == DeploymentStrategy::Rolling {
+            Bounds::of(service.desired_count, configuration)
+        } else {
+            Bounds::of_shifting(service.desired_count, configuration)
+        };
         let active = tasks.iter().filter(|task| task.last_status <= LastStatus::Running).count();
         if touched.grown.contains(&service.id) {
             if active > usize::try_from(bounds.upper).unwrap_or(usize::MAX) {
@@ -270,15 +340,31 @@ impl Check<'_> {
     }
 }
 
-/// CPU units and MiB that are reserved on each node.
-fn used(state: &State) -> BTreeMap<NodeId, (u64, u64)> {
-    let mut used: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
-    for found in state.tasks.values() {
-        if let Some(node) = occupied(state, &found.value) {
-            let used = used.entry(node).or_default();
-            used.0 += u64::from(found.value.cpu);
-            used.1 += u64::from(found.value.memory);
-        }
+/// A node as expressions see it when a task has just been placed on it.
+struct CheckedNode<'a> {
+    state: &'a State,
+    node: &'a Node,
+    without: TaskId,
+}
+
+impl Subject for CheckedNode<'_> {
+    fn node(&self) -> &Node {
+        self.node
     }
-    used
+
+    fn running_tasks(&self) -> usize {
+        self.state.tasks_on(self.node.id).filter(|task| task.last_status == LastStatus::Running).count()
+    }
+
+    fn has_task_of(&self, group: &str) -> bool {
+        let others = self.state.tasks_on(self.node.id).filter(|task| task.id != self.without);
+        others.into_iter().any(|task| task.group.to_string() == group)
+    }
+}
+
+/// The node a task really occupies: None when it is on none, or died with an earlier incarnation of it.
+fn occupied(state: &State, task: &Task) -> Option<NodeId> {
+    let (node, incarnation) = task.node?;
+    let found = state.nodes.get(&node)?;
+    (task.holds_resources() && found.value.incarnation == incarnation).then_some(node)
 }

@@ -8,17 +8,22 @@
 //!
 //! ```text
 //! snapshot ─▶ lost tasks ─▶ unplaced tasks ─▶ each service: classify, count failures, diff ─▶ retention ─▶ plan
+//!             (plan.rs)                       (classify.rs, backoff.rs, service/)          (retention.rs)
 //! ```
 //!
-//! Start reading at `plan.rs`, then `service.rs`.
+//! [`plan`] looks at everything; a [`Planner`] remembers what it has seen and looks only at what has changed since.
+//! Where a task goes is decided in `placement/`. Start reading at `plan.rs`, then `service/mod.rs`, then
+//! `placement/mod.rs`.
 
 mod backoff;
 mod bounds;
-mod capacity;
 mod check;
 mod classify;
+mod contain;
 mod deployment;
+pub mod placement;
 mod plan;
+mod planner;
 mod reason;
 mod retention;
 mod rng;
@@ -29,10 +34,13 @@ mod tests;
 
 pub use backoff::BackoffPolicy;
 pub use bounds::{Bounds, failure_threshold};
-pub use capacity::{Capacity, Unplaceable};
 pub use check::{Violation, check_plan};
+pub use contain::contain;
 pub use deployment::{NewDeployment, completed_reason, deploy, in_progress_reason, new_deployment};
+pub use placement::query::{Expression, QueryError, Subject};
+pub use placement::{HostPort, Need, Rooms, Shortage, Unplaceable, host_ports, node_takes_tasks};
 pub use plan::{Plan, plan};
+pub use planner::Planner;
 pub use reason::Reason;
 pub use retention::RetentionPolicy;
 pub use rng::PlanRng;

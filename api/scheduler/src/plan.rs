@@ -1,14 +1,16 @@
 //! A plan: everything that should change, decided from one snapshot.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coracle_types::{
-    Changes, ClusterId, Container, DesiredStatus, Key, LastStatus, NodeId, Service, ServiceDeployment,
-    ServiceName, State, StopCode, Task, TaskDefinitionId, TaskId, TaskKey, TaskStop, Timestamp,
+    Changes, ClusterId, Container, DesiredStatus, Key, LastStatus, NodeId, NodeStatus, Record, Service,
+    ServiceDeployment, ServiceId, State, StopCode, Task, TaskDefinitionId, TaskId, TaskKey, TaskStop,
+    Timestamp,
 };
 
-use crate::capacity::{Capacity, occupied};
-use crate::reason::{Reason, lost_reason};
+use crate::placement::{Need, Rooms};
+use crate::reason::{Reason, deregistered_reason, lost_reason};
 use crate::rng::PlanRng;
 use crate::service::Member;
 use crate::task::assign;
@@ -28,42 +30,12 @@ pub struct Plan {
     pub next_wake: Option<Timestamp>,
 }
 
-/// Decides what should change in `state` at `now`. Takes time in proportion to the tasks and services
-/// there are, not to their product.
+/// Decides what should change in `state` at `now`, looking at everything. A [`crate::Planner`] looks only at
+/// what may have a reason to change.
 #[must_use]
 pub fn plan(state: &State, now: Timestamp, rng: &mut PlanRng) -> Plan {
     let mut pass = Pass::new(state, now, rng);
-    let mut members: HashMap<(&ClusterId, &ServiceName), Vec<Member<'_>>> = HashMap::new();
-    let mut waiting = Vec::new();
-    for found in state.tasks.values() {
-        let task = &*found.value;
-        if pass.lose(task) {
-            continue;
-        }
-        pass.releasing |= task.desired_status == DesiredStatus::Stopped && occupied(state, task).is_some();
-        if task.node.is_none()
-            && task.last_status == LastStatus::Provisioning
-            && task.desired_status == DesiredStatus::Running
-        {
-            waiting.push(task);
-        }
-        if let Some(name) = task.service() {
-            let member = Member { task, revision: found.revision };
-            members.entry((&task.cluster, name)).or_default().push(member);
-        }
-    }
-    pass.place_waiting(waiting);
-    for found in state.services.values() {
-        let id = &found.value.id;
-        let tasks = members.remove(&(&id.cluster, &id.name)).unwrap_or_default();
-        service::reconcile(&mut pass, &found.value, &tasks);
-    }
-    let mut orphans: Vec<&Task> = members.into_values().flatten().map(|member| member.task).collect();
-    orphans.sort_by_key(|task| task.key());
-    for task in orphans {
-        pass.stop_orphan(task);
-    }
-    retention::forget(&mut pass);
+    pass.everything();
     pass.finish()
 }
 
@@ -72,57 +44,131 @@ pub(crate) struct Pass<'a> {
     pub(crate) state: &'a State,
     pub(crate) now: Timestamp,
     pub(crate) rng: &'a mut PlanRng,
-    pub(crate) capacity: Capacity,
     pub(crate) reasons: Vec<Reason>,
     /// Whether something that is stopping will give back what it holds: a reason to wait before
     /// anybody is told that nothing fits.
     pub(crate) releasing: bool,
+    /// What nodes have left; None until something is to be placed.
+    rooms: Option<Rooms<'a>>,
     /// Tasks that are new or changed.
     tasks: BTreeMap<TaskKey, Task>,
+    /// Tasks that died with their nodes, in this plan.
+    lost: BTreeSet<TaskKey>,
     services: Vec<Service>,
     service_deployments: Vec<ServiceDeployment>,
+    /// Other records, by their keys.
+    others: BTreeMap<Key, Record>,
     deletes: Vec<Key>,
     nodes_used: BTreeSet<NodeId>,
+    /// Nodes of whose other tasks more than the room they leave was relied on.
+    exclusive: BTreeSet<NodeId>,
     definitions_used: BTreeSet<TaskDefinitionId>,
+    /// What the service that is being looked at waits for.
+    waits: Waits,
+    /// What others wait for.
     next_wake: Option<Timestamp>,
 }
 
+/// What a service waits for, besides changes of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waits {
+    /// A moment.
+    pub(crate) until: Option<Timestamp>,
+    /// Room on the nodes, or a task definition.
+    pub(crate) for_room: bool,
+}
+
 impl<'a> Pass<'a> {
-    fn new(state: &'a State, now: Timestamp, rng: &'a mut PlanRng) -> Self {
+    pub(crate) fn new(state: &'a State, now: Timestamp, rng: &'a mut PlanRng) -> Self {
         Self {
             state,
             now,
             rng,
-            capacity: Capacity::of(state),
             reasons: Vec::new(),
-            releasing: false,
+            releasing: state.index().releasing() > 0,
+            rooms: None,
             tasks: BTreeMap::new(),
+            lost: BTreeSet::new(),
             services: Vec::new(),
             service_deployments: Vec::new(),
+            others: BTreeMap::new(),
             deletes: Vec::new(),
             nodes_used: BTreeSet::new(),
+            exclusive: BTreeSet::new(),
             definitions_used: BTreeSet::new(),
+            waits: Waits::default(),
             next_wake: None,
         }
     }
 
-    /// Makes sure there is another plan at `at`, if that is still to come.
+    fn everything(&mut self) {
+        self.lose_tasks();
+        self.place_waiting();
+        let services: Vec<ServiceId> = self.state.services.keys().cloned().collect();
+        for id in &services {
+            if let Some(at) = self.service(id).until {
+                self.wake_at(at);
+            }
+        }
+        self.stop_orphans();
+        if let Some(at) = retention::forget(self) {
+            self.wake_at(at);
+        }
+    }
+
+    /// Plans for one service, or for what is left of one that is gone, and says what it waits for.
+    pub(crate) fn service(&mut self, id: &ServiceId) -> Waits {
+        self.waits = Waits::default();
+        let members: Vec<Member<'a>> = self
+            .state
+            .index()
+            .of_service(id)
+            .filter(|found| !self.lost.contains(&found.value.key()))
+            .map(|found| Member { task: &found.value, revision: found.revision })
+            .collect();
+        match self.state.services.get(id) {
+            Some(found) => service::reconcile(self, &found.value, &members),
+            None => members.iter().for_each(|member| self.stop_orphan(member.task)),
+        }
+        std::mem::take(&mut self.waits)
+    }
+
+    /// Makes sure there is another plan for the service that is being looked at when it is `at`, if that is
+    /// still to come.
     pub(crate) fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.waits.until = Some(self.waits.until.map_or(at, |until| until.min(at)));
+        }
+    }
+
+    /// Notes that the service that is being looked at would do more if there were room.
+    pub(crate) fn wait_for_room(&mut self) {
+        self.waits.for_room = true;
+    }
+
+    pub(crate) fn wake_at(&mut self, at: Timestamp) {
         if at > self.now {
             self.next_wake = Some(self.next_wake.map_or(at, |next| next.min(at)));
         }
     }
 
-    /// Ends a task whose node, or whose node's incarnation, is gone. Says whether it did.
-    fn lose(&mut self, task: &Task) -> bool {
-        let Some((node, incarnation)) = task.node else { return false };
-        if task.last_status == LastStatus::Stopped {
-            return false;
+    /// Ends the tasks whose nodes, or whose nodes' incarnations, are gone.
+    pub(crate) fn lose_tasks(&mut self) {
+        let state = self.state;
+        for ((node, incarnation), load) in state.index().nodes() {
+            let found = state.nodes.get(&node).map(|found| &*found.value);
+            let deregistered = found.is_some_and(|found| found.status == NodeStatus::Inactive);
+            if !deregistered && found.is_some_and(|found| found.incarnation <= incarnation) {
+                continue;
+            }
+            for task in load.tasks() {
+                self.lose(&task.value, node, deregistered);
+            }
         }
-        if self.state.nodes.get(&node).is_some_and(|found| found.value.incarnation <= incarnation) {
-            return false;
-        }
-        let reason = lost_reason(node);
+    }
+
+    fn lose(&mut self, task: &Task, node: NodeId, deregistered: bool) {
+        let reason = if deregistered { deregistered_reason() } else { lost_reason(node) };
         let mut task = task.clone();
         task.stop
             .get_or_insert_with(|| TaskStop { code: StopCode::TerminationNotice, reason: reason.clone() });
@@ -132,21 +178,42 @@ impl<'a> Pass<'a> {
         }
         task.end(self.now);
         self.reasons.push(Reason::Lost { task: task.id, node });
+        self.lost.insert(task.key());
         self.tasks.insert(task.key(), task);
-        true
     }
 
     /// Places accepted tasks that have no node yet, the oldest first; what fits nowhere goes on waiting.
-    fn place_waiting(&mut self, mut waiting: Vec<&Task>) {
+    pub(crate) fn place_waiting(&mut self) {
+        let state = self.state;
+        let found = state.index().unplaced().filter_map(|key| state.tasks.get(key));
+        let mut waiting: Vec<&Arc<Task>> = found
+            .map(|found| &found.value)
+            .filter(|task| {
+                task.last_status == LastStatus::Provisioning && task.desired_status == DesiredStatus::Running
+            })
+            .collect();
         waiting.sort_by_key(|task| (task.created_at, task.id));
         for task in waiting {
-            if let Ok(node) = self.capacity.place(task.cpu, task.memory) {
-                let mut task = task.clone();
+            let Some(definition) = state.task_definitions.get(&task.task_definition) else { continue };
+            let need = Need::of(task, &definition.value).asked_by(&task.rest);
+            let minds_others = need.minds_others();
+            if let Some(node) = self.place(need) {
+                let mut task = Task::clone(task);
                 assign(&mut task, node);
                 self.reasons.push(Reason::Placed { task: task.id, node: node.0 });
-                self.add_placed(task);
+                self.add_placed(task, minds_others);
             }
         }
+    }
+
+    fn place(&mut self, need: Need) -> Option<(NodeId, u64)> {
+        let rooms = self.rooms.get_or_insert_with(|| Rooms::of(self.state));
+        rooms.batch(need, self.rng).try_place(rooms, self.rng)
+    }
+
+    /// What nodes have left in this plan, and where numbers come from.
+    pub(crate) fn rooms(&mut self) -> (&mut Rooms<'a>, &mut PlanRng) {
+        (self.rooms.get_or_insert_with(|| Rooms::of(self.state)), self.rng)
     }
 
     /// An id no task of the cluster has: a seed that is used twice must not overwrite a task.
@@ -159,10 +226,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Takes a task that has just been assigned to a node.
-    pub(crate) fn add_placed(&mut self, task: Task) {
+    /// Takes a task that has just been assigned to a node; `minds_others` is [`Need::minds_others`].
+    pub(crate) fn add_placed(&mut self, task: Task, minds_others: bool) {
         if let Some((node, _)) = task.node {
             self.nodes_used.insert(node);
+            if minds_others {
+                self.exclusive.insert(node);
+            }
         }
         self.definitions_used.insert(task.task_definition.clone());
         self.tasks.insert(task.key(), task);
@@ -175,6 +245,16 @@ impl<'a> Pass<'a> {
         let over = changed.last_status == LastStatus::Stopped;
         self.releasing |= !over;
         over
+    }
+
+    /// Stops the tasks of services that are gone.
+    pub(crate) fn stop_orphans(&mut self) {
+        let state = self.state;
+        let gone: Vec<&ServiceId> =
+            state.index().services().filter(|id| !state.services.contains_key(id)).collect();
+        for id in gone {
+            self.service(id);
+        }
     }
 
     /// Stops a service's task whose service is gone, if it is not stopping yet.
@@ -196,18 +276,31 @@ impl<'a> Pass<'a> {
         self.services.push(service);
     }
 
+    /// Writes some other record, unless this plan writes it already. Says whether it does.
+    pub(crate) fn put_once(&mut self, record: Record) -> bool {
+        match self.others.entry(record.key()) {
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(record);
+                true
+            }
+            std::collections::btree_map::Entry::Occupied(_) => false,
+        }
+    }
+
     pub(crate) fn delete(&mut self, key: Key) {
         self.deletes.push(key);
     }
 
-    fn finish(self) -> Plan {
+    pub(crate) fn finish(self) -> Plan {
         let mut changes = Changes::new();
         self.tasks.into_values().for_each(|task| changes.put(task));
         self.services.into_iter().for_each(|service| changes.put(service));
         self.service_deployments.into_iter().for_each(|record| changes.put(record));
+        self.others.into_values().for_each(|record| changes.put(record));
         self.deletes.into_iter().for_each(|key| changes.delete(key));
         // A node that registers anew, or a definition that goes away, makes these placements wrong.
         self.nodes_used.into_iter().for_each(|node| changes.guard(Key::Node(node)));
+        self.exclusive.into_iter().for_each(|node| changes.guard_tasks_on(node));
         self.definitions_used.into_iter().for_each(|id| changes.guard(Key::TaskDefinition(id)));
         Plan { now: self.now, changes, reasons: self.reasons, next_wake: self.next_wake }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use coracle_types::{DeploymentId, NodeId, ServiceName, TaskDefinitionId, TaskId};
 
-use crate::capacity::Unplaceable;
+use crate::placement::Unplaceable;
 
 /// Why something was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +125,24 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// The part of the text that stays the same as long as the same thing is meant: numbers that come and go
+    /// don't make it another event.
+    #[must_use]
+    pub fn gist(&self) -> String {
+        match self {
+            Self::Unplaceable { service, short } => unplaceable(service, &short.summary()),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn unplaceable(service: &ServiceName, short: &str) -> String {
+    format!(
+        "(service {service}) was unable to place a task because no container instance met all of its requirements. Reason: {short}"
+    )
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,10 +161,7 @@ impl fmt::Display for Reason {
             Self::Unhealthy { service, task } => {
                 write!(f, "(service {service}) (task {task}) failed container health checks.")
             }
-            Self::Unplaceable { service, short } => write!(
-                f,
-                "(service {service}) was unable to place a task because no container instance met all of its requirements. Reason: {short}"
-            ),
+            Self::Unplaceable { service, short } => f.write_str(&unplaceable(service, &short.to_string())),
             Self::NoTaskDefinition { service, task_definition } => write!(
                 f,
                 "(service {service}) was unable to place a task. Reason: The task definition {task_definition} does not exist."
@@ -198,6 +213,11 @@ pub(crate) fn lost_reason(node: NodeId) -> String {
     format!("Host node ({node}) stopped/terminated.")
 }
 
+/// `stoppedReason` of a task whose node was deregistered.
+pub(crate) fn deregistered_reason() -> String {
+    "Container instance deregistration forced by user".to_owned()
+}
+
 /// `stoppedReason` of a task that is UNHEALTHY.
 pub(crate) const UNHEALTHY_REASON: &str = "Task failed container health checks";
 
@@ -226,7 +246,12 @@ mod tests {
             (
                 Reason::Unplaceable {
                     service: service.clone(),
-                    short: Unplaceable::Cpu { closest: NodeId(5) },
+                    short: Unplaceable::Short {
+                        closest: NodeId(5),
+                        shortage: crate::placement::Shortage::Cpu { needed: 2, free: 1 },
+                        others: Vec::new(),
+                        more: 0,
+                    },
                 },
                 "(service web) was unable to place a task because no container instance met all of its requirements. Reason: The closest matching container-instance 00000000000000000000000000000005 has insufficient CPU units available.",
             ),

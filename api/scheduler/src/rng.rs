@@ -17,6 +17,7 @@ pub struct PlanRng {
     events: StdRng,
     deployments: StdRng,
     records: StdRng,
+    choices: StdRng,
 }
 
 impl PlanRng {
@@ -32,6 +33,7 @@ impl PlanRng {
             events: stream(),
             deployments: stream(),
             records: stream(),
+            choices: stream(),
         }
     }
 
@@ -63,6 +65,11 @@ impl PlanRng {
     /// The last part of a service revision's id.
     pub fn revision_number(&mut self) -> ServiceRevisionNumber {
         ServiceRevisionNumber::from_random(self.records.random())
+    }
+
+    /// A number that decides among equals.
+    pub(crate) fn choice(&mut self) -> u64 {
+        self.choices.random()
     }
 }
 

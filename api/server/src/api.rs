@@ -16,7 +16,6 @@ use tokio::sync::Semaphore;
 
 use crate::audit::AuditLog;
 use crate::auth::Principal;
-use crate::ecs::InFlight;
 use crate::elb::{AnyPort, ListenerPorts};
 use crate::exec::{ExecHost, Sessions};
 use crate::seal::Sealer;
@@ -74,7 +73,6 @@ pub struct Api {
     pub(crate) reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     pub(crate) clock: Clock,
     pub(crate) settle: Duration,
-    pub(crate) in_flight: InFlight,
     /// Who runs commands inside tasks, if anybody does.
     pub(crate) exec: Option<Arc<dyn ExecHost>>,
     /// Commands that wait for somebody to connect.
@@ -133,7 +131,6 @@ impl Api {
             reset: Arc::new(|| Box::pin(std::future::ready(()))),
             clock: Arc::new(system_time),
             settle: SETTLE,
-            in_flight: InFlight::default(),
             exec: None,
             exec_sessions: Sessions::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),

@@ -5,14 +5,13 @@
 //! computes again ([`transact()`] does that). Two implementations: [`MemoryStore`] for tests, and
 //! [`RedbStore`], where a commit is on the disk before it is answered.
 //!
-//! Writers that would give the same room away twice, in records of different names, take turns
-//! ([`placing`]).
+//! What new records can't show by their revisions, such as two tasks for the last room of a node, is checked at the
+//! commit, too ([`coracle_types::changes`]).
 //!
 //! The room does not know what the records mean, and it holds no leases yet: one process owns a store.
 
 mod core;
 mod memory;
-pub mod placing;
 mod redb;
 mod transact;
 

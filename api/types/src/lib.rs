@@ -10,6 +10,7 @@
 pub mod account_setting;
 pub mod arn;
 pub mod capacity_provider;
+pub mod changes;
 pub mod cluster;
 pub mod daemon;
 pub mod deployment_strategy;
@@ -39,6 +40,7 @@ pub use capacity_provider::{
     CapacityProvider, CapacityProviderStatus, StrategyItem, launch_type_of, leading_provider, next_provider,
     strategy_items,
 };
+pub use changes::Changes;
 pub use cluster::{Cluster, ClusterStatus};
 pub use deployment_strategy::{
     DeploymentAlarms, DeploymentController, DeploymentStrategy, LifecycleHook, LifecycleStage,
@@ -66,7 +68,7 @@ pub use service_deployment::{
     HookDetail, HookStatus, MonitorStatus, Rollback, ServiceDeployment, ServiceDeploymentStatus,
     ServiceRevision, StopType,
 };
-pub use state::{Change, Changes, Key, Record, State, Versioned};
+pub use state::{Change, Key, Record, State, Versioned};
 pub use tags::{TagError, Tags};
 pub use task::{
     Container, ContainerOverride, ContainerStatus, DesiredStatus, HealthStatus, LastStatus, LaunchType,

@@ -190,59 +190,6 @@ impl Change {
     }
 }
 
-/// Changes that are made together or not at all.
-///
-/// They are made only if every record they change, and every one in `guards`, is still as it was in
-/// the state they were computed from.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// What to change, in order.
-    pub changes: Vec<Change>,
-    /// Records (or absences) that were relied on without being changed.
-    pub guards: Vec<Key>,
-}
-
-impl Changes {
-    /// No changes yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a record to write.
-    pub fn put(&mut self, record: impl Into<Record>) {
-        self.changes.push(Change::Put(record.into()));
-    }
-
-    /// Adds a record to take away.
-    pub fn delete(&mut self, key: Key) {
-        self.changes.push(Change::Delete(key));
-    }
-
-    /// Adds a record that must not have changed.
-    pub fn guard(&mut self, key: Key) {
-        self.guards.push(key);
-    }
-
-    /// Whether there is nothing to change.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// The first record that is no longer in `current` as it was in `base`.
-    #[must_use]
-    pub fn conflict(&self, base: &State, current: &State) -> Option<Key> {
-        if base.revision == current.revision {
-            return None;
-        }
-        let changed = self.changes.iter().map(Change::key);
-        changed
-            .chain(self.guards.iter().cloned())
-            .find(|key| base.revision_of(key) != current.revision_of(key))
-    }
-}
-
 impl State {
     /// An empty state at `revision`, to be filled with the records there were then.
     #[must_use]

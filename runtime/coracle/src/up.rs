@@ -6,6 +6,7 @@
 //! each of which gives its requests its `stopTimeout` to end, and their ends are written down; the API
 //! last.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use coracle_router::{CookieKey, Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
 use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, SecretReader, open_key};
 use coracle_store::{RedbStore, Store};
-use coracle_types::{NodeId, State, Timestamp};
+use coracle_types::{NodeId, State, Timestamp, attribute};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -135,7 +136,9 @@ impl Coracle {
         })?;
 
         let node_id = node_id(&dir.join("node-id"), &store.snapshot())?;
-        let node = node_link::register(&*store, node_id, config.cpu, config.memory, now()).await?;
+        let attributes = node_attributes(&config);
+        let node =
+            node_link::register(&*store, node_id, config.cpu, config.memory, &attributes, now()).await?;
         let node_text = format!("{} CPU units and {} MiB", node.cpu_units, node.memory_mib);
 
         tokio::spawn(sweep_logs(logs.clone(), config.log_storage));
@@ -432,6 +435,20 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// The attributes of this node that constraints and strategies can go by.
+fn node_attributes(config: &UpConfig) -> BTreeMap<String, Option<String>> {
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let all = [
+        (attribute::ZONE, format!("{}a", config.region)),
+        (attribute::OS_TYPE, "linux".to_owned()),
+        (attribute::CPU_ARCHITECTURE, architecture.to_owned()),
+    ];
+    all.into_iter().map(|(name, value)| (name.to_owned(), Some(value))).collect()
 }
 
 /// The node's id, kept over restarts. If the file is lost it is the one the state has: tasks placed on a

@@ -91,7 +91,7 @@ impl<'a> Draft<'a> {
 
     /// Adds an event, unless it was said lately and nothing has got better since.
     pub(super) fn say_once(&mut self, pass: &mut Pass<'_>, reason: Reason) {
-        let message = reason.to_string();
+        let gist = reason.gist();
         let steady = Reason::Steady { service: self.service.id.name.clone() }.to_string();
         let said = self
             .service
@@ -99,7 +99,7 @@ impl<'a> Draft<'a> {
             .iter()
             .take_while(|event| event.message != steady)
             .take_while(|event| pass.now.since(event.created_at) < SAY_AGAIN_AFTER)
-            .any(|event| event.message == message);
+            .any(|event| event.message.starts_with(&gist));
         if !said {
             self.say(pass, reason);
         }

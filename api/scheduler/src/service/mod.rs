@@ -2,27 +2,32 @@
 //! is said about it.
 //!
 //! ```text
-//! ACTIVE   ─▶ unhealthy tasks stop ─▶ failures counted (back-off, circuit breaker) ─▶ roll ─▶ completed, steady
+//! ACTIVE   ─▶ unhealthy tasks stop ─▶ failures counted (back-off) ─▶ given up? (circuit breaker, stop requests)
+//!             └─▶ one of: roll (tasks give way a few at a time)
+//!                         shift (traffic gives way, then tasks)
+//!                         task sets (somebody outside directs)      ─▶ completed, steady
 //! DRAINING ─▶ all tasks stop ─▶ INACTIVE when none is before STOPPING
 //! ```
 
+mod balance;
 mod draft;
+mod give_up;
+mod hooks;
 mod roll;
-
-use std::time::Duration;
+mod shift;
+mod start;
+mod task_sets;
+mod traffic;
 
 use coracle_types::{
-    DeploymentId, LastStatus, MonitorStatus, RolloutState, SchedulingStrategy, Service,
-    ServiceDeploymentStatus, ServiceStatus, State, StopCode, Task, TaskStop,
+    DeploymentController, DeploymentId, DeploymentStrategy, LastStatus, RolloutState, SchedulingStrategy,
+    Service, ServiceStatus, StopCode, Task, TaskStop,
 };
 
 use self::draft::Draft;
 use crate::backoff::{self, BackoffPolicy, Changed, Tally};
-use crate::bounds::failure_threshold;
 use crate::classify::{Context, Phase};
-use crate::deployment::{
-    FAILED_REASON, GoingBack, NewDeployment, go_back, rolling_back, rolling_back_reason,
-};
+use crate::placement::node_takes_tasks;
 use crate::plan::Pass;
 use crate::reason::{Reason, UNHEALTHY_REASON, scaling_reason};
 
@@ -41,6 +46,10 @@ struct Classified<'a> {
     phase: Phase,
     /// Whether it belongs to the PRIMARY deployment.
     current: bool,
+    /// Whether its node takes no tasks any more, so that it has to be replaced elsewhere.
+    evicted: bool,
+    /// Whether it is protected: neither scaling in nor a deployment stops it.
+    protected: bool,
 }
 
 impl Classified<'_> {
@@ -49,10 +58,19 @@ impl Classified<'_> {
     fn is_active(&self) -> bool {
         self.task.last_status <= LastStatus::Running
     }
+
+    /// Whether it counts towards what the PRIMARY deployment should have.
+    fn is_wanted(&self) -> bool {
+        self.current && self.phase.counts() && !self.evicted
+    }
+
+    fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
 }
 
 /// Plans for one service; `members` are its tasks that are not lost.
-pub(crate) fn reconcile(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
+pub(crate) fn reconcile<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Member<'a>]) {
     match service.status {
         ServiceStatus::Active => reconcile_active(pass, service, members),
         ServiceStatus::Draining => drain(pass, service, members),
@@ -60,28 +78,52 @@ pub(crate) fn reconcile(pass: &mut Pass<'_>, service: &Service, members: &[Membe
     }
 }
 
-fn reconcile_active(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
-    let Some(primary) = service.primary() else { return };
+fn reconcile_active<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Member<'a>]) {
     let mut draft = Draft::of(pass.state, service);
-    let desired = match service.scheduling_strategy {
-        SchedulingStrategy::Replica => service.desired_count,
-        SchedulingStrategy::Daemon => u32::try_from(pass.state.nodes.size()).unwrap_or(u32::MAX),
-    };
-    draft.set_desired(desired, pass.now);
+    if DeploymentController::of(&service.rest) == DeploymentController::External {
+        let mut tasks = classify(pass, service, None, members);
+        stop_unhealthy(pass, &mut draft, &mut tasks);
+        count_failures(pass, &mut draft, &tasks);
+        task_sets::reconcile(pass, &mut draft, &tasks);
+        return draft.finish(pass);
+    }
+    let Some(primary) = service.primary() else { return };
+    if service.scheduling_strategy == SchedulingStrategy::Daemon {
+        let nodes = start::daemon_nodes(pass, service).len();
+        draft.set_desired(u32::try_from(nodes).unwrap_or(u32::MAX), pass.now);
+    } else {
+        draft.set_desired(service.desired_count, pass.now);
+    }
 
-    let mut tasks = classify(pass, service, primary.id, members);
+    let mut tasks = classify(pass, service, Some(primary.id), members);
     stop_unhealthy(pass, &mut draft, &mut tasks);
     count_failures(pass, &mut draft, &tasks);
-    if !trip_breaker(pass, &mut draft) {
-        roll::roll(pass, &mut draft, &tasks);
+    if !give_up::if_necessary(pass, &mut draft) {
+        if shifts(&draft) {
+            shift::advance(pass, &mut draft, &tasks);
+        } else {
+            roll::roll(pass, &mut draft, &tasks);
+        }
     }
     draft.finish(pass);
 }
 
+/// Whether the PRIMARY deployment shifts traffic: it is under way, was meant to, and there is something it takes
+/// the traffic from.
+fn shifts(draft: &Draft<'_>) -> bool {
+    let Some(record) = draft.record().filter(|record| !record.status.is_over()) else { return false };
+    record.configuration.strategy() != DeploymentStrategy::Rolling
+        && draft.service().scheduling_strategy == SchedulingStrategy::Replica
+        && record.rollback.is_none()
+        && give_up::source(draft.service()).is_some()
+        && draft.service().primary().is_some_and(|one| one.rollout_state == RolloutState::InProgress)
+}
+
+/// What each task counts as. Without a PRIMARY deployment, all belong to what is current.
 fn classify<'t>(
     pass: &mut Pass<'_>,
     service: &Service,
-    primary: DeploymentId,
+    primary: Option<DeploymentId>,
     members: &[Member<'t>],
 ) -> Vec<Classified<'t>> {
     let context = Context { state: pass.state, now: pass.now, grace: service.health_check_grace() };
@@ -89,11 +131,19 @@ fn classify<'t>(
     for member in members {
         let task = member.task;
         let phase = context.classify(task);
-        if let Some(at) = context.changes_at(task, phase) {
-            pass.wake(at);
-        }
-        let current = task.deployment == Some(primary);
-        tasks.push(Classified { task, revision: member.revision, phase, current });
+        let at = context.changes_at(task, phase);
+        at.into_iter().for_each(|at| pass.wake(at));
+        let protected = phase.counts() && task.is_protected(pass.now);
+        task.protected_until.filter(|_| protected).into_iter().for_each(|until| pass.wake(until));
+        let on = task.node.and_then(|(node, _)| pass.state.nodes.get(&node));
+        tasks.push(Classified {
+            task,
+            revision: member.revision,
+            phase,
+            current: primary.is_none_or(|primary| task.deployment == Some(primary)),
+            evicted: on.is_some_and(|found| !node_takes_tasks(&found.value)),
+            protected,
+        });
     }
     tasks
 }
@@ -123,21 +173,22 @@ fn stop_unhealthy(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &mut [Class
 /// Counts what became of the deployment's tasks since the last time, and waits if they failed.
 fn count_failures(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classified<'_>]) {
     let service = draft.service();
-    let Some(primary) = service.primary() else { return };
-    let before = Tally { backoff: service.backoff, failed_tasks: primary.failed_tasks };
+    let failed_tasks = service.primary().map_or(0, |primary| primary.failed_tasks);
+    let before = Tally { backoff: service.backoff, failed_tasks };
     let mut changed: Vec<Changed<'_>> = tasks
         .iter()
         .filter(|one| one.current && one.revision > service.failures_counted_to)
         .map(|one| Changed { task: one.task, phase: one.phase, revision: one.revision })
         .collect();
-    let tally = backoff::count(before, &mut changed, pass.now);
+    let forgives = service.deployment_configuration.circuit_breaker.reset_on_healthy_task;
+    let tally = backoff::count(before, &mut changed, forgives, pass.now);
     if tally == before {
         return;
     }
     let name = service.id.name.clone();
     draft.edit().backoff = tally.backoff;
     draft.edit().failures_counted_to = pass.state.revision;
-    if tally.failed_tasks != before.failed_tasks {
+    if tally.failed_tasks != before.failed_tasks && draft.service().primary().is_some() {
         draft.primary(pass.now).failed_tasks = tally.failed_tasks;
     }
     let grew = |rounds: u32, before: u32, policy: BackoffPolicy| {
@@ -152,106 +203,10 @@ fn count_failures(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifie
     }
 }
 
-/// Gives a deployment up whose tasks keep failing, and brings the last completed one back if that is
-/// wanted. Says whether it did; the rest is for the next plan, which sees the new deployment.
-fn trip_breaker(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
-    let service = draft.service();
-    let Some(primary) = service.primary() else { return false };
-    let breaker = service.deployment_configuration.circuit_breaker;
-    if !breaker.enable
-        || primary.rollout_state != RolloutState::InProgress
-        || primary.failed_tasks < failure_threshold(service.desired_count, &breaker)
-    {
-        return false;
-    }
-    let name = service.id.name.clone();
-    let failed = primary.id;
-    let back = if breaker.rollback { last_completed(pass.state, service) } else { None };
-    let threshold = failure_threshold(service.desired_count, &breaker);
-    let (count, now) = (primary.failed_tasks, pass.now);
-    draft.edit_record(now, |record| {
-        record.circuit_breaker = MonitorStatus::Triggered;
-        (record.failure_count, record.failure_threshold) = (count, threshold);
-    });
-    draft.say(pass, Reason::Failed { service: name.clone(), deployment: failed });
-    give_up(pass, draft, back, FAILED_REASON, rolling_back_reason);
-    true
-}
-
-/// Ends the PRIMARY deployment as FAILED, and goes back to what was before if there is such a thing.
-fn give_up(
-    pass: &mut Pass<'_>,
-    draft: &mut Draft<'_>,
-    back: Option<(NewDeployment, GoingBack)>,
-    reason: &str,
-    back_reason: impl FnOnce(DeploymentId) -> String,
-) {
-    let now = pass.now;
-    let name = draft.service().id.name.clone();
-    draft.primary(now).rollout_state = RolloutState::Failed;
-    let Some((new, mut going)) = back else {
-        draft.primary(now).rollout_state_reason = reason.to_owned();
-        draft.edit_record(now, |record| {
-            let rolling = record.status == ServiceDeploymentStatus::RollbackInProgress;
-            record.status = if rolling {
-                ServiceDeploymentStatus::RollbackFailed
-            } else {
-                ServiceDeploymentStatus::Stopped
-            };
-            record.status_reason = Some(reason.to_owned());
-            record.stopped_at = Some(now);
-        });
-        return;
-    };
-    let revision = going.revision.clone();
-    draft.edit_record(now, |record| *record = rolling_back(record, revision, reason.to_owned(), now));
-    going.record = draft.record().map(|record| record.id.clone());
-    let failed = draft.service().primary().map(|primary| primary.id);
-    let to = go_back(draft.edit(), new, going, now, pass.rng);
-    let reason = back_reason(to);
-    if let Some(failed) = draft.edit().deployments.iter_mut().find(|one| Some(one.id) == failed) {
-        failed.rollout_state_reason = reason;
-    }
-    draft.say(pass, Reason::RollingBack { service: name, deployment: to });
-}
-
-/// What the last completed deployment brought, as something to go back to. None when that is what the PRIMARY
-/// deployment brings, or its definition is gone.
-fn last_completed(state: &State, service: &Service) -> Option<(NewDeployment, GoingBack)> {
-    let primary = service.primary()?;
-    let task_definition = service.last_completed.clone()?;
-    if !state.task_definitions.contains_key(&task_definition) {
-        return None;
-    }
-    let revision = service.last_completed_revision.as_ref();
-    let same = match (revision, &primary.revision) {
-        (Some(revision), Some(current)) => revision == current,
-        _ => task_definition == primary.task_definition,
-    };
-    if same {
-        return None;
-    }
-    let completed = service.deployments.iter().find(|one| one.rollout_state == RolloutState::Completed);
-    let like = completed.unwrap_or(primary);
-    let recorded = revision.and_then(|id| state.service_revisions.get(id)).map(|found| &found.value);
-    let new = NewDeployment {
-        task_definition,
-        launch_type: recorded.map_or(like.launch_type, |recorded| recorded.launch_type),
-        desired_count: service.desired_count,
-        rest: recorded.map_or_else(|| like.rest.clone(), |recorded| recorded.deployment_rest.clone()),
-    };
-    let going = GoingBack {
-        record: None,
-        revision: revision.cloned(),
-        alternate: recorded.map_or(like.alternate, |recorded| recorded.alternate),
-    };
-    Some((new, going))
-}
-
 /// Stops everything a deleted service has; INACTIVE once nothing of it is before STOPPING.
-fn drain(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
+fn drain<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Member<'a>]) {
     let mut draft = Draft::of(pass.state, service);
-    let context = Context { state: pass.state, now: pass.now, grace: Duration::ZERO };
+    let context = Context { state: pass.state, now: pass.now, grace: std::time::Duration::ZERO };
     let mut stopped = Vec::new();
     let mut drained = true;
     for member in members {
@@ -266,12 +221,35 @@ fn drain(pass: &mut Pass<'_>, service: &Service, members: &[Member<'_>]) {
         drained &= over;
     }
     draft.say_stopped(pass, &stopped);
+    give_up::end_record(pass, &mut draft, "The service was deleted.");
     if drained {
         let draft_service = draft.edit();
         draft_service.status = ServiceStatus::Inactive;
         draft_service.deployments.clear();
+        draft_service.task_sets.clear();
         draft_service.deleted_at.get_or_insert(pass.now);
         pass.reasons.push(Reason::Drained { service: service.id.name.clone() });
     }
     draft.finish(pass);
+}
+
+/// Tells tasks to stop for a scaling activity; says which of them are over with that.
+fn stop_all(
+    pass: &mut Pass<'_>,
+    stops: &[&Task],
+    deployment: DeploymentId,
+) -> std::collections::BTreeSet<coracle_types::TaskId> {
+    let reason = scaling_reason(deployment);
+    let mut over = std::collections::BTreeSet::new();
+    for task in stops {
+        let stop = TaskStop { code: StopCode::ServiceSchedulerInitiated, reason: reason.clone() };
+        if pass.stop(task, stop) {
+            over.insert(task.id);
+        }
+    }
+    over
+}
+
+fn to_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

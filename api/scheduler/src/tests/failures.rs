@@ -145,12 +145,12 @@ fn the_breaker_rolls_back_once() {
     );
     assert_eq!(harness.said(|reason| matches!(reason, Reason::RollingBack { .. })), 1);
 
-    // When what worked works no more, there is nothing to go back to.
+    // When what worked works no more, it is tried once, and there is nothing else to go back to.
     harness.behaviours.insert(1, Behaviour::FailsToStart);
     harness.deploy("web", 1);
     harness.pass(Duration::from_secs(600));
     assert_eq!(harness.rollout("web"), RolloutState::Failed);
-    assert_eq!(harness.said(|reason| matches!(reason, Reason::RollingBack { .. })), 1);
+    assert_eq!(harness.said(|reason| matches!(reason, Reason::RollingBack { .. })), 2);
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_types::{
-    Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration, DesiredStatus,
-    HealthCheck, HealthStatus, Key, LastStatus, LaunchType, Node, NodeId, PropagateTags, Record,
-    RolloutState, SchedulingStrategy, Service, ServiceId, ServiceStatus, State, StopCode, Task,
-    TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId, TaskKey, TaskObservation,
-    TaskOverride, TaskStop, Timestamp,
+    Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration,
+    DeploymentController, DesiredStatus, HealthCheck, HealthStatus, Key, LastStatus, LaunchType, Node,
+    NodeId, PropagateTags, Record, RolloutState, SchedulingStrategy, Service, ServiceId, ServiceStatus,
+    State, StopCode, Task, TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId,
+    TaskKey, TaskObservation, TaskOverride, TaskStop, Timestamp,
 };
 
-use crate::{NewDeployment, NewTask, Plan, PlanRng, Reason, check_plan, new_deployment, new_task, plan};
+use crate::{NewDeployment, NewTask, Plan, PlanRng, Planner, Reason, check_plan, deploy, new_task, plan};
 
 /// What a node makes of the tasks of one revision of the definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Harness {
     /// By revision of the definition; [`Behaviour::Runs`] when not named.
     pub(crate) behaviours: BTreeMap<u32, Behaviour>,
     pub(crate) next_wake: Option<Timestamp>,
+    /// Plans instead of [`plan`], if there is one.
+    pub(crate) planner: Option<Planner>,
 }
 
 pub(crate) fn cluster() -> ClusterId {
@@ -107,6 +109,7 @@ impl Harness {
             reasons: Vec::new(),
             behaviours: BTreeMap::from([(100, Behaviour::Healthy)]),
             next_wake: None,
+            planner: None,
         };
         harness.node(1, 2000, 2000);
         for revision in [1, 2, 100] {
@@ -131,14 +134,44 @@ impl Harness {
     }
 
     pub(crate) fn delete(&mut self, key: Key) {
-        self.commit(&Changes { changes: vec![Change::Delete(key)], guards: Vec::new() });
+        self.commit(&Changes { changes: vec![Change::Delete(key)], ..Changes::default() });
     }
 
     /// Registers a node, or registers it again.
     pub(crate) fn node(&mut self, id: u128, cpu_units: u32, memory_mib: u32) {
+        self.node_with(id, cpu_units, memory_mib, |_| {});
+    }
+
+    pub(crate) fn node_with(
+        &mut self,
+        id: u128,
+        cpu_units: u32,
+        memory_mib: u32,
+        change: impl FnOnce(&mut Node),
+    ) {
         let id = NodeId(id);
         let incarnation = self.state.nodes.get(&id).map_or(1, |found| found.value.incarnation + 1);
-        self.put(Node::new(id, cpu_units, memory_mib, self.now, incarnation));
+        let mut node = Node::new(id, cpu_units, memory_mib, self.now, incarnation);
+        change(&mut node);
+        self.put(node);
+    }
+
+    /// Changes a node without its process starting anew.
+    pub(crate) fn edit_node(&mut self, id: u128, change: impl FnOnce(&mut Node)) {
+        let mut node = Node::clone(&self.state.nodes.get(&NodeId(id)).unwrap().value);
+        change(&mut node);
+        self.put(node);
+    }
+
+    /// How many tasks that are to run each node has.
+    pub(crate) fn on_nodes(&self) -> BTreeMap<u128, usize> {
+        let mut counts = BTreeMap::new();
+        for task in self.tasks().iter().filter(|task| task.desired_status == DesiredStatus::Running) {
+            if let Some((node, _)) = task.node.filter(|_| task.last_status <= LastStatus::Running) {
+                *counts.entry(node.0).or_default() += 1;
+            }
+        }
+        counts
     }
 
     pub(crate) fn create(&mut self, name: &str, desired: u32, revision: u32) {
@@ -152,23 +185,16 @@ impl Harness {
         revision: u32,
         change: impl FnOnce(&mut Service),
     ) {
-        let deployment = NewDeployment {
-            task_definition: definition_id(revision),
-            launch_type: LaunchType::Ec2,
-            desired_count: desired,
-            rest: coracle_types::JsonMap::new(),
-        };
-        let deployment = new_deployment(deployment, self.now, &mut self.rng);
         let mut service = Service {
             id: service_id(name),
             status: ServiceStatus::Active,
             desired_count: desired,
             scheduling_strategy: SchedulingStrategy::Replica,
-            task_definition: deployment.task_definition.clone(),
+            task_definition: definition_id(revision),
             launch_type: LaunchType::Ec2,
             launch_type_hidden: false,
             deployment_configuration: DeploymentConfiguration::default(),
-            deployments: vec![deployment],
+            deployments: Vec::new(),
             last_completed: None,
             last_completed_revision: None,
             task_sets: Vec::new(),
@@ -183,7 +209,18 @@ impl Harness {
             rest: coracle_types::JsonMap::new(),
         };
         change(&mut service);
-        self.put(service);
+        let mut changes = Changes::new();
+        if DeploymentController::of(&service.rest) == DeploymentController::Ecs {
+            let new = NewDeployment {
+                task_definition: definition_id(revision),
+                launch_type: LaunchType::Ec2,
+                desired_count: service.desired_count,
+                rest: coracle_types::JsonMap::new(),
+            };
+            deploy(&self.state, &mut service, new, self.now, &mut self.rng, &mut changes);
+        }
+        changes.put(service);
+        self.commit(&changes);
     }
 
     pub(crate) fn service(&self, name: &str) -> Service {
@@ -204,8 +241,11 @@ impl Harness {
             desired_count: self.service(name).desired_count,
             rest: coracle_types::JsonMap::new(),
         };
-        let deployment = new_deployment(new, self.now, &mut self.rng);
-        self.update(name, |service| service.deploy(deployment));
+        let mut service = self.service(name);
+        let mut changes = Changes::new();
+        deploy(&self.state, &mut service, new, self.now, &mut self.rng, &mut changes);
+        changes.put(service);
+        self.commit(&changes);
     }
 
     /// As RunTask without a placement.
@@ -230,16 +270,74 @@ impl Harness {
     /// Plans once, checks, commits.
     #[track_caller]
     pub(crate) fn plan(&mut self) -> Plan {
-        let plan = plan(&self.state, self.now, &mut self.rng);
-        assert_eq!(check_plan(&self.state, &plan), [], "{plan:#?}");
+        let plan = match &mut self.planner {
+            Some(planner) => planner.plan(&self.state, self.now),
+            None => plan(&self.state, self.now, &mut self.rng),
+        };
+        let violations = check_plan(&self.state, &plan);
+        assert!(violations.is_empty(), "{violations:?}\n{}", self.told(&plan));
         self.commit(&plan.changes);
         self.reasons.extend(plan.reasons.iter().cloned());
         self.next_wake = plan.next_wake;
         plan
     }
 
+    /// A plan and what it was made from, in a form people can read.
+    pub(crate) fn told(&self, plan: &Plan) -> String {
+        let mut told = String::new();
+        for reason in &plan.reasons {
+            told += &format!("  {reason}\n");
+        }
+        for found in self.state.services.values() {
+            let service = &found.value;
+            let configuration = &service.deployment_configuration;
+            told += &format!(
+                "{} {:?} {:?} desired {} ({}/{}) {:?} {:?}\n",
+                service.id.name,
+                service.status,
+                service.scheduling_strategy,
+                service.desired_count,
+                configuration.minimum_healthy_percent,
+                configuration.maximum_percent,
+                configuration.rest,
+                service.rest,
+            );
+            for one in &service.deployments {
+                told += &format!(
+                    "  {} {:?} {:?} {}\n",
+                    one.id, one.status, one.rollout_state, one.task_definition
+                );
+            }
+            for task in
+                self.state.tasks_of(&service.id).filter(|task| task.last_status != LastStatus::Stopped)
+            {
+                let node = task.node.and_then(|(node, _)| self.state.nodes.get(&node));
+                told += &format!(
+                    "  task {} of {} {:?}/{:?} {:?} on {:?} until {:?}\n",
+                    task.id,
+                    task.deployment.unwrap(),
+                    task.last_status,
+                    task.desired_status,
+                    task.health(),
+                    node.map(|found| (found.value.id.0, found.value.status)),
+                    task.protected_until,
+                );
+            }
+        }
+        for found in self.state.service_deployments.values().filter(|found| !found.value.status.is_over()) {
+            let record = &found.value;
+            told += &format!("record of {} {:?} {:?}\n", record.deployment, record.status, record.stage);
+        }
+        told
+    }
+
     pub(crate) fn tasks(&self) -> Vec<Task> {
         self.state.tasks.values().map(|found| Task::clone(&found.value)).collect()
+    }
+
+    /// Tasks that have a node and are not STOPPED.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Task> {
+        self.state.index().nodes().flat_map(|(_, load)| load.tasks()).map(|found| &*found.value)
     }
 
     pub(crate) fn task(&self, id: TaskId) -> Task {
@@ -268,7 +366,7 @@ impl Harness {
 
     /// Takes in what a node saw.
     pub(crate) fn observe(&mut self, seen: &TaskObservation) -> bool {
-        let mut task = self.task(seen.task);
+        let mut task = self.task_by_key(seen.task);
         let changed = task.observe(seen);
         if changed {
             self.put(task);
@@ -352,8 +450,7 @@ impl Harness {
 
     /// Each node reports one step of each of its tasks. Says whether any did.
     pub(crate) fn step(&mut self) -> bool {
-        let seen: Vec<TaskObservation> =
-            self.tasks().iter().filter_map(|task| self.next_observation(task)).collect();
+        let seen: Vec<TaskObservation> = self.live().filter_map(|task| self.next_observation(task)).collect();
         let mut changed = false;
         for seen in &seen {
             changed |= self.observe(seen);

@@ -3,7 +3,7 @@
 use coracle_types::{DesiredStatus, LastStatus, NodeId, SchedulingStrategy, StopCode, Tags};
 
 use super::harness::{Behaviour, Harness, service_id};
-use crate::{Capacity, Reason, Unplaceable};
+use crate::{Reason, Shortage, Unplaceable};
 
 #[test]
 fn a_service_of_three_becomes_steady() {
@@ -33,7 +33,8 @@ fn a_service_of_three_becomes_steady() {
 #[test]
 fn tasks_name_the_capacity_provider_they_come_from() {
     let mut harness = Harness::new();
-    harness.create_with("web", 1, 1, |service| {
+    harness.create("web", 1, 1);
+    harness.update("web", |service| {
         let strategy =
             r#"[{"capacityProvider": "FARGATE"}, {"capacityProvider": "FARGATE_SPOT", "weight": 1}]"#;
         let rest = &mut service.deployments[0].rest;
@@ -112,7 +113,12 @@ fn what_does_not_fit_is_said_once_and_placed_later() {
     harness.create("web", 25, 1);
     harness.settle();
     assert_eq!(harness.running(1), 20);
-    let short = Unplaceable::Memory { closest: NodeId(1) };
+    let short = Unplaceable::Short {
+        closest: NodeId(1),
+        shortage: Shortage::Memory { needed: 100, free: 0 },
+        others: Vec::new(),
+        more: 0,
+    };
     let is_short =
         |reason: &Reason| matches!(reason, Reason::Unplaceable { short: found, .. } if *found == short);
     assert_eq!(harness.said(is_short), 1);
@@ -146,18 +152,6 @@ fn tasks_spread_over_nodes() {
         let here = harness.tasks().iter().filter(|task| task.node.unwrap().0 == NodeId(node)).count();
         assert_eq!(here, 2, "node {node}");
     }
-}
-
-#[test]
-fn capacity_names_what_is_short() {
-    let mut harness = Harness::new();
-    harness.node(2, 100, 4000);
-    let mut capacity = Capacity::of(&harness.state);
-    assert_eq!(capacity.place(50, 3000).unwrap(), (NodeId(2), 1));
-    assert_eq!(capacity.place(1000, 1500).unwrap(), (NodeId(1), 1));
-    assert_eq!(capacity.place(100, 800).unwrap_err().failure(), "RESOURCE:CPU");
-    assert_eq!(capacity.place(10, 5000).unwrap_err().failure(), "RESOURCE:MEMORY");
-    assert_eq!(Capacity::default().place(1, 1), Err(Unplaceable::NoNodes));
 }
 
 #[test]

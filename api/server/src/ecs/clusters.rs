@@ -6,7 +6,6 @@ use coracle_protocol::ecs::cluster::{
     describe_clusters, everything, one,
 };
 use coracle_protocol::{ApiError, Members, Object, PageRequest};
-use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, DesiredStatus, JsonMap, Key, LastStatus,
     LaunchType, Resource, ServiceStatus, State, Tags,
@@ -121,7 +120,6 @@ async fn change(
 /// DeleteCluster.
 pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
     let id = reference::cluster_id(caller, Some(&members.required_text("cluster")?))?;
-    let turn = placing::alone().await;
     let (state, ()) = api
         .transact(|state| {
             let mut cluster = Cluster::clone(&*reference::active_cluster(state, &id)?);
@@ -144,7 +142,6 @@ pub(super) async fn delete(api: &Api, caller: &Caller, mut members: Members) -> 
             Ok((changes, ()))
         })
         .await?;
-    drop(turn);
     shown(api, &state, &id)
 }
 

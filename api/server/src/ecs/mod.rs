@@ -32,7 +32,6 @@ use coracle_protocol::members::Refusal;
 use coracle_protocol::{ApiError, Members};
 use serde_json::Value;
 
-pub(crate) use self::run_task::InFlight;
 use crate::api::{Api, Caller};
 use crate::dispatch::{Service, unknown_operation};
 

@@ -1,16 +1,14 @@
 //! RunTask: the one action that places tasks itself, because it has to answer whether they fit.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task::{self as wire, RunTask};
 use coracle_protocol::{ApiError, Members};
-use coracle_scheduler::{Capacity, NewTask, Unplaceable, assign, new_task};
-use coracle_store::placing;
+use coracle_scheduler::{Need, NewTask, Rooms, Unplaceable, assign, new_task};
 use coracle_types::{
-    Arn, Change, Changes, Cluster, Key, LaunchType, PropagateTags, Record, Resource, State, Tags, Task,
-    TaskDefinition, TaskGroup, TaskKey,
+    Arn, Changes, Cluster, Key, LaunchType, PropagateTags, Resource, State, StrategyItem, Tags, Task,
+    TaskDefinition, TaskGroup, TaskKey, next_provider, strategy_items,
 };
 use serde_json::Value;
 
@@ -20,72 +18,6 @@ use super::settle::{is_started, settle};
 use super::token::{Fingerprint, Token};
 use super::{clusters, reference, tasks};
 use crate::api::{Api, Caller};
-
-/// Placements that are on their way into the store. Two requests that read the same snapshot see each
-/// other here and do not both take the last free memory; the store alone would not notice, because new
-/// tasks are different records.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight(Mutex<Vec<Reservation>>);
-
-#[derive(Debug)]
-struct Reservation {
-    ticket: uuid::Uuid,
-    tasks: Vec<Task>,
-    /// When they were committed, and the revision that has them.
-    committed: Option<(Instant, u64)>,
-}
-
-/// How long a committed reservation still counts for those whose snapshot is older.
-const REMEMBERED: Duration = Duration::from_secs(1);
-
-/// One request's place among the others; gives up what it reserved when it is dropped uncommitted.
-pub(super) struct Ticket<'a> {
-    in_flight: &'a InFlight,
-    id: uuid::Uuid,
-}
-
-impl InFlight {
-    pub(super) fn ticket(&self) -> Ticket<'_> {
-        Ticket { in_flight: self, id: uuid::Uuid::new_v4() }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Reservation>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Ticket<'_> {
-    /// Places tasks on what `state` and everybody else's reservations leave free, and reserves it.
-    pub(super) fn place(&self, state: &State, place: impl FnOnce(&mut Capacity) -> Vec<Task>) -> Vec<Task> {
-        let mut all = self.in_flight.lock();
-        all.retain(|one| {
-            one.ticket != self.id && one.committed.is_none_or(|(at, _)| at.elapsed() < REMEMBERED)
-        });
-        let mut seen = state.clone();
-        for one in
-            all.iter().filter(|one| one.committed.is_none_or(|(_, revision)| revision > state.revision))
-        {
-            for task in one.tasks.iter().filter(|task| !state.tasks.contains_key(&task.key())) {
-                seen.apply(&Change::Put(Record::from(task.clone())), state.revision);
-            }
-        }
-        let placed = place(&mut Capacity::of(&seen));
-        all.push(Reservation { ticket: self.id, tasks: placed.clone(), committed: None });
-        placed
-    }
-
-    pub(super) fn committed(&self, revision: u64) {
-        if let Some(ours) = self.in_flight.lock().iter_mut().find(|one| one.ticket == self.id) {
-            ours.committed = Some((Instant::now(), revision));
-        }
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.in_flight.lock().retain(|one| one.ticket != self.id || one.committed.is_some());
-    }
-}
 
 /// What a request came to.
 struct Started {
@@ -103,8 +35,6 @@ pub(super) async fn run_task(
     let request = RunTask::decode(members)?;
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let token = Token::of(&caller.region, "RunTask", request.client_token.as_ref(), fingerprint);
-    let ticket = api.in_flight.ticket();
-    let turn = placing::shared().await;
     let (state, started) = api
         .transact(|state| {
             if let Some(made) = token.as_ref().map(|token| token.made(state)).transpose()?.flatten() {
@@ -114,26 +44,13 @@ pub(super) async fn run_task(
             }
             let order = Order::new(state, caller, &cluster, &request)?;
             let mut failures = Vec::new();
-            let placed = ticket.place(state, |capacity| {
-                let mut placed = Vec::new();
-                for _ in 0..request.count {
-                    let mut task = order.task(api);
-                    match capacity.place(task.cpu, task.memory) {
-                        Ok(node) => {
-                            assign(&mut task, node);
-                            placed.push(task);
-                        }
-                        Err(reason) => failures.push((reason, failure(api, &order, reason))),
-                    }
-                }
-                placed
-            });
+            let mut changes = Changes::new();
+            let placed = place(api, state, &order, &mut changes, &mut failures);
             if let Some((Unplaceable::NoNodes, _)) = failures.first()
                 && order.launch.launch_type != LaunchType::Fargate
             {
                 return Err(ApiError::InvalidParameter(Unplaceable::NoNodes.to_string()));
             }
-            let mut changes = Changes::new();
             let keys: Vec<TaskKey> = placed.iter().map(Task::key).collect();
             if !placed.is_empty() {
                 clusters::guard(&mut changes, &cluster);
@@ -146,21 +63,46 @@ pub(super) async fn run_task(
                     );
                 }
             }
-            for task in placed {
-                // A node that registers anew in between has lost whatever was assigned to it.
-                task.node.iter().for_each(|(node, _)| changes.guard(Key::Node(*node)));
-                changes.put(task);
-            }
+            placed.into_iter().for_each(|task| changes.put(task));
             let failures = failures.into_iter().map(|(_, failure)| failure).collect();
             Ok((changes, Started { tasks: keys, failures }))
         })
         .await?;
-    ticket.committed(state.revision);
-    drop(turn);
     let state = settle(api, state, &started.tasks, is_started).await;
     let found = started.tasks.iter().filter_map(|key| reference::task(&state, key));
     let tasks = found.map(|task| tasks::shown(api, &state, &task, true)).collect();
     Ok(wire::tasks(tasks, started.failures))
+}
+
+/// Places the tasks that were asked for, one after the other, each with a provider of the strategy.
+fn place(
+    api: &Api,
+    state: &State,
+    order: &Order<'_>,
+    changes: &mut Changes,
+    failures: &mut Vec<(Unplaceable, Failure)>,
+) -> Vec<Task> {
+    let mut rooms = Rooms::of(state);
+    let mut have: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut placed = Vec::new();
+    for _ in 0..order.request.count {
+        let provider = next_provider(&order.strategy, |name| have.get(name).copied().unwrap_or(0));
+        *have.entry(provider.unwrap_or_default()).or_default() += 1;
+        let mut task = order.task(api, provider.or(order.launch.provider.as_deref()));
+        let need = order.need(&task);
+        match api.ids(|rng| rooms.batch(need.clone(), rng).place(&mut rooms, rng)) {
+            Ok(node) => {
+                need.guard(changes, node.0);
+                assign(&mut task, node);
+                placed.push(task);
+            }
+            Err(reason) => {
+                let failure = failure(api, order, &reason);
+                failures.push((reason, failure));
+            }
+        }
+    }
+    placed
 }
 
 /// A request whose names have been found.
@@ -168,7 +110,9 @@ pub(super) struct Order<'a> {
     request: &'a RunTask,
     cluster: std::sync::Arc<Cluster>,
     pub(super) definition: std::sync::Arc<TaskDefinition>,
-    launch: Launch,
+    pub(super) launch: Launch,
+    /// The capacity provider strategy the tasks are divided by.
+    strategy: Vec<StrategyItem>,
     group: TaskGroup,
     tags: Tags,
 }
@@ -183,6 +127,8 @@ impl<'a> Order<'a> {
         let cluster = reference::active_cluster(state, cluster)?;
         let definition = reference::active_definition(state, &caller.region, &request.task_definition)?;
         let launch = launch(&cluster, &definition, request.launch_type, request.rest.get(STRATEGY))?;
+        let strategy = request.rest.get(STRATEGY).or(launch.default_strategy.as_ref());
+        let strategy = strategy.filter(|_| launch.provider.is_some()).map(strategy_items).unwrap_or_default();
         requirements::check(Asked(&[&request.rest]), &definition, launch.launch_type)?;
         check_overrides(request, &definition)?;
         let group = match &request.group {
@@ -206,13 +152,18 @@ impl<'a> Order<'a> {
         };
         let own = request.tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         tags.merge(own).map_err(|error| ApiError::InvalidParameter(error.to_string()))?;
-        Ok(Self { request, cluster, definition, launch, group, tags })
+        Ok(Self { request, cluster, definition, launch, strategy, group, tags })
     }
 
-    pub(super) fn task(&self, api: &Api) -> Task {
+    /// What a task of it needs of a node.
+    pub(super) fn need(&self, task: &Task) -> Need {
+        Need::of(task, &self.definition).asked_by(&self.request.rest)
+    }
+
+    pub(super) fn task(&self, api: &Api, provider: Option<&str>) -> Task {
         let mut rest = self.request.rest.clone();
-        if let Some(provider) = &self.launch.provider {
-            rest.insert("capacityProviderName".to_owned(), provider.as_str().into());
+        if let Some(provider) = provider {
+            rest.insert("capacityProviderName".to_owned(), provider.into());
         }
         let now = api.now();
         api.ids(|rng| {
@@ -247,13 +198,10 @@ fn check_overrides(request: &RunTask, definition: &TaskDefinition) -> Result<(),
 }
 
 /// Why a task was not placed, as `failures` say it.
-pub(super) fn failure(api: &Api, order: &Order<'_>, reason: Unplaceable) -> Failure {
-    let arn = match reason {
-        Unplaceable::Cpu { closest } | Unplaceable::Memory { closest } => {
-            let instance = Resource::ContainerInstance(order.cluster.id.clone(), closest);
-            Some(Arn::new(api.account(), instance).to_string())
-        }
-        Unplaceable::NoNodes => None,
-    };
+pub(super) fn failure(api: &Api, order: &Order<'_>, reason: &Unplaceable) -> Failure {
+    let arn = reason.closest().map(|closest| {
+        let instance = Resource::ContainerInstance(order.cluster.id.clone(), closest);
+        Arn::new(api.account(), instance).to_string()
+    });
     Failure { arn, reason: reason.failure().to_owned(), detail: Some(reason.to_string()) }
 }

@@ -9,7 +9,6 @@ use coracle_protocol::ecs::service::{
 };
 use coracle_protocol::{ApiError, Members, PageRequest};
 use coracle_scheduler::{NewDeployment, deploy};
-use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, Cluster, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId,
     DesiredStatus, JsonMap, Key, LastStatus, LaunchType, Resource, SchedulingStrategy, Service, ServiceId,
@@ -38,7 +37,6 @@ pub(super) async fn create(
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let id = ServiceId { cluster, name: request.name.clone() };
     let token = Token::of(&caller.region, "CreateService", request.client_token.as_ref(), fingerprint);
-    let turn = placing::shared().await;
     let (state, ()) = api
         .transact(|state| {
             let existing = state.services.get(&id).map(|found| found.value.status);
@@ -72,7 +70,6 @@ pub(super) async fn create(
             Ok((changes, ()))
         })
         .await?;
-    drop(turn);
     shown(api, &state, &id)
 }
 

@@ -3,8 +3,7 @@
 use coracle_protocol::ecs::Failure;
 use coracle_protocol::ecs::task::{self as wire, StartTask};
 use coracle_protocol::{ApiError, Members};
-use coracle_scheduler::{Capacity, assign};
-use coracle_store::placing;
+use coracle_scheduler::{Rooms, assign};
 use coracle_types::{Arn, Changes, ClusterId, Key, LaunchType, NodeId, NodeStatus, Resource, State, Task};
 use serde_json::Value;
 
@@ -18,8 +17,6 @@ pub(super) async fn start_task(api: &Api, caller: &Caller, members: Members) -> 
     let mut request = StartTask::decode(members)?;
     request.task.launch_type = Some(LaunchType::Ec2);
     let cluster = reference::cluster_id(caller, request.task.cluster.as_deref())?;
-    let ticket = api.in_flight.ticket();
-    let turn = placing::shared().await;
     let (state, (keys, failures)) = api
         .transact(|state| {
             let order = Order::new(state, caller, &cluster, &request.task)?;
@@ -30,22 +27,19 @@ pub(super) async fn start_task(api: &Api, caller: &Caller, members: Members) -> 
                     Err(failure) => failures.push(failure),
                 }
             }
-            let placed = ticket.place(state, |capacity| place(api, &order, capacity, &nodes, &mut failures));
             let mut changes = Changes::new();
+            let placed = place(api, &order, state, &nodes, &mut changes, &mut failures);
             if !placed.is_empty() {
                 clusters::guard(&mut changes, &cluster);
                 changes.guard(Key::TaskDefinition(order.definition.id.clone()));
             }
             let keys: Vec<_> = placed.iter().map(Task::key).collect();
             for task in placed {
-                task.node.iter().for_each(|(node, _)| changes.guard(Key::Node(*node)));
                 changes.put(task);
             }
             Ok((changes, (keys, failures)))
         })
         .await?;
-    ticket.committed(state.revision);
-    drop(turn);
     let state = settle(api, state, &keys, is_started).await;
     let found = keys.iter().filter_map(|key| reference::task(&state, key));
     let shown = found.map(|task| tasks::shown(api, &state, &task, true)).collect();
@@ -68,19 +62,23 @@ fn usable(api: &Api, state: &State, cluster: &ClusterId, id: NodeId) -> Result<N
 fn place(
     api: &Api,
     order: &Order<'_>,
-    capacity: &mut Capacity,
+    state: &State,
     nodes: &[NodeId],
+    changes: &mut Changes,
     failures: &mut Vec<Failure>,
 ) -> Vec<Task> {
+    let mut rooms = Rooms::of(state);
     let mut placed = Vec::new();
     for &node in nodes {
-        let mut task = order.task(api);
-        match capacity.place_on(node, task.cpu, task.memory) {
+        let mut task = order.task(api, order.launch.provider.as_deref());
+        let need = order.need(&task);
+        match rooms.place_on(node, &need) {
             Ok(node) => {
+                need.guard(changes, node.0);
                 assign(&mut task, node);
                 placed.push(task);
             }
-            Err(reason) => failures.push(failure(api, order, reason)),
+            Err(reason) => failures.push(failure(api, order, &reason)),
         }
     }
     placed

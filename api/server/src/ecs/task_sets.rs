@@ -5,7 +5,6 @@ use coracle_protocol::ecs::task_set::{
     self as wire, CreateTaskSet, DeleteTaskSet, DescribeTaskSets, OfService, OneTaskSet, UpdateTaskSet,
 };
 use coracle_protocol::{ApiError, Members};
-use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, DeploymentController, DeploymentId, Key, Resource, Service, ServiceId, ServiceStatus,
     State, TaskSet, TaskSetStatus,
@@ -74,7 +73,6 @@ pub(super) async fn create(
 ) -> Result<Value, ApiError> {
     let request = CreateTaskSet::decode(members)?;
     let token = Token::of(&caller.region, "CreateTaskSet", request.client_token.as_ref(), fingerprint);
-    let turn = placing::shared().await;
     let (state, (id, set)) = api
         .transact(|state| {
             let mut service = service(state, caller, &request.of)?;
@@ -100,7 +98,6 @@ pub(super) async fn create(
             Ok((changes, (id, set)))
         })
         .await?;
-    drop(turn);
     Ok(wire::one(shown(api, &state, &id, &set, true)))
 }
 

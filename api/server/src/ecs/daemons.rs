@@ -6,7 +6,6 @@ use coracle_protocol::ecs::daemon::{
 };
 use coracle_protocol::ecs::service::{CreateService, DeploymentConfigurationInput, UpdateService};
 use coracle_protocol::{ApiError, Members};
-use coracle_store::placing;
 use coracle_types::{
     Arn, Changes, ClusterId, DaemonName, JsonMap, LaunchType, PropagateTags, Resource, SchedulingStrategy,
     Service, ServiceId, ServiceName, ServiceStatus, State,
@@ -64,7 +63,6 @@ pub(super) async fn create(
     let cluster = reference::cluster_id(caller, request.cluster.as_deref())?;
     let id = ServiceId { cluster, name: ServiceName::of_daemon(&name).map_err(invalid)? };
     let token = Token::of(&caller.region, "CreateDaemon", request.client_token.as_ref(), fingerprint);
-    let turn = placing::shared().await;
     let (_, service) = api
         .transact(|state| {
             let mut changes = Changes::new();
@@ -97,7 +95,6 @@ pub(super) async fn create(
             Ok((changes, service))
         })
         .await?;
-    drop(turn);
     Ok(wire::created(api.account(), &service))
 }
 

@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use coracle_protocol::{ApiError, Wire, query};
 use coracle_types::Region;
@@ -17,7 +16,6 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::api::{Api, Caller};
 use crate::auth::{self, Principal, Signature};
@@ -33,8 +31,6 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 const DEPTH_MAX: usize = 32;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long requests in flight may go on once the server is to stop.
-const GRACE: Duration = Duration::from_secs(5);
 
 const JSON: &str = "application/x-amz-json-1.1";
 const XML: &str = "text/xml";
@@ -50,39 +46,6 @@ pub fn app(api: Api) -> Router {
         .route("/_coracle/images", get(admin::images).post(admin::push));
     let router = if allow_reset { router.route("/_coracle/reset", post(admin::reset)) } else { router };
     router.fallback(front).with_state(Arc::new(api))
-}
-
-/// Serves `app` until `shutdown`; then takes no more connections and gives requests in flight five
-/// seconds to end.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    app: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    // Answers are small and clients wait for each: Nagle's algorithm would only delay them.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    let (stop, mut stopped) = tokio::sync::watch::channel(false);
-    let graceful = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    let overdue = async {
-        shutdown.await;
-        stop.send_replace(true);
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(graceful)
-            .into_future() => served,
-        () = overdue => Ok(()),
-    }
 }
 
 /// Everything that is not one of our own endpoints.

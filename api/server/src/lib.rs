@@ -24,14 +24,16 @@ mod key_file;
 mod logs;
 mod seal;
 mod secrets;
+mod serve;
 mod sts;
 
 pub use crate::api::{Api, ApiConfig, Clock};
 pub use crate::audit::AuditLog;
 pub use crate::elb::ListenerPorts;
 pub use crate::exec::{ExecCommand, ExecError, ExecHost, ExecOutput, ExecStream};
-pub use crate::http::{app, serve};
+pub use crate::http::app;
 pub use crate::iam::NewAdmin;
 pub use crate::key_file::open_key;
 pub use crate::seal::{Sealer, Unsealable};
 pub use crate::secrets::{SecretError, SecretReader};
+pub use crate::serve::serve;

@@ -100,7 +100,8 @@ fn connection(
             Ok::<_, Infallible>(answer.unwrap_or_else(|never| match never {}))
         }
     });
-    http.serve_connection(TokioIo::new(stream), service)
+    // Sessions of ExecuteCommand take their connection over.
+    http.serve_connection(TokioIo::new(stream), service).with_upgrades()
 }
 
 #[cfg(test)]

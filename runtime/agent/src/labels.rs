@@ -12,7 +12,7 @@
 //! | `coracle.outgoing-connections` | sockets and connections of the task at the same time: 1 to 65535 | 256 |
 //! | `coracle.outgoing-requests` | outgoing requests of the task at the same time: 1 to 65535 | 256 |
 //! | `coracle.config.KEY` | a value of `wasi:config`, beside those of the environment | |
-//! | `coracle.keyvalue` | the namespace of `wasi:keyvalue`: containers with the same one share it | the service, or else the family |
+//! | `coracle.keyvalue` | the namespace of `wasi:keyvalue`, shared by all that name it | the service's or family's |
 //! | `coracle.outgoing-body` | bytes of the body of such a request, and of its response: `64MiB` | 1 TiB |
 //!
 //! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
@@ -52,8 +52,9 @@ pub(crate) enum LabelError {
     /// There is no such label.
     #[error(
         "unknown label {0:?}: there are coracle.concurrency, coracle.config.KEY, coracle.egress, \
-         coracle.fuel, coracle.fuel-per-request, coracle.instance-reuse, coracle.keyvalue, coracle.max-requests, coracle.outgoing-body, \
-         coracle.outgoing-connections, coracle.outgoing-requests and coracle.request-timeout"
+         coracle.fuel, coracle.fuel-per-request, coracle.instance-reuse, coracle.keyvalue, \
+         coracle.max-requests, coracle.outgoing-body, coracle.outgoing-connections, \
+         coracle.outgoing-requests and coracle.request-timeout"
     )]
     Unknown(String),
     /// A rule of `coracle.egress` can't be read.

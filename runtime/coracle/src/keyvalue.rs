@@ -91,7 +91,7 @@ impl KeyValue for Namespace {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(vec![None; keys.len()]),
                 Err(error) => return Err(error.into()),
             };
-            let read = |key: &String| {
+            let read = |key: &String| -> Result<Option<Vec<u8>>, Failure> {
                 let value = table.get((namespace, bucket.as_str(), key.as_str()))?;
                 Ok(value.map(|value| value.value().to_vec()))
             };
@@ -212,15 +212,19 @@ mod tests {
         {
             let stores = KeyValueStores::open(&path).unwrap();
             let (one, other) = (stores.open("one"), stores.open("other"));
-            assert_eq!(one.get("b", vec!["k".into()]).await.unwrap(), [None]);
+            assert_eq!(one.get("b", vec!["k".into()]).await.unwrap(), [None::<Vec<u8>>]);
             one.apply("b", set("k", "v")).await.unwrap();
-            assert_eq!(other.get("b", vec!["k".into()]).await.unwrap(), [None], "another namespace");
-            assert_eq!(one.get("c", vec!["k".into()]).await.unwrap(), [None], "another bucket");
+            assert_eq!(
+                other.get("b", vec!["k".into()]).await.unwrap(),
+                [None::<Vec<u8>>],
+                "another namespace"
+            );
+            assert_eq!(one.get("c", vec!["k".into()]).await.unwrap(), [None::<Vec<u8>>], "another bucket");
         }
         let one = KeyValueStores::open(&path).unwrap().open("one");
         assert_eq!(one.get("b", vec!["k".into()]).await.unwrap(), [Some(b"v".to_vec())]);
         one.apply("b", vec![("k".into(), None)]).await.unwrap();
-        assert_eq!(one.get("b", vec!["k".into()]).await.unwrap(), [None]);
+        assert_eq!(one.get("b", vec!["k".into()]).await.unwrap(), [None::<Vec<u8>>]);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::cpu::Meter;
 use crate::entry::Entry;
 use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::host::HostState;
-use crate::memory::Limiter;
+use crate::memory::{INSTANCE_MEMORY, Limiter, MemoryRefused};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +67,11 @@ impl<E: Send> Instance<E> {
                 return Err(NoInstance::NoRoom { limit, peak: budget.peak() });
             }
             let started = std::time::Instant::now();
-            let mut store = new_store(shared, Limiter::new(budget.clone(), credit), fuel);
+            let mut limiter = Limiter::new(budget.clone(), credit);
+            if !limiter.hold(INSTANCE_MEMORY) {
+                return Err(NoInstance::Died(Exit::OutOfMemory { limit, peak: budget.peak() }));
+            }
+            let mut store = new_store(shared, limiter, fuel);
             let error = match entry.instantiate(&mut store).await {
                 Ok(exports) => {
                     store.data_mut().limiter.release_credit();
@@ -97,7 +101,13 @@ impl<E: Send> Instance<E> {
 
     /// How the guest ended, from what its call returned.
     pub(crate) fn exit_from(&self, error: &wasmtime::Error) -> Exit {
-        Exit::from_error(error, self.fuel, self.store.data().limiter.out_of_memory())
+        let limiter = &self.store.data().limiter;
+        let oom = if error.is::<MemoryRefused>() {
+            Some(limiter.limit_and_peak())
+        } else {
+            limiter.out_of_memory()
+        };
+        Exit::from_error(error, self.fuel, oom)
     }
 
     /// How a guest ended that returned an error and no exit code. JavaScript's runtime does so without a word when it

@@ -77,7 +77,7 @@ pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
 pub use host::{HostFunctions, HostState, KeyValue};
-pub use memory::MemoryBudget;
+pub use memory::{MemoryBudget, MemoryHold};
 pub use net::{
     EgressError, EgressPolicy, InProcess, Localhost, Loopback, Network, NetworkQuotas, NetworkSpec,
     NoLoopback, Resolver, SystemResolver, TlsClient, TlsError, Upstream, UpstreamBody,

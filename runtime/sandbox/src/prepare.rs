@@ -5,6 +5,7 @@ use crate::compile::CompileLimit;
 use crate::engine::{Engine, EngineError, Flavour, Runtime};
 use crate::entry::{CommandEntry, HttpEntry, Interfaces};
 use crate::host::{HostFunctions, HostState};
+use crate::memory::INSTANCE_MEMORY;
 use std::sync::Arc;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::{p2, p3};
@@ -29,7 +30,7 @@ pub(crate) struct Inner {
     imports: Vec<String>,
     /// Slots of the engine's pool one instance takes.
     pub(crate) slots: u32,
-    /// Bytes of linear memory an instance starts with, at most.
+    /// Bytes of memory an instance starts with, at most.
     pub(crate) initial_memory: u64,
 }
 
@@ -172,7 +173,10 @@ impl Prepared {
             exports: Vec::new(),
             imports: Vec::new(),
             slots,
-            initial_memory: u64::from(memories).saturating_mul(pages).saturating_mul(64 << 10),
+            initial_memory: u64::from(memories)
+                .saturating_mul(pages)
+                .saturating_mul(64 << 10)
+                .saturating_add(INSTANCE_MEMORY),
         };
         match code {
             Code::Component(component) => inner.link_component(runtime, component)?,

@@ -3,7 +3,7 @@
 //! All of `wasi:cli/imports` and `wasi:http` is linked for everybody, and empty where nothing is granted. A further
 //! interface of the host goes into a file of its own with a `link` function, called from [`components`].
 
-use super::{HostState, config, http, keyvalue, logging, p1, p2, p3};
+use super::{HostState, config, held, http, keyvalue, logging, p1, p2, p3};
 use crate::engine::Flavour;
 use crate::spec::ContainerSpec;
 use std::any::Any;
@@ -17,6 +17,7 @@ pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtim
     if flavour == Flavour::Concurrent {
         p3::link(&mut linker)?;
         http::bound_p3_requests(&mut linker)?;
+        held::charge_p3_fields(&mut linker)?;
     }
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;

@@ -7,11 +7,13 @@
 //! One file per version of WASI ([`p2`], [`p3`], [`p1`]), and [`linkers`], which decides who may import what.
 
 mod config;
+mod held;
 mod http;
 mod keyvalue;
 mod limits;
 pub(crate) mod linkers;
 mod logging;
+mod outgoing_body;
 mod p1;
 mod p2;
 mod p3;
@@ -24,6 +26,7 @@ use crate::container::Shared;
 use crate::memory::Limiter;
 use crate::net::{Network, Permit};
 use crate::output::{self, StdStream};
+use held::Held;
 use http::Hooks;
 use rand::RngCore;
 use std::any::Any;
@@ -43,6 +46,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 pub struct HostState {
     pub(crate) limiter: Limiter,
     table: ResourceTable,
+    held: Held,
     http: WasiHttpCtx,
     hooks: Hooks,
     filesystem: WasiFilesystemCtx,
@@ -63,12 +67,13 @@ impl HostState {
     pub(crate) fn new(container: Arc<Shared>, limiter: Limiter) -> HostState {
         let limits = container.host_limits;
         let mut table = ResourceTable::with_capacity(16);
-        table.set_max_capacity(limits.resources);
+        let held = Held::new(&mut table);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.fields);
         HostState {
             limiter,
             table,
+            held,
             http,
             hooks: Hooks { network: container.spec.network.clone(), body_chunk: limits.body_chunk },
             filesystem: container.filesystem.clone(),
@@ -84,15 +89,12 @@ impl HostState {
     }
 
     fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
+        self.table();
         WasiFilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
     }
 
     pub(crate) fn network(&self) -> &Network {
         &self.container.spec.network
-    }
-
-    pub(crate) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
     }
 
     /// Keeps a place in a quota for as long as a resource exists.
@@ -106,10 +108,12 @@ impl HostState {
     }
 
     pub(crate) fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        self.table();
         WasiSocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
     }
 
     fn clocks(&mut self) -> WasiClocksCtxView<'_> {
+        self.table();
         WasiClocksCtxView { ctx: &mut self.clocks, table: &mut self.table }
     }
 

@@ -1,7 +1,9 @@
 //! WASI 0.2.
 
 use super::HostState;
+use super::held::charge_p2_fields;
 use super::http::bound_p2_requests;
+use super::outgoing_body::charge_p2_bodies;
 use crate::net;
 use crate::output::{GuestStream, StdStream};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
@@ -14,9 +16,9 @@ use wasmtime_wasi::sockets::WasiSockets;
 
 /// All of `wasi:cli/imports@0.2` and `wasi:http@0.2`.
 pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    io::error::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, |state| &mut state.table)?;
-    io::poll::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, |state| &mut state.table)?;
-    io::streams::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, |state| &mut state.table)?;
+    io::error::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, HostState::table)?;
+    io::poll::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, HostState::table)?;
+    io::streams::add_to_linker::<HostState, HasSelf<ResourceTable>>(l, HostState::table)?;
 
     clocks::wall_clock::add_to_linker::<HostState, WasiClocks>(l, HostState::clocks)?;
     clocks::monotonic_clock::add_to_linker::<HostState, WasiClocks>(l, HostState::clocks)?;
@@ -47,7 +49,9 @@ pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
     cli::terminal_stderr::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;
 
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
-    bound_p2_requests(l)
+    bound_p2_requests(l)?;
+    charge_p2_fields(l)?;
+    charge_p2_bodies(l)
 }
 
 impl cli::environment::Host for HostState {
@@ -82,21 +86,21 @@ impl cli::stdin::Host for HostState {
         } else {
             tokio::io::empty().p2_stream()
         };
-        Ok(self.table.push(stream)?)
+        Ok(self.table().push(stream)?)
     }
 }
 
 impl cli::stdout::Host for HostState {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         let stream: DynOutputStream = Box::new(GuestStream::new(self.output(StdStream::Stdout)));
-        Ok(self.table.push(stream)?)
+        Ok(self.table().push(stream)?)
     }
 }
 
 impl cli::stderr::Host for HostState {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         let stream: DynOutputStream = Box::new(GuestStream::new(self.output(StdStream::Stderr)));
-        Ok(self.table.push(stream)?)
+        Ok(self.table().push(stream)?)
     }
 }
 

@@ -8,16 +8,26 @@
 //! more about the machine than about the program. A peer that is not installed is left out, and the
 //! output says how to get it (`benches/setup.sh`).
 
+mod allocs;
+mod artifact;
 mod cap;
+mod density;
+mod fairness;
 mod instantiate;
 mod load;
+mod metering;
 mod noisy;
 mod peers;
 mod proxy;
+mod report;
 mod startup;
 mod throughput;
 
 use anyhow::Context as _;
+
+/// For the bench `allocs`; an atomic addition for each allocation is too little to be seen in the others.
+#[global_allocator]
+static ALLOCATOR: allocs::Counting = allocs::Counting;
 
 const HELP: &str = "\
 cargo run --release -p coracle-bench [-- NAME…]
@@ -27,6 +37,11 @@ cargo run --release -p coracle-bench [-- NAME…]
   startup       from `coracle up` on a warm data directory to the first answer
   cap           how exactly CPU caps are kept
   proxy         the router as a reverse proxy beside nginx and HAProxy, and in front of components
+  metering      what metering costs real programs
+  fairness      how CPU shares divide the machine
+  density       10,000 live instances, and what each holds
+  artifact      from an artifact on disk to the first answer
+  allocs        what is allocated for one request
   noisy         latency of one service beside tasks in endless loops
 
 Without a name, all of them.";
@@ -42,7 +57,19 @@ fn main() -> anyhow::Result<()> {
     {
         return tokio::runtime::Runtime::new()?.block_on(proxy::run_part(args));
     }
-    let known = ["instantiate", "throughput", "startup", "cap", "noisy", "proxy"];
+    let known = [
+        "instantiate",
+        "throughput",
+        "startup",
+        "cap",
+        "metering",
+        "fairness",
+        "density",
+        "artifact",
+        "allocs",
+        "noisy",
+        "proxy",
+    ];
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("no bench is called {unknown:?}\n\n{HELP}");
     }
@@ -62,6 +89,21 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("cap") {
         runtime.block_on(cap::run()).context("cap")?;
+    }
+    if wanted("metering") {
+        runtime.block_on(metering::run()).context("metering")?;
+    }
+    if wanted("fairness") {
+        runtime.block_on(fairness::run()).context("fairness")?;
+    }
+    if wanted("density") {
+        runtime.block_on(density::run()).context("density")?;
+    }
+    if wanted("artifact") {
+        runtime.block_on(artifact::run()).context("artifact")?;
+    }
+    if wanted("allocs") {
+        runtime.block_on(allocs::run()).context("allocs")?;
     }
     if wanted("noisy") {
         runtime.block_on(noisy::run()).context("noisy")?;

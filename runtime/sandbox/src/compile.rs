@@ -397,6 +397,7 @@ mod tests {
             metered: true,
             reservation: 4 << 30,
             max_wasm_stack: 512 << 10,
+            images: true,
         }
     }
 

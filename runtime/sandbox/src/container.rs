@@ -1,6 +1,6 @@
 //! A container: a prepared component with limits, grants and live instances.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Permit};
 use crate::body::ResponseBody;
 use crate::control::{Control, Phase, Registry};
 use crate::entry::{CommandEntry, Entry, HttpEntry};
@@ -16,6 +16,7 @@ use crate::worker::{Reuse, Workers};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use std::any::Any;
 use std::error::Error as StdError;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -33,6 +34,13 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
 /// Needs a tokio runtime with time and I/O to run on; instances are tasks of it.
 #[derive(Clone)]
 pub struct Container(Arc<Shared>);
+
+/// An instance that was made and not entered, see [`Container::instantiate`].
+pub struct IdleInstance {
+    // First, so that its place is free when the permit for it is given back.
+    _instance: Option<Box<dyn Any + Send>>,
+    _permit: Permit,
+}
 
 /// Why there is no container.
 #[derive(Debug, thiserror::Error)]
@@ -288,24 +296,27 @@ impl Container {
         http_call::handle(&self.0, request).await
     }
 
-    /// Makes an instance and discards it without entering it. What
-    /// a cold start costs is what this takes; and a component that can't start says so here.
+    /// Makes an instance without entering it. What a cold start costs is what this takes; and a component that can't
+    /// start says so here. The instance is of no further use: it is there, with all it holds, until the answer is
+    /// dropped.
     ///
     /// # Errors
     /// How it ended instead.
-    pub async fn instantiate(&self) -> Result<(), Exit> {
+    pub async fn instantiate(&self) -> Result<IdleInstance, Exit> {
         let shared = &self.0;
-        let _permit = shared.admission.wait().await.ok_or(Exit::Killed)?;
+        let permit = shared.admission.wait().await.ok_or(Exit::Killed)?;
         let deadline = shared.admission.deadline();
         let prepared = &shared.prepared.0;
-        if let Some(HttpEntry::P2(entry)) = &prepared.http {
-            Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await?;
+        let instance: Option<Box<dyn Any + Send>> = if let Some(HttpEntry::P2(entry)) = &prepared.http {
+            Some(Box::new(Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await?))
         } else if let Some(CommandEntry::Core(entry)) = &prepared.command {
-            Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?;
+            Some(Box::new(Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?))
         } else if let Some(entry) = &prepared.component {
-            Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?;
-        }
-        Ok(())
+            Some(Box::new(Instance::create(shared, entry, shared.spec.fuel_per_run, deadline).await?))
+        } else {
+            None
+        };
+        Ok(IdleInstance { _instance: instance, _permit: permit })
     }
 
     /// Requests that wait or run, those included whose guest is still busy after its response.

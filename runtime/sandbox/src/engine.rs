@@ -1,6 +1,7 @@
 //! The engine: compiler settings and the pool, one per process.
 
 use crate::host::{HostFunctions, HostState, linkers};
+use crate::maps;
 use crate::prepare::{PrepareError, Prepared};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
@@ -10,9 +11,10 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAll
 /// How an [`Engine`] is made. The default fits machines from a laptop to a server.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Instances that live at the same time, over all containers; further ones wait. The default is 4000. Where
-    /// the kernel's `vm.max_map_count` or the address space allows fewer, the engine makes do with fewer: see
-    /// [`EngineStats::capacity`].
+    /// Instances that live at the same time, over all containers; further ones wait. The default is 4000. With the
+    /// kernel's default `vm.max_map_count`, up to 5900 begin as copy-on-write images of their memory; more, up to
+    /// 10,700, are copied, which makes each of them slower to create. Where that or the address space allows fewer,
+    /// the engine makes do with fewer: see [`EngineStats::capacity`].
     pub max_instances: u32,
     /// The largest linear memory, in bytes. 64 KiB to 4 GiB; the default is 4 GiB, which costs address space but
     /// no memory, and lets compiled code do without bounds checks.
@@ -57,22 +59,6 @@ impl Default for EngineConfig {
             metering: Metering::Fuel,
         }
     }
-}
-
-/// Mappings that a live instance needs at most: two for its stack and its guard page, and up to six for a linear
-/// memory with a copy-on-write image in the middle. 10,000 instances were seen to fail at the kernel's default of
-/// 65,530, 5000 to work.
-const MAPS_PER_INSTANCE: u32 = 10;
-
-/// Mappings left for everything else in the process.
-const OTHER_MAPS: u32 = 12_000;
-
-fn instances_that_fit_the_maps() -> u32 {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|text| text.trim().parse::<u32>().ok())
-        .map_or(4000, |maps| maps.saturating_sub(OTHER_MAPS) / MAPS_PER_INSTANCE)
-        .max(SMALLEST_POOL)
 }
 
 /// A pool smaller than this is not worth having.
@@ -221,10 +207,12 @@ fn with_largest_possible_pool(
     config: &EngineConfig,
     flavour: Flavour,
 ) -> Result<(wasmtime::Engine, CompileSettings, u32), EngineError> {
+    let fit = maps::fit(config.max_instances.min(most_instances()), SMALLEST_POOL);
     let mut pool = PoolSize {
-        instances: config
-            .max_instances
-            .clamp(SMALLEST_POOL, most_instances().min(instances_that_fit_the_maps())),
+        instances: match flavour {
+            Flavour::Plain => fit.instances,
+            Flavour::Concurrent => fit.concurrent,
+        },
         max_memory: config.max_instance_memory.clamp(64 << 10, FULL_RESERVATION).next_multiple_of(64 << 10),
         reservation: FULL_RESERVATION,
     };
@@ -234,6 +222,7 @@ fn with_largest_possible_pool(
             metered: config.metering == Metering::Fuel,
             reservation: pool.reservation,
             max_wasm_stack: config.max_wasm_stack,
+            images: fit.images,
         };
         let error = match wasmtime::Engine::new(&with_pool(compile.config(), config, pool)) {
             Ok(engine) => return Ok((engine, compile, pool.instances)),
@@ -288,6 +277,8 @@ pub(crate) struct CompileSettings {
     pub(crate) reservation: u64,
     /// How deep guests may recurse, in bytes of stack.
     pub(crate) max_wasm_stack: usize,
+    /// Whether linear memories begin as copy-on-write images: see [`maps`].
+    pub(crate) images: bool,
 }
 
 impl CompileSettings {
@@ -302,6 +293,7 @@ impl CompileSettings {
             "metered": self.metered,
             "reservation": self.reservation,
             "max_wasm_stack": self.max_wasm_stack,
+            "images": self.images,
         })
     }
 
@@ -312,6 +304,7 @@ impl CompileSettings {
             metered: settings["metered"].as_bool()?,
             reservation: settings["reservation"].as_u64()?,
             max_wasm_stack: usize::try_from(settings["max_wasm_stack"].as_u64()?).ok()?,
+            images: settings["images"].as_bool()?,
         })
     }
 
@@ -341,7 +334,7 @@ impl CompileSettings {
 
         wasmtime.memory_reservation(self.reservation);
         wasmtime.memory_guard_size(GUARD);
-        wasmtime.memory_init_cow(true);
+        wasmtime.memory_init_cow(self.images);
         wasmtime
     }
 }
@@ -373,16 +366,6 @@ fn with_pool(mut wasmtime: Config, config: &EngineConfig, size: PoolSize) -> Con
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pool_leaves_room_for_other_mappings() {
-        let most = instances_that_fit_the_maps();
-        assert!(most >= SMALLEST_POOL);
-        if let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") {
-            let maps: u32 = text.trim().parse().unwrap();
-            assert!(most == SMALLEST_POOL || most * MAPS_PER_INSTANCE < maps, "{most} of {maps}");
-        }
-    }
 
     #[test]
     fn pools_shrink_until_nothing_is_left_to_give() {

@@ -169,7 +169,9 @@ async fn call(
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
         Ok(instance) => instance,
         Err(NoInstance::Died(exit)) => return End(Ok(exit)),
-        Err(NoInstance::NoRoom { .. }) => return End(Err(shared.admission.overloaded())),
+        Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => {
+            return End(Err(shared.admission.overloaded()));
+        }
     };
     let Instance { store, exports, .. } = &mut instance;
     let mut http = store.data_mut().http();

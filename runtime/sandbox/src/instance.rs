@@ -4,7 +4,7 @@ use crate::container::Shared;
 use crate::control::{Control, Phase};
 use crate::cpu::Meter;
 use crate::entry::Entry;
-use crate::exit::{Exit, HandleError, TrapInfo};
+use crate::exit::{Exit, HandleError, TrapInfo, TrapKind};
 use crate::host::HostState;
 use crate::memory::{INSTANCE_MEMORY, Limiter, MemoryRefused};
 use std::cmp::Ordering::{Equal, Greater, Less};
@@ -33,6 +33,8 @@ pub(crate) enum NoInstance {
     Died(Exit),
     /// There is no room for it, and waiting for some took too long.
     NoRoom { limit: u64, peak: u64 },
+    /// The pool is full, and waiting took too long.
+    PoolFull,
 }
 
 impl From<NoInstance> for Exit {
@@ -40,6 +42,10 @@ impl From<NoInstance> for Exit {
         match none {
             NoInstance::Died(exit) => exit,
             NoInstance::NoRoom { limit, peak } => Exit::OutOfMemory { limit, peak },
+            NoInstance::PoolFull => {
+                let kind = TrapKind::Host("there was no room for another instance for too long".to_owned());
+                Exit::Trap(TrapInfo { function: None, message: kind.to_string(), kind })
+            }
         }
     }
 }
@@ -88,7 +94,10 @@ impl<E: Send> Instance<E> {
             let limiter = &store.data().limiter;
             let (oom, wanted) = (limiter.out_of_memory(), limiter.wanted());
             drop(store);
-            if error.is::<PoolConcurrencyLimitError>() && Instant::now() < deadline {
+            if error.is::<PoolConcurrencyLimitError>() {
+                if Instant::now() >= deadline {
+                    return Err(NoInstance::PoolFull);
+                }
                 sleep(POOL_RETRY).await;
             } else if oom.is_some() && wanted <= limit && wanted > credit && Instant::now() < deadline {
                 // It would fit alone. Now its need is known, wait for that.

@@ -64,6 +64,7 @@ mod worker;
 
 mod cpu;
 mod host;
+mod maps;
 mod memory;
 mod net;
 mod output;
@@ -72,7 +73,7 @@ mod shares;
 pub use artifacts::{ArtifactCache, ArtifactCacheConfig, ArtifactError, ArtifactStats};
 pub use body::{BodyError, ResponseBody};
 pub use compile::{CompileLimit, CompileLimits, Compiler, CompilerProcess, compile_child};
-pub use container::{Container, ContainerError, ContainerStats};
+pub use container::{Container, ContainerError, ContainerStats, IdleInstance};
 pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};

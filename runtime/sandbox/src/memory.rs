@@ -135,7 +135,8 @@ impl Drop for MemoryHold {
 }
 
 /// What an instance costs the host beside its memories and tables, in bytes: the store, the pages of its stack that
-/// were touched, room for its first resources and header fields. Ten thousand instances of hello held 20 KiB each.
+/// were touched, room for its first resources and header fields. A live instance of hello holds about that much
+/// resident, the touched pages of its memory included (bench `density`).
 pub(crate) const INSTANCE_MEMORY: u64 = 32 << 10;
 
 /// The memory budget refused what the host was to hold for a guest.

@@ -47,7 +47,9 @@ async fn serve<E: crate::entry::Entry>(
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
         Ok(instance) => instance,
         Err(NoInstance::Died(exit)) => return End(Ok(exit)),
-        Err(NoInstance::NoRoom { .. }) => return End(Err(shared.admission.overloaded())),
+        Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => {
+            return End(Err(shared.admission.overloaded()));
+        }
     };
     let exit = match supervise(worker, requests(&mut instance)).await {
         Ok(()) => Exit::Code(0),

@@ -206,7 +206,7 @@ fn link_store(store: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()>
         if name.len() > LONGEST_KEY {
             return Ok((Err(StoreError::NoSuchStore),));
         }
-        Ok((Ok(state.table.push(Bucket { name: name.into(), store: granted })?),))
+        Ok((Ok(state.table().push(Bucket { name: name.into(), store: granted })?),))
     })?;
     store.func_wrap_async(
         "[method]bucket.get",
@@ -354,7 +354,7 @@ fn link_atomics(atomics: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result
                     return Ok((Err(refused),));
                 }
                 match read_for_swap(bucket, key).await {
-                    Ok(cas) => Ok((Ok(store.data_mut().table.push(cas)?),)),
+                    Ok(cas) => Ok((Ok(store.data_mut().table().push(cas)?),)),
                     Err(error) => Ok((Err(error),)),
                 }
             })
@@ -377,7 +377,7 @@ fn link_atomics(atomics: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result
                 Err(error) => Ok((Err(CasError::Store(error.into())),)),
                 // Somebody was faster: a new handle, with what is there now.
                 Ok(false) => Ok((Err(match read_for_swap(bucket, key).await {
-                    Ok(cas) => CasError::Failed(store.data_mut().table.push(cas)?),
+                    Ok(cas) => CasError::Failed(store.data_mut().table().push(cas)?),
                     Err(error) => CasError::Store(error),
                 }),)),
             }

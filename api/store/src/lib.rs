@@ -39,7 +39,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CommitError`]; after any of them the changes are not in the state. After [`CommitError::Io`]
-    /// nobody knows what is on the disk until the store is opened again.
+    /// nobody knows what is on the disk: the next commit that works shows it.
     fn commit(
         &self,
         base: Arc<State>,
@@ -60,7 +60,7 @@ pub enum CommitError {
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
-    /// The disk refused. A store that has said so says so from then on, until it is opened again.
+    /// The disk refused. It is tried again with the next commit.
     #[error("could not write the state: {0}")]
     Io(String),
 }

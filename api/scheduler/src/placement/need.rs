@@ -184,6 +184,11 @@ impl Need {
         !self.ports.is_empty() || self.constraints.iter().any(minds)
     }
 
+    /// Whether there may be only one task of its group on a node.
+    pub(super) fn is_distinct(&self) -> bool {
+        self.constraints.iter().any(|one| matches!(one, Constraint::DistinctInstance))
+    }
+
     /// Whether it may be on any node that takes tasks of its cluster.
     pub(crate) fn is_anywhere(&self) -> bool {
         let everywhere = |one: &Constraint| matches!(one, Constraint::DistinctInstance);

@@ -249,7 +249,7 @@ impl<'a> Rooms<'a> {
     pub fn place_on(&mut self, node: NodeId, need: &Need) -> Result<(NodeId, u64), Unplaceable> {
         let place = self.place_of(node).ok_or(Unplaceable::NoNodes)?;
         let of_group =
-            if need.constraints.is_empty() { 0 } else { self.counts(need).get(&node).copied().unwrap_or(0) };
+            if need.is_distinct() { self.counts(need).get(&node).copied().unwrap_or(0) } else { 0 };
         match self.obstacle(place, need).or_else(|| self.shortage(place, need, of_group)) {
             None => Ok(self.take(place, need)),
             Some(shortage) => Err(Unplaceable::of(vec![(node, shortage)])),

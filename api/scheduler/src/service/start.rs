@@ -105,6 +105,7 @@ pub(super) fn start(
     let mut providers = Providers::of(origin, tasks);
     // Tasks that need the same share a batch; by provider and zone, they need the same.
     let mut batches: HashMap<(Option<String>, Option<String>), Option<Batch>> = HashMap::new();
+    let mut needs: HashMap<(Option<String>, Option<String>), Need> = HashMap::new();
     for target in wanted {
         if starts.started.len() == room {
             break;
@@ -118,14 +119,17 @@ pub(super) fn start(
             continue;
         }
         let mut task = service_task(service, origin, provider.clone(), &definition.value, pass);
-        let mut need = Need::of(&task, &definition.value).asked_by(&service.rest);
-        need.zone.clone_from(&batch.1);
+        let need = needs.entry(batch.clone()).or_insert_with(|| {
+            let mut need = Need::of(&task, &definition.value).asked_by(&service.rest);
+            need.zone.clone_from(&batch.1);
+            need
+        });
         let minds_others = need.minds_others();
         let placed = if let Target::Node(node) = target {
-            pass.rooms().0.place_on(node, &need)
+            pass.rooms().0.place_on(node, need)
         } else {
             let (rooms, rng) = pass.rooms();
-            let made = batches.entry(batch.clone()).or_insert_with(|| Some(rooms.batch(need, rng)));
+            let made = batches.entry(batch.clone()).or_insert_with(|| Some(rooms.batch(need.clone(), rng)));
             made.as_mut().map_or(Err(Unplaceable::NoNodes), |made| made.place(rooms, rng))
         };
         match placed {

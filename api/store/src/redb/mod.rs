@@ -87,11 +87,10 @@ impl RedbStore {
         let path = path.as_ref();
         let refused = |source: ::redb::Error| OpenError::Io { path: path.to_owned(), source };
         ensure_file(path).map_err(|error| refused(error.into()))?;
-        let database =
-            Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
-                error => refused(error.into()),
-            })?;
+        let database = open_file(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
+            error => refused(error.into()),
+        })?;
         Self::start(path, database).map_err(|error| match error {
             StartError::Open(error) => error,
             StartError::Redb(error) => refused(error),
@@ -103,13 +102,18 @@ impl RedbStore {
         let state = format::load(&database, path)?;
         let published = Arc::new(Published::new(state));
         let queue = Arc::new(Queue::new());
-        let writer = writer::Writer::new(database, Arc::clone(&published), Arc::clone(&queue));
+        let writer =
+            writer::Writer::new(path.to_owned(), database, Arc::clone(&published), Arc::clone(&queue));
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| StartError::Redb(error.into()))?;
         Ok(Self { published, queue, writer: Some(writer) })
     }
+}
+
+fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+    Builder::new().set_cache_size(CACHE_BYTES).create(path)
 }
 
 /// An error before it knows the path.

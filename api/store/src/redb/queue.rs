@@ -23,6 +23,14 @@ pub(crate) struct Request {
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
+impl Request {
+    /// Answers that the disk refused.
+    pub(crate) fn refuse(self, error: &str) {
+        // Nobody waiting any more is fine.
+        let _ = self.answer.send(Err(CommitError::Io(error.to_owned())));
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     requests: Vec<Request>,

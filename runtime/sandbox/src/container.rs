@@ -73,6 +73,9 @@ pub enum ContainerError {
         /// What the operating system said.
         reason: String,
     },
+    /// A core module, which has no exports to call.
+    #[error("a core module can be run, but has no exports to call by name; make a component of it")]
+    NotAComponent,
 }
 
 /// What a container has used so far.
@@ -167,7 +170,7 @@ impl Shared {
         }
     }
 
-    fn count(&self, exit: &Exit) {
+    pub(crate) fn count(&self, exit: &Exit) {
         if let Exit::Trap(_) | Exit::OutOfMemory { .. } | Exit::OutOfFuel { .. } = exit {
             self.counters.traps.fetch_add(1, Ordering::Relaxed);
             tracing::debug!("guest ended: {exit}");
@@ -224,6 +227,10 @@ impl Container {
             fatal: watch::Sender::new(None),
             spec,
         })))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 
     /// What the component offers.

@@ -129,10 +129,13 @@ impl<E: Send> Instance<E> {
     }
 }
 
-/// Gives a store the fuel of one request, if that is limited, and books what was used before. `given` is what it was
-/// last given.
-pub(crate) fn refuel(mut store: impl AsContextMut<Data = HostState>, given: &mut u64, shared: &Shared) {
-    let Some(fuel) = shared.spec.fuel_per_request else { return };
+/// Gives a store the fuel of one request or call, and books what was used before. `given` is what it was last given.
+pub(crate) fn refuel(
+    mut store: impl AsContextMut<Data = HostState>,
+    given: &mut u64,
+    shared: &Shared,
+    fuel: u64,
+) {
     let mut store = store.as_context_mut();
     // Neither fails on an engine with metering, and without it there is nothing to limit.
     if let Ok(left) = store.get_fuel()

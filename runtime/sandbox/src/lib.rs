@@ -59,6 +59,7 @@ mod exit;
 mod hold;
 mod http_call;
 mod instance;
+mod plugin;
 mod spec;
 mod worker;
 
@@ -84,6 +85,7 @@ pub use net::{
     NoLoopback, Resolver, SystemResolver, TlsClient, TlsError, Upstream, UpstreamBody,
 };
 pub use output::{LineSplitter, Output, OutputSink, StdStream};
+pub use plugin::{CallError, CallFuture, CallLimits, Dynamic, Plugin};
 pub use prepare::{Exports, PrepareError, Prepared};
 pub use spec::{ContainerSpec, Mount};
 

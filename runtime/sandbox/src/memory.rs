@@ -193,7 +193,9 @@ pub(crate) struct Limiter {
     credit: u64,
     /// The size of the last permitted growth, to be undone if it fails after all.
     last: u64,
-    /// Whether the budget refused the last growth that was asked for.
+    /// Bytes it may hold whatever the budget has left.
+    cap: Option<u64>,
+    /// Whether the last growth that was asked for was refused.
     denied: bool,
     /// The most this instance ever wanted to hold.
     wanted: u64,
@@ -205,16 +207,26 @@ const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 impl Limiter {
     /// `credit` bytes have been charged to `budget` already, for this limiter to hand out and to release.
     pub(crate) fn new(budget: MemoryBudget, credit: u64) -> Self {
-        Limiter { budget, charged: credit, credit, last: 0, denied: false, wanted: 0 }
+        Limiter { budget, charged: credit, credit, last: 0, cap: None, denied: false, wanted: 0 }
     }
 
-    /// Limit and peak of the budget, if the last growth was refused because of it.
+    /// Limit and peak of what refused the last growth, if it was refused: the budget, or the instance's own cap.
     pub(crate) fn out_of_memory(&self) -> Option<(u64, u64)> {
         self.denied.then(|| self.limit_and_peak())
     }
 
     pub(crate) fn limit_and_peak(&self) -> (u64, u64) {
-        (self.budget.effective_limit(), self.budget.peak())
+        let limit = self.budget.effective_limit();
+        match self.cap {
+            Some(cap) if cap < limit => (cap, self.held()),
+            _ => (limit, self.budget.peak()),
+        }
+    }
+
+    /// From now on the instance may hold `cap` bytes at most, and the budget's limits hold as well.
+    pub(crate) fn set_cap(&mut self, cap: Option<u64>) {
+        self.cap = cap;
+        self.denied = false;
     }
 
     /// Bytes held by this instance's memories and tables.
@@ -244,6 +256,10 @@ impl Limiter {
 
     fn grow(&mut self, bytes: u64) -> bool {
         self.wanted = self.wanted.max(self.held().saturating_add(bytes));
+        if self.cap.is_some_and(|cap| self.held().saturating_add(bytes) > cap) {
+            self.denied = true;
+            return false;
+        }
         let from_credit = bytes.min(self.credit);
         let rest = bytes - from_credit;
         if rest > 0 && !self.budget.try_charge(rest) {

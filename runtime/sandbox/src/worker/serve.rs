@@ -149,8 +149,9 @@ impl Worker {
 
 /// One request after the other.
 async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Jobs) -> wasmtime::Result<()> {
+    let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);
     while let Some(Job { request, head, ticket }) = jobs.recv().await {
-        refuel(&mut instance.store, &mut instance.fuel, &worker.shared);
+        refuel(&mut instance.store, &mut instance.fuel, &worker.shared, fuel_per_request);
         let Instance { store, exports, .. } = &mut *instance;
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(p2::Scheme::Http, request)?;
@@ -169,6 +170,7 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
 /// Several requests at once.
 async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: Jobs) -> wasmtime::Result<()> {
     let Instance { store, exports: service, fuel, .. } = &mut *instance;
+    let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);
     let handler = *service.wasi_http_handler().func_handle().func();
     store
         .run_concurrent(async |accessor| {
@@ -183,7 +185,9 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
                     if accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
                         && let Poll::Ready(Some(job)) = jobs.poll_recv(cx)
                     {
-                        accessor.with(|mut access| refuel(access.as_context_mut(), fuel, &worker.shared));
+                        accessor.with(|mut access| {
+                            refuel(access.as_context_mut(), fuel, &worker.shared, fuel_per_request);
+                        });
                         calls.push(call(accessor, service, job));
                         continue;
                     }

@@ -8,6 +8,7 @@ mod compile;
 mod hostile;
 mod limits;
 mod p3;
+mod plugin;
 mod prepare;
 mod requests;
 mod reuse;

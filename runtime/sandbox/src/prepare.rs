@@ -131,7 +131,7 @@ impl Prepared {
         }
     }
 
-    /// The component, linked, for what `bindgen!` generates: `GreeterPre::new(prepared.instance_pre()?.clone())`.
+    /// The component, linked, for what `bindgen!` generates: `GreeterPre::new(pre.clone())`.
     /// `None` for a core module.
     pub fn instance_pre(&self) -> Option<&InstancePre<HostState>> {
         self.0.component.as_ref()

@@ -90,7 +90,7 @@ impl<B: Send + Sync + 'static> Pool<B> {
                 match Instance::create(shared, &self.entry, fuel, deadline).await {
                     Ok(instance) => Ok(Box::new(Warm { instance, calls: 0, _slot: slot })),
                     Err(NoInstance::Died(exit)) => Err(exit.into()),
-                    Err(NoInstance::NoRoom { .. }) => Err(CallError::Busy),
+                    Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => Err(CallError::Busy),
                 }
             }
         }

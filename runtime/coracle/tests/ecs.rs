@@ -191,6 +191,14 @@ fn boto3_calls_every_operation_and_checks_every_answer_against_the_model() {
 }
 
 #[test]
+fn the_commands_people_write_work_letter_by_letter() {
+    let server = Server::start(&[]);
+    server.push(fixtures::http(), "shop/http:1");
+    server.push(fixtures::command(), "command:latest");
+    server.boto3("cli_as_people_write_it.py", &[OsStr::new("shop/http:1"), OsStr::new("command")]);
+}
+
+#[test]
 fn images_that_cannot_run_say_why() {
     let server = Server::start(&[]);
     let reason = |image: &str| {

@@ -137,7 +137,7 @@ impl Drop for MemoryHold {
 /// What an instance costs the host beside its memories and tables, in bytes: the store, the pages of its stack that
 /// were touched, room for its first resources and header fields. A live instance of hello holds about that much
 /// resident, the touched pages of its memory included (bench `density`).
-pub(crate) const INSTANCE_MEMORY: u64 = 32 << 10;
+pub(crate) const INSTANCE_MEMORY: u64 = 64 << 10;
 
 /// The memory budget refused what the host was to hold for a guest.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

@@ -24,12 +24,15 @@ const RESOURCE: u64 = 512;
 const HEADER: usize = 96;
 
 /// Resources that every instance has paid for as part of [`INSTANCE_MEMORY`](crate::memory::INSTANCE_MEMORY).
-const FIRST_RESOURCES: usize = 32;
+const FIRST_RESOURCES: usize = 64;
+
+/// Free entries below which more are paid for: enough for as many calls as there are until the next look.
+const LEAST_FREE: usize = 32;
 
 /// Bytes of header fields that every instance has paid for in the same way.
 const FIRST_FIELDS: u64 = 4 << 10;
 
-/// The most resources that one call of a host function makes.
+/// The most resources that one call of a host function makes, but for the one that lists the mounted directories.
 const PER_CALL: usize = 4;
 
 /// What has been paid for.
@@ -44,14 +47,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(table: &mut ResourceTable) -> Held {
-        table.set_max_capacity(FIRST_RESOURCES);
-        Held {
-            resources: FIRST_RESOURCES,
-            calls_left: FIRST_RESOURCES / PER_CALL,
-            fields: FIRST_FIELDS,
-            fields_used: 0,
-        }
+    /// With room for the first resources, among them a handle for each mounted directory.
+    pub(super) fn new(table: &mut ResourceTable, mounts: usize) -> Held {
+        let resources = FIRST_RESOURCES + mounts;
+        table.set_max_capacity(resources);
+        Held { resources, calls_left: LEAST_FREE / PER_CALL, fields: FIRST_FIELDS, fields_used: 0 }
     }
 }
 
@@ -68,7 +68,7 @@ impl HostState {
     fn make_room(&mut self) {
         let held = &mut self.held;
         let free = held.resources.saturating_sub(self.table.iter_mut().count());
-        if free < held.resources / 4 {
+        if free < (held.resources / 4).max(LEAST_FREE) {
             let most = self.container.host_limits.resources;
             let more = held.resources.min(most.saturating_sub(held.resources));
             // When it is refused, the guest may still go on with what it has.
@@ -78,7 +78,7 @@ impl HostState {
             }
         }
         // Counting costs as much as there are resources, so not at each call of a guest at its limit.
-        held.calls_left = (free / PER_CALL).max(FIRST_RESOURCES / PER_CALL);
+        held.calls_left = free.max(LEAST_FREE) / PER_CALL;
     }
 
     /// Pays for header fields that are about to become larger.

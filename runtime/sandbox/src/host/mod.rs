@@ -67,7 +67,7 @@ impl HostState {
     pub(crate) fn new(container: Arc<Shared>, limiter: Limiter) -> HostState {
         let limits = container.host_limits;
         let mut table = ResourceTable::with_capacity(16);
-        let held = Held::new(&mut table);
+        let held = Held::new(&mut table, container.spec.mounts.len());
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.fields);
         HostState {

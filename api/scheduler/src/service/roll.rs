@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use coracle_types::{
-    DeploymentStatus, LifecycleStage, MonitorStatus, NodeId, RolloutState, SchedulingStrategy, Service,
-    ServiceDeploymentStatus, Task, TaskId, Timestamp,
+    DeploymentStatus, DeploymentStrategy, LifecycleStage, MonitorStatus, NodeId, RolloutState,
+    SchedulingStrategy, Service, ServiceDeploymentStatus, Task, TaskId, Timestamp,
 };
 
 use super::draft::Draft;
@@ -24,6 +24,8 @@ pub(super) fn roll(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifi
     let name = service.id.name.clone();
     let origin = Origin::from(primary);
     let given_up = !may_start(primary);
+    // A deployment that shifted traffic and was aborted: nobody knows which side the traffic needs.
+    let both_needed = given_up && service.deployment_configuration.strategy() != DeploymentStrategy::Rolling;
     let bounds = Bounds::of(service.desired_count, &service.deployment_configuration);
 
     let (kept, surplus) = keep(pass, service, tasks);
@@ -70,7 +72,7 @@ pub(super) fn roll(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifi
     let leaving = tasks.iter().filter(|one| one.phase == Phase::Leaving).count() + stops.len();
     let replaced = (ready_kept + old.len()).saturating_sub(to_usize(bounds.desired));
     let in_the_way = if balancing { 0 } else { starts.missing.saturating_sub(leaving) };
-    let going = replaced.max(in_the_way).min(spare);
+    let going = if both_needed { 0 } else { replaced.max(in_the_way).min(spare) };
     let taken: BTreeSet<NodeId> = nodes(kept.iter().filter(|one| one.is_ready())).collect();
     old.sort_by_key(|one| {
         let replaced_here = one.task.node.is_some_and(|(node, _)| taken.contains(&node));

@@ -190,6 +190,22 @@ fn a_hook_that_says_no_or_nothing_leads_back() {
 }
 
 #[test]
+fn an_aborted_blue_green_deployment_keeps_both_sides() {
+    let mut harness = service(json!({"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 5}));
+    deploy(&mut harness, 2);
+    harness.settle();
+    edit_record(&mut harness, |record| record.stop = Some(StopType::Abort));
+    harness.pass(Duration::from_secs(600));
+    assert_eq!(record(&harness).status, ServiceDeploymentStatus::Stopped);
+    assert_eq!((harness.running(1), harness.running(2)), (3, 3));
+    // The next one replaces both.
+    deploy(&mut harness, 100);
+    harness.pass(Duration::from_secs(600));
+    assert_eq!((harness.running(1), harness.running(2), harness.running(100)), (0, 0, 3));
+    assert!(harness.service("web").steady);
+}
+
+#[test]
 fn blue_green_tasks_that_fail_lead_back_to_the_same_old_tasks() {
     let mut harness = service(json!({"strategy": "BLUE_GREEN"}));
     harness.update("web", |service| {

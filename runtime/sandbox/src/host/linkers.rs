@@ -66,22 +66,24 @@ impl HostFunctions {
     /// use coracle_sandbox::{HostFunctions, HostState};
     /// use coracle_sandbox::wasmtime::component::HasSelf;
     ///
-    /// coracle_sandbox::wasmtime::component::bindgen!({
-    ///     inline: "package demo:shout; world shout { import log: func(line: string); }",
-    ///     wasmtime_crate: coracle_sandbox::wasmtime,
-    /// });
+    /// mod world {
+    ///     coracle_sandbox::wasmtime::component::bindgen!({
+    ///         inline: "package demo:shout; world shout { import log: func(line: string); }",
+    ///         wasmtime_crate: coracle_sandbox::wasmtime,
+    ///     });
+    /// }
     ///
     /// #[derive(Default)]
     /// struct Log(Vec<String>);
     ///
-    /// impl ShoutImports for Log {
+    /// impl world::ShoutImports for Log {
     ///     fn log(&mut self, line: String) {
     ///         self.0.push(line);
     ///     }
     /// }
     ///
     /// let host = HostFunctions::new(Log::default, |linker| {
-    ///     Shout::add_to_linker::<_, HasSelf<Log>>(linker, HostState::data_mut)
+    ///     world::Shout::add_to_linker::<_, HasSelf<Log>>(linker, HostState::data_mut)
     /// });
     /// ```
     pub fn new<T: Send + 'static>(

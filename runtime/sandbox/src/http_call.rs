@@ -101,7 +101,6 @@ where
 /// What is known of a request while its answer is waited for.
 struct Asked {
     method: Method,
-    begun: Instant,
     uploaded: Option<Upload>,
 }
 
@@ -113,7 +112,7 @@ impl Asked {
     {
         let uploaded = (!request.body().is_end_stream()).then(Upload::begin);
         let request = incoming(request, uploaded.clone())?;
-        Ok((Asked { method: request.method().clone(), begun: Instant::now(), uploaded }, request))
+        Ok((Asked { method: request.method().clone(), uploaded }, request))
     }
 
     /// Waits for the head; hands `hold` over to the body.
@@ -126,7 +125,7 @@ impl Asked {
     ) -> Result<Response<ResponseBody>, HandleError> {
         let cancel = AbandonOnDrop::new(hold.clone());
         let limit = shared.spec.request_timeout;
-        let mut deadline = self.begun + limit;
+        let mut deadline = Instant::now() + limit;
         let answer = loop {
             match timeout_at(deadline, &mut head).await {
                 Ok(Ok(Ok(response))) => break outgoing(shared, &self.method, response, hold)?,

@@ -11,6 +11,7 @@
 //! The room knows no HTTP, no store and no clock: it turns JSON values into requests and records into
 //! JSON values. Whether a request makes sense in the state of things is the server's question.
 
+pub mod acm;
 pub mod ecs;
 pub mod elb;
 pub mod error;

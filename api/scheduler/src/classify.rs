@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_types::elb::TargetHealthState;
 use coracle_types::{DesiredStatus, HealthCheck, HealthStatus, LastStatus, State, Task, Timestamp};
 
 /// Health that is still UNKNOWN after this long is not waited for any longer, however patient the check.
@@ -42,7 +43,7 @@ pub(crate) struct Context<'a> {
 type Rule = (fn(&Task, &Context<'_>) -> bool, Phase);
 
 /// Evaluated in order; the first that holds decides.
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     // What is over stays over.
     (|task, _| task.last_status == LastStatus::Stopped, Phase::Stopped),
     // Told to stop, or past RUNNING by itself: nothing brings it back.
@@ -53,6 +54,14 @@ const RULES: [Rule; 6] = [
     // Failed its check, and the grace period is over.
     (
         |task, context| task.health() == HealthStatus::Unhealthy && context.now >= context.grace_end(task),
+        Phase::Unhealthy,
+    ),
+    // Fails the checks of a target group, likewise.
+    (
+        |task, context| {
+            task.target_health() == Some(TargetHealthState::Unhealthy)
+                && context.now >= context.grace_end(task)
+        },
         Phase::Unhealthy,
     ),
     (|task, _| task.last_status < LastStatus::Running, Phase::Starting),
@@ -70,10 +79,21 @@ impl Context<'_> {
         task.started_at.unwrap_or(task.created_at).after(self.grace)
     }
 
+    /// Until when a task may still become healthy by its own checks and those of its target groups: None for
+    /// one that is.
+    fn settles_at(&self, task: &Task) -> Option<Timestamp> {
+        let target = match task.target_health() {
+            Some(TargetHealthState::Initial | TargetHealthState::Unhealthy) => Some(Timestamp(i64::MAX)),
+            // Nobody checks what nobody uses.
+            _ => None,
+        };
+        target.max(self.check_settles_at(task))
+    }
+
     /// Until when a task that is not HEALTHY may still become it: None for one that is, or has no
     /// check. A check nobody can run leaves health UNKNOWN for ever, so UNKNOWN counts as good once the
     /// check would have had the time to fail; UNHEALTHY is good only within the grace period.
-    fn settles_at(&self, task: &Task) -> Option<Timestamp> {
+    fn check_settles_at(&self, task: &Task) -> Option<Timestamp> {
         match task.health() {
             HealthStatus::Healthy => None,
             HealthStatus::Unhealthy => Some(Timestamp(i64::MAX)),
@@ -97,8 +117,13 @@ impl Context<'_> {
     /// When the phase changes by the passing of time alone.
     pub(crate) fn changes_at(&self, task: &Task, phase: Phase) -> Option<Timestamp> {
         match phase {
-            Phase::Settling if task.health() == HealthStatus::Unhealthy => Some(self.grace_end(task)),
-            Phase::Settling => self.settles_at(task),
+            Phase::Settling
+                if task.health() == HealthStatus::Unhealthy
+                    || task.target_health() == Some(TargetHealthState::Unhealthy) =>
+            {
+                Some(self.grace_end(task))
+            }
+            Phase::Settling => self.settles_at(task).filter(|at| *at < Timestamp(i64::MAX)),
             _ => None,
         }
     }

@@ -238,10 +238,16 @@ impl<'a> Pass<'a> {
         self.tasks.insert(task.key(), task);
     }
 
+    /// A task as this plan leaves it, to be changed.
+    pub(crate) fn edit_task(&mut self, task: &Task) -> &mut Task {
+        self.tasks.entry(task.key()).or_insert_with(|| task.clone())
+    }
+
     /// Tells a task to stop. Says whether it is over with that, because no node knew of it.
     pub(crate) fn stop(&mut self, task: &Task, stop: TaskStop) -> bool {
-        let changed = self.tasks.entry(task.key()).or_insert_with(|| task.clone());
-        changed.stop(stop, self.now);
+        let now = self.now;
+        let changed = self.edit_task(task);
+        changed.stop(stop, now);
         let over = changed.last_status == LastStatus::Stopped;
         self.releasing |= !over;
         over

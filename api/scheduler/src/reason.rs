@@ -9,6 +9,11 @@ use coracle_types::{DeploymentId, NodeId, ServiceName, TaskDefinitionId, TaskId}
 
 use crate::placement::Unplaceable;
 
+/// `stoppedReason` of a task that fails the checks of a target group.
+pub(crate) fn unhealthy_target_reason(group: &str) -> String {
+    format!("Task failed ELB health checks in (target-group {group})")
+}
+
 /// Why something was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -41,6 +46,37 @@ pub enum Reason {
         service: ServiceName,
         /// Which.
         task: TaskId,
+    },
+    /// Running tasks were registered in a target group.
+    Registered {
+        /// Whose.
+        service: ServiceName,
+        /// The group's ARN.
+        group: String,
+        /// How many.
+        targets: usize,
+    },
+    /// Tasks that stop were deregistered from a target group.
+    Deregistered {
+        /// Whose.
+        service: ServiceName,
+        /// The group's ARN.
+        group: String,
+        /// How many.
+        targets: usize,
+    },
+    /// A task fails the checks of a target group and is replaced.
+    UnhealthyTarget {
+        /// Whose.
+        service: ServiceName,
+        /// Which.
+        task: TaskId,
+        /// The port that is checked.
+        port: u16,
+        /// The group's ARN.
+        group: String,
+        /// What its last check found.
+        why: String,
     },
     /// No node takes a task that is missing.
     Unplaceable {
@@ -154,6 +190,16 @@ impl fmt::Display for Reason {
                 write!(f, "(service {service}) has stopped {} running tasks:", tasks.len())?;
                 write_tasks(f, tasks)
             }
+            Self::Registered { service, group, targets } => {
+                write!(f, "(service {service}) registered {targets} targets in (target-group {group})")
+            }
+            Self::Deregistered { service, group, targets } => {
+                write!(f, "(service {service}) deregistered {targets} targets in (target-group {group})")
+            }
+            Self::UnhealthyTarget { service, task, port, group, why } => write!(
+                f,
+                "(service {service}) (task {task}) (port {port}) is unhealthy in (target-group {group}) due to (reason {why})"
+            ),
             Self::BegunDraining { service, deployment, tasks } => write!(
                 f,
                 "(service {service}, taskSet {deployment}) has begun draining connections on {tasks} tasks."

@@ -7,7 +7,7 @@
 
 use coracle_protocol::query::form_text;
 use coracle_protocol::shape::Shape;
-use coracle_protocol::{ApiError, Wire, ecs, elb, iam, logs, secretsmanager, ssm, sts};
+use coracle_protocol::{ApiError, Wire, acm, ecs, elb, iam, logs, secretsmanager, ssm, sts};
 
 /// A service. [`Service::ALL`] says how each is spoken; `http` says who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Service {
     Ecs,
     /// Elastic Load Balancing v2.
     Elb,
+    /// AWS Certificate Manager.
+    Acm,
     /// CloudWatch Logs.
     Logs,
     /// Secrets Manager.
@@ -56,12 +58,13 @@ pub(crate) struct Operation {
 
 impl Service {
     /// Every service with its protocol.
-    pub(crate) const ALL: [(Self, Protocol); 7] = [
+    pub(crate) const ALL: [(Self, Protocol); 8] = [
         (Self::Ecs, Protocol::Json { target_prefix: ecs::TARGET_PREFIX }),
         (
             Self::Elb,
             Protocol::Query { version: elb::VERSION, namespace: elb::NAMESPACE, shape: elb::inputs::of },
         ),
+        (Self::Acm, Protocol::Json { target_prefix: acm::TARGET_PREFIX }),
         (Self::Logs, Protocol::Json { target_prefix: logs::TARGET_PREFIX }),
         (Self::SecretsManager, Protocol::Json { target_prefix: secretsmanager::TARGET_PREFIX }),
         (Self::Ssm, Protocol::Json { target_prefix: ssm::TARGET_PREFIX }),
@@ -74,6 +77,7 @@ impl Service {
         match self {
             Self::Ecs => "Amazon ECS",
             Self::Elb => "Elastic Load Balancing v2",
+            Self::Acm => "AWS Certificate Manager",
             Self::Logs => "CloudWatch Logs",
             Self::SecretsManager => "AWS Secrets Manager",
             Self::Ssm => "AWS Systems Manager",
@@ -87,6 +91,7 @@ impl Service {
         match self {
             Self::Ecs => "ecs",
             Self::Elb => "elasticloadbalancing",
+            Self::Acm => "acm",
             Self::Logs => "logs",
             Self::SecretsManager => "secretsmanager",
             Self::Ssm => "ssm",

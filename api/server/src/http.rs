@@ -22,7 +22,7 @@ use crate::auth::{self, Principal, Signature};
 use crate::dispatch::{self, Operation, Protocol, Service, form_value};
 use crate::encoding::decoded;
 use crate::secrets::{manager, parameters};
-use crate::{admin, audit, ecs, elb, exec, iam, logs, sts};
+use crate::{acm, admin, audit, ecs, elb, exec, iam, logs, sts};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -163,6 +163,7 @@ async fn call(api: &Api, caller: &Caller, operation: &Operation, request: Value)
     match operation.service {
         Service::Ecs => ecs::call(api, caller, name, request).await,
         Service::Elb => elb::call(api, caller, name, request).await,
+        Service::Acm => acm::call(api, caller, name, request).await,
         Service::Logs => logs::call(api, caller, name, request).await,
         Service::SecretsManager => manager::call(api, caller, name, request).await,
         Service::Ssm => parameters::call(api, caller, name, request).await,

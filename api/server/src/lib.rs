@@ -9,6 +9,7 @@
 //! was asked for, and commits records. What runs where, and when, follows from those. The exception is
 //! RunTask, which places its tasks itself because it has to answer whether they fit.
 
+mod acm;
 mod admin;
 mod api;
 mod audit;
@@ -26,7 +27,9 @@ mod seal;
 mod secrets;
 mod serve;
 mod sts;
+mod x509;
 
+pub use crate::acm::context as certificate_context;
 pub use crate::api::{Api, ApiConfig, Clock};
 pub use crate::audit::AuditLog;
 pub use crate::elb::ListenerPorts;

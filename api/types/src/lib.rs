@@ -8,6 +8,7 @@
 //! Start reading at [`state`]: it lists every record there is.
 
 pub mod account_setting;
+pub mod activation;
 pub mod arn;
 pub mod capacity_provider;
 pub mod changes;
@@ -35,6 +36,7 @@ pub mod time;
 pub mod token;
 
 pub use account_setting::{AccountSetting, AccountSettingId};
+pub use activation::Activation;
 pub use arn::{AccountId, Arn, ArnError, Resource};
 pub use capacity_provider::{
     CapacityProvider, CapacityProviderStatus, StrategyItem, launch_type_of, leading_provider, next_provider,

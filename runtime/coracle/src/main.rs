@@ -4,6 +4,7 @@
 //! It parses, wires, and waits for shutdown; what it wires knows nothing of the other side.
 //! Start reading at [`up`].
 
+mod balancing;
 mod cli;
 mod client;
 mod config;

@@ -4,9 +4,10 @@
 //! changes. A container keeps its slot, and with it its count of requests in flight, for as long as
 //! the agent lists it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
+
+use crate::balancing;
+use crate::balancing::activation::Activity;
+use crate::balancing::model::Place;
 
 /// When to come again to a service whose task was just stopping: another one is on its way.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -106,6 +111,30 @@ impl Body for Counted {
     }
 }
 
+/// A container of a service, whose requests are counted.
+struct ServiceTarget {
+    target: Arc<dyn Target>,
+    calls: Arc<AtomicU64>,
+}
+
+impl Target for ServiceTarget {
+    fn call(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<http::Response<ResponseBody>, CallError>> {
+        if !is_health_check(request.headers()) {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        self.target.call(request)
+    }
+}
+
+/// Whether the router itself asks.
+fn is_health_check(headers: &http::HeaderMap) -> bool {
+    let agent = headers.get(http::header::USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
+}
+
 /// How the router reaches a container.
 fn target(endpoint: &Endpoint) -> Arc<dyn Target> {
     match &endpoint.target {
@@ -128,24 +157,32 @@ fn explain(error: &HandleError) -> CallError {
     }
 }
 
-/// Publishes a routing table each time the services or the endpoints change, until the store or the
-/// agent goes away.
+/// Publishes a routing table each time the state or the endpoints change, until the store or the agent goes
+/// away; `published` is then the revision of the state it is of.
 pub(crate) async fn run(
     router: Router,
     store: Arc<dyn Store>,
     mut endpoints: watch::Receiver<Arc<Vec<Endpoint>>>,
     default_region: Region,
+    place: Place,
+    published: watch::Sender<u64>,
+    activity: Arc<Activity>,
 ) {
     let mut revisions = store.watch();
-    let mut slots: HashMap<(TaskId, ContainerName), Arc<Slot>> = HashMap::new();
+    let mut slots = Slots { by_container: HashMap::new(), activity };
     loop {
         let state = store.snapshot();
         let current = Arc::clone(&endpoints.borrow_and_update());
         revisions.mark_unchanged();
-        let listed: HashSet<(TaskId, &ContainerName)> =
-            current.iter().map(|endpoint| (endpoint.task.id, &endpoint.container)).collect();
-        slots.retain(|(task, container), _| listed.contains(&(*task, container)));
-        router.publish(table(&state, &current, &mut slots, &default_region));
+        let listed: HashMap<(TaskId, &ContainerName), &Endpoint> =
+            current.iter().map(|endpoint| ((endpoint.task.id, &endpoint.container), endpoint)).collect();
+        slots.by_container.retain(|(task, container), _| listed.contains_key(&(*task, container)));
+        let mut table = table(&state, &current, &mut slots, &default_region);
+        balancing::model::fill(&mut table, &state, &place, |task, container| {
+            listed.get(&(task, container)).map(|endpoint| slots.of(endpoint))
+        });
+        router.publish(table);
+        published.send_replace(state.revision);
         tokio::select! {
             changed = revisions.changed() => if changed.is_err() { return },
             changed = endpoints.changed() => if changed.is_err() { return },
@@ -153,16 +190,10 @@ pub(crate) async fn run(
     }
 }
 
-fn table(
-    state: &State,
-    endpoints: &[Endpoint],
-    slots: &mut HashMap<(TaskId, ContainerName), Arc<Slot>>,
-    default_region: &Region,
-) -> RoutingTable {
+fn table(state: &State, endpoints: &[Endpoint], slots: &mut Slots, default_region: &Region) -> RoutingTable {
     let mut by_service: HashMap<ServiceId, Vec<&Endpoint>> = HashMap::new();
     for endpoint in endpoints {
-        if let Some(name) = endpoint.task.service() {
-            let id = ServiceId { cluster: endpoint.task.cluster.clone(), name: name.clone() };
+        if let Some(id) = service_of(endpoint) {
             by_service.entry(id).or_default().push(endpoint);
         }
     }
@@ -175,14 +206,7 @@ fn table(
         let targets: Vec<Arc<Slot>> = endpoints
             .into_iter()
             .filter(|endpoint| serves(state, service, endpoint))
-            .map(|endpoint| {
-                let key = (endpoint.task.id, endpoint.container.clone());
-                Arc::clone(
-                    slots
-                        .entry(key)
-                        .or_insert_with(|| Slot::new(endpoint.task.id.to_string(), target(endpoint))),
-                )
-            })
+            .map(|endpoint| slots.of(endpoint))
             .collect();
         let name = ServiceName {
             region: id.cluster.region.to_string(),
@@ -190,9 +214,41 @@ fn table(
             service: id.name.to_string(),
         };
         let reason = if targets.is_empty() { empty_reason(state, service) } else { String::new() };
-        table.insert(name, targets, reason);
+        let activates = service.activation().is_some();
+        table.insert(name.clone(), targets, reason);
+        if activates {
+            table.activate(&name);
+        }
     }
     table
+}
+
+/// The slots of containers, each the same for as long as the agent lists its container.
+struct Slots {
+    by_container: HashMap<(TaskId, ContainerName), Arc<Slot>>,
+    activity: Arc<Activity>,
+}
+
+impl Slots {
+    fn of(&mut self, endpoint: &Endpoint) -> Arc<Slot> {
+        let key = (endpoint.task.id, endpoint.container.clone());
+        let activity = &self.activity;
+        let slot = self.by_container.entry(key).or_insert_with(|| {
+            let id = endpoint.task.id.to_string();
+            let Some(service) = service_of(endpoint) else { return Slot::new(id, target(endpoint)) };
+            let calls = activity.calls(&service);
+            let slot = Slot::new(id, Arc::new(ServiceTarget { target: target(endpoint), calls }));
+            activity.add(&service, &slot);
+            slot
+        });
+        Arc::clone(slot)
+    }
+}
+
+/// The service a container answers for.
+fn service_of(endpoint: &Endpoint) -> Option<ServiceId> {
+    let name = endpoint.task.service()?;
+    Some(ServiceId { cluster: endpoint.task.cluster.clone(), name: name.clone() })
 }
 
 /// Whether this container is the one that answers for the service: the one its load balancer names,

@@ -30,6 +30,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
+use crate::balancing;
+use crate::balancing::activation::Activity;
+use crate::balancing::model::Place;
+use crate::balancing::ports::RouterPorts;
 use crate::config::UpConfig;
 use crate::images::RegistryImages;
 use crate::keyvalue::KeyValueStores;
@@ -188,10 +192,27 @@ impl Coracle {
             metrics.registry(),
         )?;
         let vital = Vital::new();
+        let place =
+            Place { account: config.account, address: config.router.ip(), sealer: Arc::clone(&sealer) };
+        let (published, was_published) = watch::channel(0);
+        let activity = Arc::new(Activity::default());
         vital.spawn(
             "the routing table",
-            routes::run(router.clone(), Arc::clone(&store), agent.endpoints(), config.region.clone()),
+            routes::run(
+                router.clone(),
+                Arc::clone(&store),
+                agent.endpoints(),
+                config.region.clone(),
+                place.clone(),
+                published,
+                Arc::clone(&activity),
+            ),
         );
+        let activation = balancing::activation::run(router.clone(), Arc::clone(&store), activity, now);
+        vital.spawn("scaling by requests", activation);
+        let health = balancing::health::run(router.clone(), Arc::clone(&store), was_published, place, now);
+        vital.spawn("the health of targets", health);
+        let ports = Arc::new(RouterPorts::new(router.clone(), config.router.ip()));
         let feed = node_link::feed(Arc::clone(&store), node, assigned_tx, report_stopped.clone());
         vital.spawn("the node's assignments", feed);
         let report = node_link::report(Arc::clone(&store), observed_rx, report_stopped);
@@ -220,6 +241,8 @@ impl Coracle {
         )
         .with_sealer(sealer)
         .with_audit(audit)
+        .with_ports(ports)
+        .with_buckets(dir.join("buckets"))
         .with_metrics({
             let metrics = Arc::clone(&metrics);
             Arc::new(move || metrics.render())

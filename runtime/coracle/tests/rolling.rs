@@ -4,71 +4,10 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use coracle_fixtures as fixtures;
 use serde_json::json;
-use support::{Server, try_http, wait_for};
-
-const CLIENTS: usize = 4;
-
-/// What a client saw: how many answers of each version, and what went wrong.
-type Seen = (BTreeMap<String, usize>, Vec<String>);
-
-struct Load {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicUsize>,
-    clients: Vec<std::thread::JoinHandle<Seen>>,
-}
-
-impl Load {
-    fn start(server: &Server) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicUsize::new(0));
-        let clients = (0..CLIENTS)
-            .map(|_| {
-                let (stop, sent, router) = (Arc::clone(&stop), Arc::clone(&sent), server.router.clone());
-                std::thread::spawn(move || {
-                    let (mut answers, mut failures) = (BTreeMap::new(), Vec::new());
-                    while !stop.load(Ordering::Relaxed) {
-                        match try_http("GET", &router, "/version", &[("host", "web.default.localhost")], b"")
-                        {
-                            Ok(answer) if answer.status == 200 => {
-                                *answers.entry(answer.text().trim().to_owned()).or_default() += 1;
-                            }
-                            Ok(answer) => failures.push(format!("{}: {}", answer.status, answer.text())),
-                            Err(error) => failures.push(error.to_string()),
-                        }
-                        sent.fetch_add(1, Ordering::Relaxed);
-                    }
-                    (answers, failures)
-                })
-            })
-            .collect();
-        Self { stop, sent, clients }
-    }
-
-    /// Waits until so many more requests have been answered.
-    fn wait_more(&self, requests: usize) {
-        let target = self.sent.load(Ordering::Relaxed) + requests;
-        wait_for("more requests", || (self.sent.load(Ordering::Relaxed) >= target).then_some(()));
-    }
-
-    fn finish(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        let (mut answers, mut failures) = (BTreeMap::new(), Vec::new());
-        for client in self.clients {
-            let (some, failed) = client.join().unwrap();
-            for (version, count) in some {
-                *answers.entry(version).or_default() += count;
-            }
-            failures.extend(failed);
-        }
-        (answers, failures)
-    }
-}
+use support::load::Load;
+use support::{Server, wait_for};
 
 #[test]
 fn no_request_fails_during_a_rolling_update() {
@@ -82,7 +21,7 @@ fn no_request_fails_during_a_rolling_update() {
     };
     let (one, two) = (definition("one"), definition("two"));
     server.create_service("web", &one, 3);
-    let load = Load::start(&server);
+    let load = Load::start(&server.router, "web.default.localhost");
     load.wait_more(100);
 
     server.ecs("UpdateService", &json!({ "service": "web", "taskDefinition": two }));

@@ -126,6 +126,7 @@ impl<'a> Draft<'a> {
                 self.say(pass, Reason::BegunDraining { service: service.clone(), deployment, tasks });
             }
         }
+        super::targets::say_deregistered(pass, self, tasks);
         for some in tasks.chunks(MAX_TASKS_PER_EVENT) {
             let tasks = some.iter().map(|task| task.id).collect();
             self.say(pass, Reason::Stopped { service: service.clone(), tasks });

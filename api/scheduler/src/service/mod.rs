@@ -16,12 +16,13 @@ mod hooks;
 mod roll;
 mod shift;
 mod start;
+mod targets;
 mod task_sets;
 mod traffic;
 
 use coracle_types::{
-    DeploymentController, DeploymentId, DeploymentStrategy, LastStatus, RolloutState, SchedulingStrategy,
-    Service, ServiceStatus, StopCode, Task, TaskStop,
+    DeploymentController, DeploymentId, DeploymentStrategy, HealthStatus, LastStatus, RolloutState,
+    SchedulingStrategy, Service, ServiceStatus, StopCode, Task, TaskStop,
 };
 
 use self::draft::Draft;
@@ -29,7 +30,7 @@ use crate::backoff::{self, BackoffPolicy, Changed, Tally};
 use crate::classify::{Context, Phase};
 use crate::placement::node_takes_tasks;
 use crate::plan::Pass;
-use crate::reason::{Reason, UNHEALTHY_REASON, scaling_reason};
+use crate::reason::{Reason, UNHEALTHY_REASON, scaling_reason, unhealthy_target_reason};
 
 /// A service's task and the revision that wrote it.
 #[derive(Clone, Copy)]
@@ -82,6 +83,7 @@ fn reconcile_active<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Me
     let mut draft = Draft::of(pass.state, service);
     if DeploymentController::of(&service.rest) == DeploymentController::External {
         let mut tasks = classify(pass, service, None, members);
+        targets::register(pass, &mut draft, &tasks);
         stop_unhealthy(pass, &mut draft, &mut tasks);
         count_failures(pass, &mut draft, &tasks);
         task_sets::reconcile(pass, &mut draft, &tasks);
@@ -96,6 +98,7 @@ fn reconcile_active<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Me
     }
 
     let mut tasks = classify(pass, service, Some(primary.id), members);
+    targets::register(pass, &mut draft, &tasks);
     stop_unhealthy(pass, &mut draft, &mut tasks);
     count_failures(pass, &mut draft, &tasks);
     if !give_up::if_necessary(pass, &mut draft) {
@@ -130,7 +133,13 @@ fn classify<'t>(
     let mut tasks = Vec::with_capacity(members.len());
     for member in members {
         let task = member.task;
-        let phase = context.classify(task);
+        let phase = match context.classify(task) {
+            // It is about to be registered, and has then to pass its group's checks.
+            Phase::Ready if !targets::missing(pass.state, service, task, pass.now).is_empty() => {
+                Phase::Settling
+            }
+            phase => phase,
+        };
         let at = context.changes_at(task, phase);
         at.into_iter().for_each(|at| pass.wake(at));
         let protected = phase.counts() && task.is_protected(pass.now);
@@ -154,12 +163,24 @@ fn stop_unhealthy(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &mut [Class
     let service = draft.service().id.name.clone();
     let mut failed = 0u32;
     for one in tasks.iter_mut().filter(|one| one.phase == Phase::Unhealthy) {
-        let stop =
-            TaskStop { code: StopCode::ServiceSchedulerInitiated, reason: UNHEALTHY_REASON.to_owned() };
-        pass.stop(one.task, stop);
+        let target = targets::unhealthy(draft.service(), one.task);
+        let said = match (one.task.health(), target) {
+            (HealthStatus::Unhealthy, _) | (_, None) => {
+                Reason::Unhealthy { service: service.clone(), task: one.task.id }
+            }
+            (_, Some((group, port, why))) => {
+                Reason::UnhealthyTarget { service: service.clone(), task: one.task.id, port, group, why }
+            }
+        };
+        let reason = match &said {
+            Reason::UnhealthyTarget { group, .. } => unhealthy_target_reason(group),
+            _ => UNHEALTHY_REASON.to_owned(),
+        };
+        pass.stop(one.task, TaskStop { code: StopCode::ServiceSchedulerInitiated, reason });
         one.phase = Phase::Leaving;
         failed += u32::from(one.current);
-        draft.say(pass, Reason::Unhealthy { service: service.clone(), task: one.task.id });
+        draft.say(pass, said);
+        targets::say_deregistered(pass, draft, &[one.task]);
     }
     // While a deployment rolls, a task that fails its check is a task that failed to start.
     if let Some(primary) = draft.service().primary()

@@ -10,4 +10,5 @@ mod rollout;
 mod services;
 mod shifting;
 mod simulation;
+mod targets;
 mod task_sets;

@@ -1,8 +1,11 @@
 //! What a request for tasks must and must not say, given their task definition and how they are launched.
 
+use std::sync::Arc;
+
 use coracle_protocol::ApiError;
 use coracle_protocol::ecs::task_definition::network_mode;
-use coracle_types::{JsonMap, LaunchType, NetworkMode, TaskDefinition};
+use coracle_types::elb::{Association, TargetGroup, TargetGroupId, TargetType};
+use coracle_types::{JsonMap, LaunchType, NetworkMode, ServiceLoadBalancer, State, TaskDefinition};
 use serde_json::Value;
 
 type Checked = Result<(), ApiError>;
@@ -157,11 +160,12 @@ pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition
     Ok(())
 }
 
-/// Whether what the load balancers should reach is in the task definition.
+/// Whether what the load balancers should reach is in the task definition, and the target groups are there and
+/// used by a load balancer.
 ///
 /// # Errors
-/// The first container or port that is not.
-pub(super) fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) -> Checked {
+/// The first of these that is not so.
+pub(super) fn check_load_balancers(state: &State, rest: &JsonMap, definition: &TaskDefinition) -> Checked {
     let balancers = rest.get("loadBalancers").and_then(Value::as_array);
     for balancer in balancers.into_iter().flatten() {
         let Some(name) = balancer.get("containerName").and_then(Value::as_str) else { continue };
@@ -177,5 +181,31 @@ pub(super) fn check_load_balancers(rest: &JsonMap, definition: &TaskDefinition) 
             )));
         }
     }
+    for balancer in ServiceLoadBalancer::all(rest) {
+        let arn = &balancer.target_group;
+        let group = target_group(state, arn)?;
+        if group.target_type == TargetType::Instance && network_mode(definition) == NetworkMode::Awsvpc {
+            return refuse(format!(
+                "The provided target group {arn} has target type instance, which is incompatible with the awsvpc network mode \
+                 specified in the task definition."
+            ));
+        }
+        if !Association::of(state).is_used(&group.id) {
+            return refuse(format!(
+                "The target group with targetGroupArn {arn} does not have an associated load balancer."
+            ));
+        }
+        if let Some(advanced) = &balancer.advanced {
+            target_group(state, &advanced.alternate_target_group)?;
+        }
+    }
     Ok(())
+}
+
+fn target_group(state: &State, arn: &str) -> Result<Arc<TargetGroup>, ApiError> {
+    let found = TargetGroupId::of_arn(arn).and_then(|id| state.target_groups.get(&id));
+    found.map(|found| Arc::clone(&found.value)).ok_or_else(|| {
+        let shown: String = arn.chars().take(300).collect();
+        ApiError::InvalidParameter(format!("The target group with targetGroupArn {shown} does not exist."))
+    })
 }

@@ -101,7 +101,7 @@ pub(super) fn new_service(
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
     let cluster = reference::active_cluster(state, &id.cluster)?;
     let launch = match &definition {
-        Some(definition) => launch_of(&cluster, definition, request)?,
+        Some(definition) => launch_of(state, &cluster, definition, request)?,
         None => {
             requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
             Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2))
@@ -173,12 +173,13 @@ pub(super) fn new_service(
 
 /// How the tasks of a new service are launched, if everything it asks for goes with that.
 fn launch_of(
+    state: &State,
     cluster: &Cluster,
     definition: &TaskDefinition,
     request: &CreateService,
 ) -> Result<Launch, ApiError> {
     let launch = launch(cluster, definition, request.launch_type, request.deployment_rest.get(STRATEGY))?;
-    requirements::check_load_balancers(&request.rest, definition)?;
+    requirements::check_load_balancers(state, &request.rest, definition)?;
     let asked = Asked(&[&request.rest, &request.deployment_rest]);
     requirements::check(asked, definition, launch.launch_type)?;
     let daemon = request.scheduling_strategy == SchedulingStrategy::Daemon;
@@ -317,7 +318,7 @@ pub(super) fn edit(
     let rest = merged(&service.rest, &request.rest);
     let reregister = REDEPLOYED_BY.iter().any(|member| rest.get(*member) != service.rest.get(*member));
     if reregister {
-        requirements::check_load_balancers(&rest, definition)?;
+        requirements::check_load_balancers(state, &rest, definition)?;
     }
     service.rest = rest;
 

@@ -112,7 +112,7 @@ fn new_set(
     let definition = reference::active_definition(state, &caller.region, &request.task_definition)?;
     let launch = launch(&cluster, &definition, request.launch_type, request.rest.get(STRATEGY))?;
     requirements::check(Asked(&[&request.rest]), &definition, launch.launch_type)?;
-    requirements::check_load_balancers(&request.rest, &definition)?;
+    requirements::check_load_balancers(state, &request.rest, &definition)?;
     let mut rest = request.rest.clone();
     if let Some(strategy) = launch.default_strategy {
         rest.insert(STRATEGY.to_owned(), strategy);

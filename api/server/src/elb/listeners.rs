@@ -15,14 +15,14 @@ use coracle_types::elb::{Attributes, ElbArn, Listener, ListenerId, ListenerProto
 use coracle_types::{Changes, Key, State};
 use serde_json::Value;
 
+use super::ports::Reserved;
 use super::{find, number};
 use crate::api::{Api, Caller};
 
 /// Members that are kept and returned as they were sent.
 const KEPT: [&str; 1] = ["AlpnPolicy"];
 
-/// CreateListener. The port is opened by the router as soon as the listener is there, so whether it can be is
-/// asked first.
+/// CreateListener. The router opens the port when the listener is there; whether it can is found out before.
 pub(super) async fn create(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
     let balancer = take_load_balancer(&mut members)?;
     let protocol = take_protocol(&mut members)?
@@ -45,6 +45,7 @@ pub(super) async fn create(api: &Api, caller: &Caller, mut members: Members) -> 
         tags: take_tags(&mut members)?,
         rest: members.keep(&KEPT),
     };
+    let reserved = Reserved::take(api, port).await?;
     let (state, id) = api
         .transact(|state| {
             find::load_balancer(state, caller, &balancer)?;
@@ -79,6 +80,7 @@ pub(super) async fn create(api: &Api, caller: &Caller, mut members: Members) -> 
             Ok((changes, id))
         })
         .await?;
+    reserved.keep();
     shown(api, caller, &state, &id)
 }
 
@@ -125,7 +127,7 @@ fn settle_tls(listener: &mut Listener) -> Result<(), ApiError> {
     }
 }
 
-/// Whether everything a listener refers to is there, and its port can be had.
+/// Whether everything a listener refers to is there, and others let it have its port.
 fn check(state: &State, api: &Api, caller: &Caller, listener: &Listener) -> Result<(), ApiError> {
     find::possible(state, api, caller, &listener.id.load_balancer, &listener.default_action)?;
     find::certificates(state, api, caller, &listener.certificates)?;
@@ -148,8 +150,7 @@ fn check(state: &State, api: &Api, caller: &Caller, listener: &Listener) -> Resu
                 listener.port, other.id.load_balancer.name
             ))
             .into()),
-        None if state.listeners.get(&listener.id).is_some_and(|found| found.value.port == listener.port) => Ok(()),
-        None => api.ports.free(listener.port).map_err(|why| ElbCode::InvalidConfigurationRequest.because(why).into()),
+        None => Ok(()),
     }
 }
 
@@ -203,6 +204,10 @@ pub(super) async fn modify(api: &Api, caller: &Caller, mut members: Members) -> 
     let default_action = action::take(&mut members, "DefaultActions")?;
     let mutual = take_mutual(&mut members)?;
     let kept = members.keep(&KEPT);
+    let reserved = match port {
+        Some(port) => Some(Reserved::take(api, port).await?),
+        None => None,
+    };
     let (state, ()) = api
         .transact(|state| {
             let before = find::listener(state, caller, &id)?;
@@ -251,6 +256,9 @@ pub(super) async fn modify(api: &Api, caller: &Caller, mut members: Members) -> 
             Ok((changes, ()))
         })
         .await?;
+    if let Some(reserved) = reserved {
+        reserved.keep();
+    }
     shown(api, caller, &state, &id)
 }
 

@@ -113,8 +113,14 @@ pub(super) fn describe(api: &Api, caller: &Caller, mut members: Members) -> Resu
 
 /// The load balancers that have a listener which could not be opened.
 fn trouble(api: &Api, state: &State) -> Vec<(LoadBalancerId, String)> {
-    let failed = api.ports.failed().into_iter().filter(|(id, _)| state.listeners.contains_key(id));
-    failed.map(|(id, why)| (id.load_balancer, why)).collect()
+    let failed = api.ports.failed();
+    let ports = failed.into_iter().filter_map(|(id, why)| Some((state.listeners.get(&id)?.value.port, why)));
+    // All that share the port are without it.
+    let at =
+        |port: u16| state.listeners.values().map(|found| &found.value).filter(move |one| one.port == port);
+    ports
+        .flat_map(|(port, why)| at(port).map(move |one| (one.id.load_balancer.clone(), why.clone())))
+        .collect()
 }
 
 /// Changes one load balancer.

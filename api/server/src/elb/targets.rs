@@ -100,7 +100,7 @@ pub(super) async fn deregister(api: &Api, caller: &Caller, mut members: Members)
                 });
             }
         }
-        // A task of a service can be taken out by hand, too; the service does not put it back.
+        // A task of a service can be taken out by hand, too: its service registers it again when it has drained.
         for found in state.tasks.values().map(|found| &found.value) {
             let is_meant = |target: &coracle_types::elb::TaskTarget| {
                 let address = found.id.private_ipv4().to_string();

@@ -36,6 +36,13 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
+    /// The text of the first XML element of this name.
+    #[track_caller]
+    pub(crate) fn element(&self, name: &str) -> String {
+        let found = self.text.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
+        found.unwrap_or_else(|| panic!("no <{name}> in {}", self.text)).0.to_owned()
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -125,6 +132,34 @@ impl Harness {
         assert_eq!(answer.header("x-amzn-errortype"), error["__type"]);
         let text = |name: &str| error[name].as_str().unwrap().to_owned();
         (text("__type"), text("message"))
+    }
+
+    /// An ELBv2 action: the status and the XML it answers with. The form is the members alone.
+    pub(crate) async fn elb(&self, operation: &str, form: &str) -> Answer {
+        let form = format!("Action={operation}&Version=2015-12-01&{form}");
+        let request = Request::post("/").header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form)).unwrap()).await
+    }
+
+    /// An ELBv2 action that succeeds: the text of the first element of this name.
+    pub(crate) async fn elb_made(&self, operation: &str, form: &str, element: &str) -> String {
+        let answer = self.elb(operation, form).await;
+        assert_eq!(answer.status, 200, "{operation}: {}", answer.text);
+        answer.element(element)
+    }
+
+    /// Makes a target group behind a load balancer of its own, and gives its ARN.
+    pub(crate) async fn target_group(&self, name: &str) -> String {
+        let form = format!("Name={name}&Protocol=HTTP&Port=80&VpcId=vpc-1&TargetType=ip");
+        let group = self.elb_made("CreateTargetGroup", &form, "TargetGroupArn").await;
+        let form = format!("Name={name}&Subnets.member.1=subnet-a&Subnets.member.2=subnet-b");
+        let balancer = self.elb_made("CreateLoadBalancer", &form, "LoadBalancerArn").await;
+        let form = format!(
+            "LoadBalancerArn={balancer}&Protocol=HTTP&Port=80&DefaultActions.member.1.Type=forward&\
+             DefaultActions.member.1.TargetGroupArn={group}"
+        );
+        self.elb_made("CreateListener", &form, "ListenerArn").await;
+        group
     }
 
     /// Registers a small task definition.

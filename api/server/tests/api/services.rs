@@ -1,4 +1,5 @@
 use coracle_scheduler::{PlanRng, plan};
+use coracle_types::elb::TargetHealth;
 use coracle_types::{ContainerStatus, DesiredStatus, LastStatus};
 use serde_json::{Value, json};
 
@@ -14,6 +15,9 @@ async fn converge(harness: &Harness) {
         harness.store.commit(base, changes).await.unwrap();
         harness
             .tasks(|task| match task.desired_status {
+                DesiredStatus::Running if !task.targets.is_empty() => {
+                    task.targets.iter_mut().for_each(|target| target.health = TargetHealth::healthy(now));
+                }
                 DesiredStatus::Running if task.last_status == LastStatus::Pending => {
                     task.last_status = LastStatus::Running;
                     task.started_at = Some(now);
@@ -32,14 +36,14 @@ async fn describe(harness: &Harness) -> Value {
     answer["services"][0].clone()
 }
 
-fn create() -> Value {
+fn create(group: &str) -> Value {
     json!({
         "serviceName": "web", "taskDefinition": "app", "desiredCount": 2, "launchType": "FARGATE",
         "networkConfiguration": {"awsvpcConfiguration": {
             "subnets": ["subnet-a", "subnet-b"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"
         }},
         "loadBalancers": [{
-            "targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/web/1",
+            "targetGroupArn": group,
             "containerName": "app", "containerPort": 80
         }],
         "healthCheckGracePeriodSeconds": 60,
@@ -56,10 +60,11 @@ fn create() -> Value {
 #[tokio::test]
 async fn the_walk() {
     let harness = Harness::new();
+    let group = harness.target_group("web").await;
     harness.register("app", 128, 64).await;
     harness.register("app", 128, 64).await;
-    let made = harness.ecs("CreateService", create()).await["service"].clone();
-    let mut expected = create();
+    let made = harness.ecs("CreateService", create(&group)).await["service"].clone();
+    let mut expected = create(&group);
     let members = expected.as_object_mut().unwrap();
     members.insert("serviceArn".into(), "arn:aws:ecs:us-east-1:123456789012:service/default/web".into());
     members.insert("clusterArn".into(), "arn:aws:ecs:us-east-1:123456789012:cluster/default".into());
@@ -103,14 +108,14 @@ async fn the_walk() {
     let deleted = harness.ecs("DeleteService", json!({"service": "web", "force": true})).await;
     assert_eq!(deleted["service"]["status"], "DRAINING");
     assert_eq!(harness.ecs("ListServices", json!({})).await["serviceArns"], json!([]));
-    let refused = harness.refused("CreateService", create()).await;
+    let refused = harness.refused("CreateService", create(&group)).await;
     assert_eq!(refused.1, "Unable to Start a service that is still Draining.");
     converge(&harness).await;
     assert_eq!(describe(&harness).await["status"], "INACTIVE");
     let refused = harness.refused("UpdateService", json!({"service": "web", "desiredCount": 1})).await;
     assert_eq!(refused, ("ServiceNotActiveException".into(), "Service was not ACTIVE.".into()));
     assert_eq!(
-        harness.ecs("CreateService", create()).await["service"]["status"],
+        harness.ecs("CreateService", create(&group)).await["service"]["status"],
         "ACTIVE",
         "its name is free"
     );
@@ -119,8 +124,9 @@ async fn the_walk() {
 #[tokio::test]
 async fn a_new_deployment_only_when_something_needs_it() {
     let harness = Harness::new();
+    let group = harness.target_group("web").await;
     harness.register("app", 128, 64).await;
-    harness.ecs("CreateService", create()).await;
+    harness.ecs("CreateService", create(&group)).await;
     converge(&harness).await;
     let before = describe(&harness).await["deployments"][0]["id"].clone();
     let update = async |more: Value| {
@@ -132,10 +138,10 @@ async fn a_new_deployment_only_when_something_needs_it() {
         json!({}),
         json!({"desiredCount": 3}),
         json!({"taskDefinition": "app:1"}),
-        json!({"taskDefinition": "app", "networkConfiguration": create()["networkConfiguration"]}),
+        json!({"taskDefinition": "app", "networkConfiguration": create(&group)["networkConfiguration"]}),
         json!({"deploymentConfiguration": {"maximumPercent": 150}}),
         json!({"enableExecuteCommand": false, "propagateTags": "NONE", "healthCheckGracePeriodSeconds": 5}),
-        json!({"loadBalancers": create()["loadBalancers"]}),
+        json!({"loadBalancers": create(&group)["loadBalancers"]}),
     ] {
         let service = update(quiet.clone()).await;
         assert_eq!(service["deployments"][0]["id"], before, "{quiet}");
@@ -174,13 +180,14 @@ async fn a_new_deployment_only_when_something_needs_it() {
 #[tokio::test]
 async fn creating_twice() {
     let harness = Harness::new();
+    let group = harness.target_group("web").await;
     harness.register("app", 128, 64).await;
-    let mut with_token = create();
+    let mut with_token = create(&group);
     with_token["clientToken"] = "t-1".into();
     let first = harness.ecs("CreateService", with_token.clone()).await;
     assert_eq!(harness.ecs("CreateService", with_token.clone()).await, first);
     with_token["desiredCount"] = 5.into();
-    for again in [with_token, create()] {
+    for again in [with_token, create(&group)] {
         let refused = harness.refused("CreateService", again).await;
         assert_eq!(refused.0, "InvalidParameterException");
         assert_eq!(refused.1, "Creation of service was not idempotent.");

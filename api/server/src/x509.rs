@@ -6,6 +6,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::X509Name;
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +34,7 @@ pub(crate) fn read(pem: &str) -> Result<Said, String> {
     }
     let (_, certificate) = X509Certificate::from_der(&block.contents)
         .map_err(|error| format!("it is no X.509 certificate: {error}"))?;
-    let common = |name: &x509_parser::x509::X509Name<'_>| {
-        let found = name.iter_common_name().next().and_then(|name| name.as_str().ok().map(str::to_owned));
-        found
-    };
-    let mut names: Vec<String> = common(certificate.subject()).into_iter().collect();
+    let mut names: Vec<String> = common_name(certificate.subject()).into_iter().collect();
     if let Ok(Some(others)) = certificate.subject_alternative_name() {
         for other in &others.value.general_names {
             if let GeneralName::DNSName(name) = other
@@ -52,12 +49,17 @@ pub(crate) fn read(pem: &str) -> Result<Said, String> {
         names,
         serial: certificate.raw_serial_as_string(),
         subject: certificate.subject().to_string(),
-        issuer: common(certificate.issuer()).unwrap_or_else(|| certificate.issuer().to_string()),
+        issuer: common_name(certificate.issuer()).unwrap_or_else(|| certificate.issuer().to_string()),
         key_algorithm: key_algorithm(&certificate),
         signature_algorithm: signature_algorithm(&certificate),
         not_before: seconds(certificate.validity().not_before.timestamp()),
         not_after: seconds(certificate.validity().not_after.timestamp()),
     })
+}
+
+fn common_name(name: &X509Name<'_>) -> Option<String> {
+    let first = name.iter_common_name().next()?;
+    first.as_str().ok().map(str::to_owned)
 }
 
 fn key_algorithm(certificate: &X509Certificate<'_>) -> String {

@@ -127,6 +127,10 @@ impl Target for ServiceTarget {
         }
         self.target.call(request)
     }
+
+    fn accepts_upgrades(&self) -> bool {
+        self.target.accepts_upgrades()
+    }
 }
 
 /// Whether the router itself asks.

@@ -259,3 +259,28 @@ fn boto3_walks_through_the_whole_api() {
     let server = Server::start(&[]);
     server.boto3("elbv2_walk.py", &[OsStr::new(&free_port().to_string())]);
 }
+
+#[test]
+fn https_listeners_choose_among_imported_certificates_and_keys_are_sealed() {
+    let server = Server::start(&[]);
+    let certificates = tempfile::tempdir().unwrap();
+    let mut keys = Vec::new();
+    for name in ["shop.example.com", "other.example.com"] {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let key = made.signing_key.serialize_pem();
+        std::fs::write(certificates.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(certificates.path().join(format!("{name}.key")), &key).unwrap();
+        keys.push(key);
+    }
+    let port = free_port().to_string();
+    server.boto3("elbv2_tls.py", &[OsStr::new(&port), certificates.path().as_os_str()]);
+    // Nothing on disk has a key in clear.
+    let store = std::fs::read(server.path().join("data/state.redb")).unwrap();
+    for key in keys {
+        let line = key.lines().nth(1).unwrap();
+        assert!(
+            !store.windows(line.len()).any(|bytes| bytes == line.as_bytes()),
+            "a private key is in the store"
+        );
+    }
+}

@@ -31,6 +31,7 @@ impl Request<'_> {
         let found = match self.operation.service {
             Service::Ecs => self.ecs(),
             Service::Elb => self.elb(),
+            Service::Acm => self.texts(&["CertificateArn"]),
             Service::Logs => self.logs(),
             Service::Iam => self.iam(),
             Service::SecretsManager => self.secrets(),

@@ -189,15 +189,13 @@ fn listeners(state: &State, place: &Place) -> Vec<ListenerConfig> {
             load_balancer: LoadBalancer {
                 id: place.id(balancer.id.clone()),
                 name: balancer.id.name.to_string(),
-                idle_timeout: Duration::from_secs(
-                    idle.and_then(|seconds| seconds.parse().ok()).unwrap_or(60),
-                ),
+                attributes: LoadBalancerAttributes::parse(attributes),
             },
             address: SocketAddr::new(place.address, oldest.port),
             protocol: match oldest.protocol {
                 elb::ListenerProtocol::Http => ListenerProtocol::Http,
                 elb::ListenerProtocol::Https => {
-                    let all = std::iter::once(oldest).chain(younger.into_iter());
+                    let all = std::iter::once(oldest).chain(younger);
                     let certificates = certificates(state, all.flat_map(|one| &one.certificates), place);
                     ListenerProtocol::Https(https(state, oldest, certificates))
                 }

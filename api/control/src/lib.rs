@@ -12,4 +12,4 @@ mod planning;
 mod stop;
 pub mod target_link;
 
-pub use planning::run;
+pub use planning::{run, run_once};

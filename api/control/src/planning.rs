@@ -16,6 +16,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long to wait after something that should not happen, before it is tried again.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
+/// Plans once and commits: what an earlier process left is then what it is. Whoever serves answers should
+/// do this before, or tasks that died with that process are shown as running.
+pub async fn run_once(store: &dyn Store, clock: &(impl Fn() -> Timestamp + Sync), seed: u64) {
+    pass(store, clock, &mut Planner::new(PlanRng::new(seed))).await;
+}
+
 /// Plans, checks and commits, whenever the store has changed or the plan before asked to be woken, until
 /// `shutdown` is true or its sender is gone.
 ///

@@ -152,12 +152,8 @@ impl Call<'_> {
 fn parameters(service: &str, given: &Value) -> Value {
     let mut kept = given.clone();
     hide(&mut kept);
-    // Elsewhere `Value` is the value of a tag.
+    // A parameter's value; elsewhere a member of this name is a tag's or a filter's.
     if let Some(value) = kept.get_mut("Value").filter(|_| service == "ssm") {
-        *value = HIDDEN.into();
-    }
-    // A parameter's value; elsewhere a member of this name is a tag's or a filter's, and inside of a list.
-    if let Some(value) = kept.get_mut("Value") {
         *value = HIDDEN.into();
     }
     let bytes = kept.to_string().len();

@@ -106,7 +106,8 @@ async fn deploy(coracle: &Coracle) -> anyhow::Result<()> {
     say!("  {arn}")?;
 
     say!(
-        "$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS} --launch-type FARGATE"
+        "$ aws ecs create-service --service-name hello --task-definition hello --desired-count {TASKS} \\\n    \
+         --launch-type FARGATE --network-configuration \"awsvpcConfiguration={{subnets=[subnet-local]}}\""
     )?;
     let begun = Instant::now();
     let existing = client.ecs("DescribeServices", &json!({ "services": ["hello"] })).await?;
@@ -121,7 +122,13 @@ async fn deploy(coracle: &Coracle) -> anyhow::Result<()> {
             )
             .await?;
     } else {
-        let body = json!({ "serviceName": "hello", "taskDefinition": arn, "desiredCount": TASKS, "launchType": "FARGATE" });
+        let body = json!({
+            "serviceName": "hello",
+            "taskDefinition": arn,
+            "desiredCount": TASKS,
+            "launchType": "FARGATE",
+            "networkConfiguration": { "awsvpcConfiguration": { "subnets": ["subnet-local"] } },
+        });
         client.ecs("CreateService", &body).await?;
     }
     wait_until_steady(&client).await?;

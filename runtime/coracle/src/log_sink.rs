@@ -1,25 +1,44 @@
 //! The log store as the agent's sink of lines.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use coracle_agent::{LogSink, LogStream, LogTarget};
-use coracle_logs::{LogEvent, LogScope, LogStore, LogWriter};
+use coracle_logs::{LogEvent, LogScope, LogStore, LogWriter, LogsError};
 use coracle_types::Timestamp;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 /// Fills the agent's wish for log streams from the log store.
-pub(crate) struct StoreLogs(LogWriter);
+pub(crate) struct StoreLogs {
+    store: LogStore,
+    writer: LogWriter,
+    /// Regions and groups that are known to be there: one is made before anything is written to it, so that who
+    /// looks for the lines of a silent container finds a group without any.
+    groups: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
+}
 
 impl StoreLogs {
     pub(crate) fn new(store: &LogStore) -> Self {
-        Self(store.writer())
+        Self { store: store.clone(), writer: store.writer(), groups: Mutex::default() }
     }
 
     /// A handle to the queue that all lines go through.
     pub(crate) fn writer(&self) -> LogWriter {
-        self.0.clone()
+        self.writer.clone()
+    }
+
+    fn ensure_group(&self, scope: &LogScope) {
+        let (region, group) = (Arc::clone(&scope.region), Arc::clone(&scope.group));
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups.insert((Arc::clone(&region), Arc::clone(&group))) {
+            let store = self.store.clone();
+            tokio::task::spawn_blocking(move || match store.create_group(&region, &group) {
+                Ok(()) | Err(LogsError::AlreadyExists { .. }) => {}
+                Err(error) => tracing::warn!(%group, %error, "a log group could not be made"),
+            });
+        }
     }
 }
 
@@ -30,7 +49,8 @@ impl LogSink for StoreLogs {
             group: target.group.into(),
             stream: target.stream.into(),
         };
-        Arc::new(StoreStream { scope, writer: self.0.clone() })
+        self.ensure_group(&scope);
+        Arc::new(StoreStream { scope, writer: self.writer.clone() })
     }
 }
 

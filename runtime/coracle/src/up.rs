@@ -217,6 +217,7 @@ impl Coracle {
         vital.spawn("the node's assignments", feed);
         let report = node_link::report(Arc::clone(&store), observed_rx, report_stopped);
         let report_loop = vital.spawn("the node's reports", report);
+        coracle_control::run_once(&*store, &now, rand::random()).await;
         let plan = coracle_control::run(Arc::clone(&store), now, rand::random(), plan_stopped);
         let plan_loop = vital.spawn("the scheduler", plan);
         let router_loop = vital.spawn("the router", {

@@ -296,10 +296,10 @@ impl Server {
     /// Runs one task and gives its ARN.
     #[track_caller]
     pub fn run_task(&self, definition: &str, overrides: &Value) -> String {
-        let answer = self.ecs(
-            "RunTask",
-            &json!({ "taskDefinition": definition, "overrides": overrides, "launchType": "FARGATE" }),
-        );
+        let mut body =
+            json!({ "taskDefinition": definition, "overrides": overrides, "launchType": "FARGATE" });
+        self.add_network(&mut body);
+        let answer = self.ecs("RunTask", &body);
         assert_eq!(answer["failures"], json!([]), "{answer:#}");
         answer["tasks"][0]["taskArn"].as_str().unwrap().to_owned()
     }
@@ -307,11 +307,21 @@ impl Server {
     /// Makes a service in the default cluster and waits until it runs.
     #[track_caller]
     pub fn create_service(&self, name: &str, definition: &str, desired: u32) {
-        let body = json!({
+        let mut body = json!({
             "serviceName": name, "taskDefinition": definition, "desiredCount": desired, "launchType": "FARGATE",
         });
+        self.add_network(&mut body);
         self.ecs("CreateService", &body);
         self.wait_stable(name);
+    }
+
+    /// Adds a network to a request whose task definition asks for one, as ECS wants it.
+    #[track_caller]
+    fn add_network(&self, body: &mut Value) {
+        let asked = json!({ "taskDefinition": body["taskDefinition"] });
+        if self.ecs("DescribeTaskDefinition", &asked)["taskDefinition"]["networkMode"] == "awsvpc" {
+            body["networkConfiguration"] = json!({ "awsvpcConfiguration": { "subnets": ["subnet-local"] } });
+        }
     }
 
     /// Sends a request to a service of the default cluster through the router.

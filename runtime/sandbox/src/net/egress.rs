@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn ranges_match_addresses_and_no_names() {
-        let policy = policy("10.0.0.0/8:5432 [2001:db8::/32]:443 192.0.2.7 ::1 0.0.0.0/0:53 fd00::/8:*");
+        let policy = policy("10.0.0.0/8:5432 [2001:db8::/32]:443 192.0.2.7 ::1 0.0.0.0/0:53 fd00::/8");
         assert!(policy.allows_host("10.255.0.1", 5432) && !policy.allows_host("11.0.0.1", 5432));
         assert!(policy.allows_host("2001:db8:ffff::1", 443) && !policy.allows_host("2001:db9::1", 443));
         assert!(policy.allows_host("192.0.2.7", 1) && !policy.allows_host("192.0.2.8", 1));

@@ -90,6 +90,14 @@ name!(
     ServiceName,
     "service name"
 );
+
+impl ServiceName {
+    /// What comes before every name, where a range of them begins; no service has it.
+    pub(crate) fn first() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
 name!(
     /// A task definition's family.
     Family,

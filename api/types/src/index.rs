@@ -3,9 +3,9 @@
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use crate::ids::{NodeId, ServiceId, TaskId, TaskKey};
+use crate::ids::{ClusterId, NodeId, ServiceId, TaskId, TaskKey};
 use crate::state::{Key, Versioned};
-use crate::task::{DesiredStatus, Task};
+use crate::task::{DesiredStatus, LaunchType, Task};
 use crate::time::Timestamp;
 
 /// Tasks by their ids.
@@ -41,9 +41,37 @@ impl NodeLoad {
     }
 }
 
+/// How many tasks a cluster has, as its counts and statistics say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTasks {
+    /// RUNNING ones with launch type FARGATE.
+    pub running_fargate: usize,
+    /// RUNNING ones with another launch type.
+    pub running_ec2: usize,
+    /// Those that are to run and do not yet, FARGATE.
+    pub pending_fargate: usize,
+    /// Those that are to run and do not yet, with another launch type.
+    pub pending_ec2: usize,
+}
+
+impl ClusterTasks {
+    /// The count a task is part of, if it is part of one.
+    fn of(&mut self, task: &Task) -> Option<&mut usize> {
+        let fargate = task.launch_type == LaunchType::Fargate;
+        match (task.is_running(), task.is_pending()) {
+            (true, _) if fargate => Some(&mut self.running_fargate),
+            (true, _) => Some(&mut self.running_ec2),
+            (_, true) if fargate => Some(&mut self.pending_fargate),
+            (_, true) => Some(&mut self.pending_ec2),
+            _ => None,
+        }
+    }
+}
+
 /// Tasks by what they belong to and by what has become of them.
 #[derive(Clone, Debug, Default)]
 pub struct TaskIndex {
+    by_cluster: RedBlackTreeMapSync<ClusterId, ClusterTasks>,
     by_service: RedBlackTreeMapSync<ServiceId, Members>,
     by_node: RedBlackTreeMapSync<(NodeId, u64), NodeLoad>,
     unplaced: RedBlackTreeSetSync<TaskKey>,
@@ -76,6 +104,14 @@ impl TaskIndex {
 
     /// Takes out what `after` will not put in its place.
     fn remove(&mut self, task: &Task, after: Option<&Task>) {
+        if let Some(counts) = self.by_cluster.get_mut(&task.cluster) {
+            if let Some(count) = counts.of(task) {
+                *count -= 1;
+            }
+            if *counts == ClusterTasks::default() {
+                self.by_cluster.remove_mut(&task.cluster);
+            }
+        }
         if after.is_none()
             && let Some(service) = service_of(task)
             && let Some(members) = self.by_service.get_mut(&service)
@@ -108,6 +144,14 @@ impl TaskIndex {
 
     fn insert(&mut self, found: &Versioned<Task>) {
         let task = &*found.value;
+        if task.is_running() || task.is_pending() {
+            if self.by_cluster.get(&task.cluster).is_none() {
+                self.by_cluster.insert_mut(task.cluster.clone(), ClusterTasks::default());
+            }
+            if let Some(count) = self.by_cluster.get_mut(&task.cluster).and_then(|counts| counts.of(task)) {
+                *count += 1;
+            }
+        }
         if let Some(service) = service_of(task) {
             match self.by_service.get_mut(&service) {
                 Some(members) => members.insert_mut(task.id, found.clone()),
@@ -133,6 +177,12 @@ impl TaskIndex {
             load.memory += u64::from(task.memory);
             load.tasks.insert_mut(task.id, found.clone());
         }
+    }
+
+    /// How many tasks a cluster has that run, or are to.
+    #[must_use]
+    pub fn in_cluster(&self, cluster: &ClusterId) -> ClusterTasks {
+        self.by_cluster.get(cluster).copied().unwrap_or_default()
     }
 
     /// The tasks of a service, in the order of their ids, STOPPED ones included.

@@ -54,7 +54,7 @@ pub use ids::{
     ServiceDeploymentKey, ServiceId, ServiceName, ServiceRevisionId, ServiceRevisionNumber, TaskDefinitionId,
     TaskId, TaskKey,
 };
-pub use index::{NodeLoad, TaskIndex};
+pub use index::{ClusterTasks, NodeLoad, TaskIndex};
 pub use load_balancer::{AdvancedConfiguration, ServiceLoadBalancer};
 pub use node::{Assigned, AssignedTask, Node, NodeStatus, attribute};
 pub use observation::{ContainerObservation, TaskObservation};

@@ -18,8 +18,8 @@ use crate::elb::{
 };
 use crate::iam::{AccessKey, ManagedPolicy, Role, User};
 use crate::ids::{
-    CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceRevisionId,
-    TaskDefinitionId, TaskKey,
+    CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceName,
+    ServiceRevisionId, TaskDefinitionId, TaskKey,
 };
 use crate::index::{Journal, NodeLoad, TaskIndex};
 use crate::node::Node;
@@ -238,7 +238,9 @@ impl State {
         cluster: &ClusterId,
     ) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
         let cluster = cluster.clone();
-        self.services.values().map(|found| &found.value).filter(move |service| service.id.cluster == cluster)
+        let first = ServiceId { cluster: cluster.clone(), name: ServiceName::first() };
+        let from_there = self.services.range(first..).map(|(_, found)| &found.value);
+        from_there.take_while(move |service| service.id.cluster == cluster)
     }
 }
 

@@ -295,6 +295,18 @@ impl Task {
         self.protected_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it counts as running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.last_status == LastStatus::Running
+    }
+
+    /// Whether it counts as pending: it is to run, and does not yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.last_status < LastStatus::Running && self.desired_status == DesiredStatus::Running
+    }
+
     /// Whether it still holds what it reserved on its node.
     #[must_use]
     pub fn holds_resources(&self) -> bool {

@@ -7,8 +7,8 @@ use coracle_protocol::ecs::cluster::{
 };
 use coracle_protocol::{ApiError, Members, Object, PageRequest};
 use coracle_types::{
-    Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, DesiredStatus, JsonMap, Key, LastStatus,
-    LaunchType, Resource, ServiceStatus, State, Tags,
+    Arn, Changes, Cluster, ClusterId, ClusterName, ClusterStatus, JsonMap, Key, LastStatus, LaunchType,
+    Resource, ServiceStatus, State, Tags,
 };
 use serde_json::{Value, json};
 
@@ -193,20 +193,15 @@ pub(super) fn list(api: &Api, caller: &Caller, mut members: Members) -> Result<V
 
 fn counts(state: &State, cluster: &Cluster) -> ClusterCounts {
     let nodes = container_instances::of_cluster(state, &cluster.id).count();
-    let mut counts = ClusterCounts { nodes, ..ClusterCounts::default() };
-    for task in state.tasks_in(&cluster.id) {
-        let fargate = task.launch_type == LaunchType::Fargate;
-        let count = match (task.last_status, task.desired_status) {
-            (LastStatus::Running, _) if fargate => &mut counts.running_fargate,
-            (LastStatus::Running, _) => &mut counts.running_ec2,
-            (status, DesiredStatus::Running) if status < LastStatus::Running && fargate => {
-                &mut counts.pending_fargate
-            }
-            (status, DesiredStatus::Running) if status < LastStatus::Running => &mut counts.pending_ec2,
-            _ => continue,
-        };
-        *count += 1;
-    }
+    let tasks = state.index().in_cluster(&cluster.id);
+    let mut counts = ClusterCounts {
+        nodes,
+        running_ec2: tasks.running_ec2,
+        running_fargate: tasks.running_fargate,
+        pending_ec2: tasks.pending_ec2,
+        pending_fargate: tasks.pending_fargate,
+        ..ClusterCounts::default()
+    };
     for service in state.services_in(&cluster.id) {
         let fargate = service.launch_type == LaunchType::Fargate;
         let count = match service.status {

@@ -10,11 +10,10 @@ use coracle_protocol::ecs::container_instance::{
 };
 use coracle_protocol::names::Named as _;
 use coracle_protocol::{ApiError, Members};
-use coracle_types::{
-    Arn, Changes, ClusterId, DesiredStatus, LastStatus, Node, NodeId, NodeStatus, Resource, State,
-};
+use coracle_types::{Arn, Changes, ClusterId, Node, NodeId, NodeStatus, Resource, State};
 use serde_json::Value;
 
+use super::expressions::{self, Instance};
 use super::{clusters, reference};
 use crate::api::{Api, Caller};
 
@@ -60,7 +59,12 @@ pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value
         None => true,
         Some(status) => node.status.name() == status,
     };
-    let nodes = of_cluster(&state, &cluster).filter(|node| wanted(node)).map(|node| node.id);
+    let filter = request.filter.as_deref().map(expressions::filter).transpose()?;
+    let passes = |node: &Node| {
+        let instance = Instance { state: &state, cluster: &cluster, node };
+        filter.as_ref().is_none_or(|filter| filter.holds(&instance))
+    };
+    let nodes = of_cluster(&state, &cluster).filter(|node| wanted(node) && passes(node)).map(|node| node.id);
     let page = request.page.of(
         "containerInstances",
         nodes,
@@ -169,10 +173,7 @@ pub(super) async fn deregister(api: &Api, caller: &Caller, members: Members) -> 
             let given = &request.container_instance;
             let id = reference::node_id(&cluster, given)?;
             let node = find(state, &cluster, id).ok_or_else(|| not_found(given))?;
-            let used = state.tasks.values().any(|found| {
-                found.value.holds_resources() && found.value.node == Some((id, node.incarnation))
-            });
-            if used && !request.force {
+            if state.load_of(id).is_some() && !request.force {
                 return Err(ApiError::InvalidParameter("Found running tasks on the instance.".to_owned()));
             }
             let mut changes = Changes::new();
@@ -214,17 +215,16 @@ pub(super) fn discover_poll_endpoint(
 }
 
 fn usage(state: &State, cluster: &ClusterId, node: &Node) -> NodeUse {
-    let mut usage = NodeUse { free_cpu: node.cpu_units, free_memory: node.memory_mib, ..NodeUse::default() };
-    let here = state.tasks.values().map(|found| &found.value);
-    for task in here.filter(|task| task.node == Some((node.id, node.incarnation)) && task.holds_resources()) {
-        usage.free_cpu = usage.free_cpu.saturating_sub(task.cpu);
-        usage.free_memory = usage.free_memory.saturating_sub(task.memory);
-        if task.cluster == *cluster {
-            usage.running += usize::from(task.last_status == LastStatus::Running);
-            let waits =
-                task.last_status < LastStatus::Running && task.desired_status == DesiredStatus::Running;
-            usage.pending += usize::from(waits);
-        }
+    let (cpu, memory) = state.load_of(node.id).map_or((0, 0), |load| (load.cpu, load.memory));
+    let left = |all: u32, taken: u64| all.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+    let mut usage = NodeUse {
+        free_cpu: left(node.cpu_units, cpu),
+        free_memory: left(node.memory_mib, memory),
+        ..NodeUse::default()
+    };
+    for task in state.tasks_on(node.id).filter(|task| task.cluster == *cluster) {
+        usage.running += usize::from(task.is_running());
+        usage.pending += usize::from(task.is_pending());
     }
     usage
 }

@@ -10,6 +10,7 @@ mod daemon_task_definitions;
 mod daemons;
 mod deploy;
 mod execute_command;
+mod expressions;
 mod gateways;
 mod reference;
 mod requirements;

@@ -8,6 +8,8 @@ use coracle_types::elb::{Association, TargetGroup, TargetGroupId, TargetType};
 use coracle_types::{JsonMap, LaunchType, NetworkMode, ServiceLoadBalancer, State, TaskDefinition};
 use serde_json::Value;
 
+use super::expressions;
+
 type Checked = Result<(), ApiError>;
 
 /// The members of a request, wherever they are kept.
@@ -80,7 +82,15 @@ fn placement(asked: Asked<'_>, definition: &TaskDefinition, launch_type: LaunchT
     if fargate && asked.has("placementStrategy") {
         return refuse("Placement strategies are not supported with FARGATE launch type.");
     }
-    Ok(())
+    asked.0.iter().try_for_each(|members| check_constraints(members))
+}
+
+/// Whether the expressions of `placementConstraints` can be understood.
+///
+/// # Errors
+/// `InvalidParameterException` for the first that can't.
+pub(super) fn check_constraints(rest: &JsonMap) -> Checked {
+    expressions::check_constraints(rest).map_err(ApiError::InvalidParameter)
 }
 
 fn constrains(definition: &TaskDefinition) -> bool {

@@ -141,7 +141,7 @@ fn digest(state: &State, revision: &ServiceRevisionId, name: &str) -> Option<Str
     let service = state.services.get(&revision.service)?;
     let deployments = service.value.deployments.iter();
     let deployment = deployments.into_iter().find(|one| one.revision.as_ref() == Some(revision))?.id;
-    let tasks = state.tasks_in(&revision.service.cluster);
+    let tasks = state.tasks_of(&revision.service);
     let containers =
         tasks.filter(|task| task.deployment == Some(deployment)).flat_map(|task| &task.containers);
     containers.into_iter().find(|one| one.name.as_str() == name).and_then(|one| one.image_digest.clone())

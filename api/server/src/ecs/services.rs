@@ -10,9 +10,9 @@ use coracle_protocol::ecs::service::{
 use coracle_protocol::{ApiError, Members, PageRequest};
 use coracle_scheduler::{NewDeployment, deploy};
 use coracle_types::{
-    Arn, Changes, Cluster, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId,
-    DesiredStatus, JsonMap, Key, LastStatus, LaunchType, Resource, SchedulingStrategy, Service, ServiceId,
-    ServiceName, ServiceStatus, State, TaskDefinition, Timestamp, leading_provider,
+    Arn, Changes, Cluster, ClusterId, DeploymentConfiguration, DeploymentController, DeploymentId, JsonMap,
+    Key, LaunchType, Resource, SchedulingStrategy, Service, ServiceId, ServiceStatus, State, TaskDefinition,
+    Timestamp, leading_provider,
 };
 use serde_json::Value;
 
@@ -104,6 +104,7 @@ pub(super) fn new_service(
         Some(definition) => launch_of(state, &cluster, definition, request)?,
         None => {
             requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
+            requirements::check_constraints(&request.rest)?;
             Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2))
         }
     };
@@ -220,6 +221,7 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
                 return Err(ApiError::ServiceNotActive);
             }
             check_controller(&service, &request)?;
+            requirements::check_constraints(&request.rest)?;
             if DeploymentController::of(&service.rest) == DeploymentController::External {
                 edit_external(api, &mut service, &request);
                 let id = service.id.clone();
@@ -420,15 +422,13 @@ pub(super) fn describe(api: &Api, caller: &Caller, members: Members) -> Result<V
     let state = api.store.snapshot();
     let cluster = reference::cluster(&state, caller, request.cluster.as_deref())?;
     let with_tags = request.include.iter().any(|include| include == "TAGS");
-    let counts = counts(&state, &cluster);
     let (mut services, mut failures) = (Vec::new(), Vec::new());
     for given in &request.services {
         let id = reference::service_id(&cluster, given)?;
         match state.services.get(&id) {
             Some(found) => {
-                let none = HashMap::new();
-                let counts = counts.get(&id.name).unwrap_or(&none);
-                services.push(wire::service(api.account(), &found.value, counts, with_tags));
+                let counts = counts_of(&state, &id);
+                services.push(wire::service(api.account(), &found.value, &counts, with_tags));
             }
             None => {
                 failures.push(Failure::missing(Arn::new(api.account(), Resource::Service(id)).to_string()));
@@ -495,21 +495,12 @@ fn shown(api: &Api, state: &State, id: &ServiceId) -> Result<Value, ApiError> {
 
 /// The tasks of one service by deployment.
 pub(super) fn counts_of(state: &State, service: &ServiceId) -> HashMap<DeploymentId, TaskCounts> {
-    counts(state, &service.cluster).remove(&service.name).unwrap_or_default()
-}
-
-/// The tasks of a cluster's services by deployment, in one pass.
-fn counts(state: &State, cluster: &ClusterId) -> HashMap<ServiceName, HashMap<DeploymentId, TaskCounts>> {
-    let mut counts: HashMap<ServiceName, HashMap<DeploymentId, TaskCounts>> = HashMap::new();
-    for task in state.tasks_in(cluster) {
-        let (Some(service), Some(deployment)) = (task.service(), task.deployment) else { continue };
-        let running = task.last_status == LastStatus::Running;
-        let pending = task.last_status < LastStatus::Running && task.desired_status == DesiredStatus::Running;
-        if running || pending {
-            let one = counts.entry(service.clone()).or_default().entry(deployment).or_default();
-            one.running += u32::from(running);
-            one.pending += u32::from(pending);
-        }
+    let mut counts: HashMap<DeploymentId, TaskCounts> = HashMap::new();
+    for task in state.tasks_of(service).filter(|task| task.is_running() || task.is_pending()) {
+        let Some(deployment) = task.deployment else { continue };
+        let one = counts.entry(deployment).or_default();
+        one.running += u32::from(task.is_running());
+        one.pending += u32::from(task.is_pending());
     }
     counts
 }

@@ -10,16 +10,22 @@ use coracle_protocol::ecs::task_definition::RegisterTaskDefinition;
 use coracle_types::{Compatibility, ContainerDefinition, DependencyCondition, NetworkMode};
 use serde_json::Value;
 
+use super::expressions;
+
 /// Checks a task definition before it is registered.
 ///
 /// # Errors
 /// `ClientException` with the first rule that is broken.
 pub(super) fn validate(definition: &RegisterTaskDefinition) -> Result<(), ApiError> {
-    let check = [containers, dependencies, volumes, fargate, sizes, refused];
+    let check = [containers, dependencies, volumes, fargate, sizes, constraints, refused];
     check.iter().try_for_each(|check| check(definition)).map_err(ApiError::Client)
 }
 
 type Checked = Result<(), String>;
+
+fn constraints(definition: &RegisterTaskDefinition) -> Checked {
+    expressions::check_constraints(&definition.rest)
+}
 
 fn containers(definition: &RegisterTaskDefinition) -> Checked {
     let mut names = HashSet::new();

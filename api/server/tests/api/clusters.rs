@@ -1,6 +1,7 @@
+use coracle_types::LastStatus;
 use serde_json::{Value, json};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, NOW};
 
 #[tokio::test]
 async fn the_walk() {
@@ -143,4 +144,70 @@ async fn the_node_is_a_container_instance_of_every_cluster() {
     assert_eq!(instance["remainingResources"][0]["integerValue"], 1024 - 128);
     assert_eq!(instance["remainingResources"][1]["integerValue"], 2048 - 64);
     assert_eq!(described["failures"][0]["reason"], "MISSING");
+}
+
+#[tokio::test]
+async fn container_instances_are_filtered_by_the_query_language() {
+    let harness = Harness::new();
+    let register = json!({
+        "totalResources": [{"name": "CPU", "type": "INTEGER", "integerValue": 512},
+            {"name": "MEMORY", "type": "INTEGER", "integerValue": 512}],
+        "attributes": [{"name": "disk", "value": "ssd"}],
+    });
+    let made = harness.ecs("RegisterContainerInstance", register).await;
+    let ssd = made["containerInstance"]["containerInstanceArn"].clone();
+    let all = harness.ecs("ListContainerInstances", json!({})).await["containerInstanceArns"].clone();
+    let other = all.as_array().unwrap().iter().find(|arn| **arn != ssd).unwrap().clone();
+    harness.register("app", 64, 64).await;
+    harness.ecs("RunTask", json!({"taskDefinition": "app", "group": "nightly"})).await;
+    harness.tasks(|task| task.last_status = LastStatus::Running).await;
+    for (filter, wanted) in [
+        ("attribute:disk == ssd", json!([ssd])),
+        ("attribute:disk !exists", json!([other])),
+        ("agentConnected == true", json!([other])),
+        ("runningTasksCount > 0", json!([other])),
+        ("task:group == nightly", json!([other])),
+        ("not (task:group == nightly)", json!([ssd])),
+        ("attribute:disk == hdd", json!([])),
+    ] {
+        let listed = harness.ecs("ListContainerInstances", json!({"filter": filter})).await;
+        assert_eq!(listed["containerInstanceArns"], wanted, "{filter}");
+    }
+    harness.ecs("CreateCluster", json!({"clusterName": "quiet"})).await;
+    let elsewhere = json!({"cluster": "quiet", "filter": "runningTasksCount > 0"});
+    let listed = harness.ecs("ListContainerInstances", elsewhere).await;
+    assert_eq!(listed["containerInstanceArns"], json!([]), "its tasks are another cluster's");
+
+    let (code, text) =
+        harness.refused("ListContainerInstances", json!({"filter": "attribute:disk like ssd"})).await;
+    assert_eq!(code, "InvalidParameterException");
+    assert!(text.starts_with("filter: Invalid expression at character 16: "), "{text}");
+}
+
+#[tokio::test]
+async fn counts_follow_the_tasks_of_each_cluster() {
+    let harness = Harness::new();
+    for name in ["prod", "prod-2"] {
+        harness.ecs("CreateCluster", json!({"clusterName": name})).await;
+        let service =
+            json!({"cluster": name, "serviceName": "web", "taskDefinition": "app", "desiredCount": 0});
+        harness.register("app", 64, 64).await;
+        harness.ecs("CreateService", service).await;
+    }
+    harness.ecs("RunTask", json!({"cluster": "prod", "taskDefinition": "app", "count": 3})).await;
+    let counts = async |name: &str| {
+        let answer = harness.ecs("DescribeClusters", json!({"clusters": [name]})).await;
+        let cluster = &answer["clusters"][0];
+        ["runningTasksCount", "pendingTasksCount", "activeServicesCount"]
+            .map(|count| cluster[count].as_u64().unwrap())
+    };
+    assert_eq!(counts("prod").await, [0, 3, 1]);
+    harness.tasks(|task| task.last_status = LastStatus::Running).await;
+    assert_eq!(counts("prod").await, [3, 0, 1]);
+    assert_eq!(counts("prod-2").await, [0, 0, 1]);
+    assert_eq!(counts("default").await, [0, 0, 0]);
+    harness.tasks(|task| task.end(NOW)).await;
+    assert_eq!(counts("prod").await, [0, 0, 1]);
+    let listed = harness.ecs("ListServices", json!({"cluster": "prod"})).await;
+    assert_eq!(listed["serviceArns"], json!(["arn:aws:ecs:us-east-1:123456789012:service/prod/web"]));
 }

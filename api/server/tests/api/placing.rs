@@ -112,3 +112,39 @@ async fn nothing_is_put_into_a_cluster_that_is_being_deleted() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_expression_nobody_understands_is_refused_where_it_comes_in() {
+    let harness = Harness::new();
+    harness.register("app", 64, 64).await;
+    harness.ecs("CreateService", json!({"serviceName": "web", "taskDefinition": "app"})).await;
+    let of = |expression: &str| json!([{"type": "distinctInstance"}, {"type": "memberOf", "expression": expression}]);
+    let instances = harness.ecs("ListContainerInstances", json!({})).await["containerInstanceArns"].clone();
+    let place = "placementConstraints[1].expression: Invalid expression at character 16: ";
+    let bad = of("attribute:disk like ssd");
+    for (operation, mut body) in [
+        ("RunTask", json!({"taskDefinition": "app"})),
+        ("CreateService", json!({"serviceName": "other", "taskDefinition": "app"})),
+        ("UpdateService", json!({"service": "web"})),
+    ] {
+        body["placementConstraints"] = bad.clone();
+        let (code, text) = harness.refused(operation, body.clone()).await;
+        assert_eq!(code, "InvalidParameterException", "{operation}");
+        assert!(text.contains(place), "{operation}: {text}");
+        body["placementConstraints"] = of("attribute:disk == ssd");
+        harness.ecs(operation, body).await;
+    }
+    let definition = |expression: &str| {
+        json!({
+            "family": "picky", "memory": "64", "containerDefinitions": [{"name": "app", "image": "acme/app:1"}],
+            "placementConstraints": [{"type": "memberOf", "expression": expression}],
+        })
+    };
+    let (code, text) = harness.refused("RegisterTaskDefinition", definition("attribute:disk in [ssd")).await;
+    assert_eq!(code, "ClientException");
+    assert!(text.contains("placementConstraints[0].expression: Invalid expression at character"), "{text}");
+    harness.ecs("RegisterTaskDefinition", definition("attribute:disk in [ssd]")).await;
+    // StartTask goes where it is told, whatever else its task definition says.
+    let body = json!({"taskDefinition": "app", "containerInstances": instances});
+    assert_eq!(harness.ecs("StartTask", body).await["failures"], json!([]));
+}

@@ -10,8 +10,6 @@ use crate::object::{Object, list};
 
 /// The longest value, in characters.
 const VALUE_MAX: usize = 1024;
-/// Keys that are Coracle's own begin with this. The router reads them.
-const OWN: &str = "coracle.";
 
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +19,11 @@ enum Values {
     /// One of these.
     OneOf(&'static [&'static str]),
     /// A number from, to.
-    Number(u32, u32),
+    Number(u64, u64),
     /// 0, or a number from, to.
-    ZeroOr(u32, u32),
+    ZeroOr(u64, u64),
     /// `off`, or a number from, to.
-    OffOr(u32, u32),
+    OffOr(u64, u64),
     /// Any text.
     Text,
 }
@@ -33,7 +31,7 @@ enum Values {
 impl Values {
     fn accept(self, value: &str) -> bool {
         let within =
-            |from: u32, to: u32| value.parse().is_ok_and(|number: u32| (from..=to).contains(&number));
+            |from: u64, to: u64| value.parse().is_ok_and(|number: u64| (from..=to).contains(&number));
         match self {
             Self::Flag => matches!(value, "true" | "false"),
             Self::OneOf(values) => values.contains(&value),
@@ -70,8 +68,8 @@ pub enum Kind {
 type Row = (&'static str, &'static str, Values);
 
 const SWITCH: Values = Values::OneOf(&["on", "off"]);
-const WEEK_S: u32 = 604_800;
-const TARGETS_MAX: u32 = 10_000;
+const WEEK_S: u64 = 604_800;
+const TARGETS_MAX: u64 = 10_000;
 
 const LOAD_BALANCER: &[Row] = &[
     ("access_logs.s3.enabled", "false", Values::Flag),
@@ -138,6 +136,26 @@ const TARGET_GROUP: &[Row] = &[
     ),
 ];
 
+/// Attributes of Coracle's own: answered only when they are set. The router reads them, and says there what
+/// they do; values it could not read must not get that far.
+const LOAD_BALANCER_OWN: &[Row] = &[("coracle.trust_forwarded.enabled", "false", Values::Flag)];
+
+const TARGET_GROUP_OWN: &[Row] = &[
+    ("coracle.max_in_flight", "16384", Values::Number(1, 1_000_000)),
+    ("coracle.max_pending", "1024", Values::Number(0, 1_000_000)),
+    ("coracle.max_request_body_bytes", "0", Values::Number(0, u64::MAX)),
+    ("coracle.max_request_header_bytes", "0", Values::Number(0, 1 << 30)),
+    ("coracle.outlier_ejection.base_seconds", "30", Values::Number(1, 300)),
+    ("coracle.outlier_ejection.consecutive_failures", "5", Values::Number(1, 1000)),
+    ("coracle.outlier_ejection.enabled", "false", Values::Flag),
+    ("coracle.outlier_ejection.max_percentage", "10", Values::Number(1, 100)),
+    ("coracle.pending_timeout_ms", "1000", Values::Number(0, 60_000)),
+    ("coracle.response_timeout_ms", "0", Values::Number(0, 4_000_000)),
+    ("coracle.retries.enabled", "true", Values::Flag),
+    ("coracle.retries.minimum", "3", Values::Number(0, 1000)),
+    ("coracle.retries.percentage", "20", Values::Number(0, 100)),
+];
+
 const LISTENER: &[Row] = &[
     ("routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", Values::Text),
     (
@@ -189,6 +207,18 @@ impl Kind {
         }
     }
 
+    fn own_rows(self) -> &'static [Row] {
+        match self {
+            Self::LoadBalancer => LOAD_BALANCER_OWN,
+            Self::TargetGroup => TARGET_GROUP_OWN,
+            Self::Listener => &[],
+        }
+    }
+
+    fn row(self, key: &str) -> Option<&'static Row> {
+        self.rows().iter().chain(self.own_rows()).find(|(known, ..)| *known == key)
+    }
+
     fn in_words(self) -> &'static str {
         match self {
             Self::LoadBalancer => "Load balancer",
@@ -210,16 +240,9 @@ impl Kind {
         }
         for (key, value) in pairs {
             let shown: String = key.chars().take(256).collect();
-            let row = self.rows().iter().find(|(known, ..)| *known == key);
-            let values = match row {
-                Some((_, _, values)) => *values,
-                None if key.starts_with(OWN) && key.len() <= 256 && self != Self::Listener => Values::Text,
-                None => {
-                    let kind = self.in_words();
-                    return Err(ApiError::Client(format!(
-                        "{kind} attribute key '{shown}' is not recognized"
-                    )));
-                }
+            let Some((_, _, values)) = self.row(&key) else {
+                let kind = self.in_words();
+                return Err(ApiError::Client(format!("{kind} attribute key '{shown}' is not recognized")));
             };
             if !values.accept(&value) {
                 let given: String = value.chars().take(100).collect();
@@ -283,8 +306,7 @@ impl Kind {
     /// The value of an attribute: what was set, else its default.
     #[must_use]
     pub fn value<'a>(self, set: &'a Attributes, key: &str) -> &'a str {
-        let default =
-            || self.rows().iter().find(|(known, ..)| *known == key).map_or("", |(_, default, _)| *default);
+        let default = || self.row(key).map_or("", |(_, default, _)| *default);
         set.get(key).map_or_else(default, String::as_str)
     }
 
@@ -293,7 +315,7 @@ impl Kind {
     pub fn encode(self, set: &Attributes) -> Value {
         let pair = |key: &str, value: &str| Object::new().with("Key", key).with("Value", value);
         let known = self.rows().iter().map(|(key, ..)| pair(key, self.value(set, key)));
-        let own = set.iter().filter(|(key, _)| key.starts_with(OWN)).map(|(key, value)| pair(key, value));
+        let own = self.own_rows().iter().filter_map(|(key, ..)| Some(pair(key, set.get(*key)?)));
         Object::new().with("Attributes", list(known.chain(own))).into()
     }
 }
@@ -315,7 +337,7 @@ mod tests {
     #[test]
     fn every_default_is_a_value_its_attribute_takes() {
         for kind in [Kind::LoadBalancer, Kind::TargetGroup, Kind::Listener] {
-            for (key, default, values) in kind.rows() {
+            for (key, default, values) in kind.rows().iter().chain(kind.own_rows()) {
                 assert!(values.accept(default), "{key}");
             }
             assert_eq!(kind.check(&Attributes::new()), Ok(()));
@@ -337,6 +359,34 @@ mod tests {
         ] {
             assert!(back.contains(&json!({"Key": key, "Value": value})), "{key}");
         }
+    }
+
+    #[test]
+    fn attributes_of_coracle_take_what_the_router_can_read() {
+        for (key, fine, bad) in [
+            ("coracle.max_in_flight", "1", "0"),
+            ("coracle.max_pending", "0", "1000001"),
+            ("coracle.max_request_body_bytes", "18446744073709551615", "1MB"),
+            ("coracle.max_request_header_bytes", "1073741824", "1073741825"),
+            ("coracle.outlier_ejection.base_seconds", "300", "301"),
+            ("coracle.outlier_ejection.consecutive_failures", "1000", "0"),
+            ("coracle.outlier_ejection.enabled", "true", "on"),
+            ("coracle.outlier_ejection.max_percentage", "100", "0"),
+            ("coracle.pending_timeout_ms", "60000", "60001"),
+            ("coracle.response_timeout_ms", "4000000", "-1"),
+            ("coracle.retries.enabled", "false", "no"),
+            ("coracle.retries.minimum", "1000", "1001"),
+            ("coracle.retries.percentage", "100", "101"),
+        ] {
+            let set = modified(Kind::TargetGroup, &[(key, fine)]).unwrap();
+            assert_eq!(Kind::TargetGroup.value(&set, key), fine);
+            let error = modified(Kind::TargetGroup, &[(key, bad)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(bad) && error.contains("is expected"), "{error}");
+        }
+        let trusting = [("coracle.trust_forwarded.enabled", "true")];
+        assert!(modified(Kind::LoadBalancer, &trusting).is_ok());
+        assert!(modified(Kind::TargetGroup, &trusting).is_err(), "it is the load balancer's");
+        assert!(modified(Kind::TargetGroup, &[("coracle.max_inflight", "1")]).is_err(), "misspelt");
     }
 
     #[test]

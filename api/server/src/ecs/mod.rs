@@ -12,6 +12,7 @@ mod deploy;
 mod execute_command;
 mod expressions;
 mod gateways;
+mod rebalancing;
 mod reference;
 mod requirements;
 mod run_task;

@@ -160,9 +160,6 @@ pub(super) fn check_service(asked: Asked<'_>, definition: Option<&TaskDefinition
              try again.",
         );
     }
-    if daemon && asked.text("availabilityZoneRebalancing") == Some("ENABLED") {
-        return refuse("The daemon scheduling strategy does not support availabilityZoneRebalancing.");
-    }
     let own_network = definition.is_some_and(|definition| network_mode(definition) == NetworkMode::Awsvpc);
     if asked.text("role").is_some() && (own_network || !balanced) {
         return refuse("You cannot specify an IAM role for services that require a service linked role.");

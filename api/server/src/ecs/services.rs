@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::deploy::{Launch, STRATEGY, launch};
 use super::requirements::{self, Asked};
 use super::token::{Fingerprint, Token};
-use super::{clusters, reference};
+use super::{clusters, rebalancing, reference};
 use crate::api::{Api, Caller};
 
 /// Members kept on the service that make a new deployment necessary when they change: its tasks are
@@ -159,6 +159,7 @@ pub(super) fn new_service(
         tags: request.tags.clone(),
         rest: request.rest.clone(),
     };
+    rebalancing::choose(&mut service, definition.as_deref())?;
     if let Some(definition) = definition {
         changes.guard(Key::TaskDefinition(definition.id.clone()));
         let new = NewDeployment {
@@ -224,6 +225,7 @@ pub(super) async fn update(api: &Api, caller: &Caller, members: Members) -> Resu
             requirements::check_constraints(&request.rest)?;
             if DeploymentController::of(&service.rest) == DeploymentController::External {
                 edit_external(api, &mut service, &request);
+                rebalancing::check(&request.rest, &service, None)?;
                 let id = service.id.clone();
                 let mut changes = Changes::new();
                 changes.put(service);
@@ -344,6 +346,7 @@ pub(super) fn edit(
     } else if service.launch_type == LaunchType::Fargate {
         launch(cluster, definition, Some(LaunchType::Fargate), None)?;
     }
+    rebalancing::check(&request.rest, service, Some(definition))?;
     let primary = service.deployments.first_mut();
     let redeploy = request.force_new_deployment
         || reregister

@@ -173,3 +173,24 @@ async fn a_regular_expression_has_to_be_one() {
     assert_eq!(refused.0, "ValidationError");
     assert!(refused.1.contains("regular expression"), "{}", refused.1);
 }
+
+#[tokio::test]
+async fn an_attribute_with_a_value_it_does_not_take_changes_nothing() {
+    let harness = Harness::new();
+    let group = harness.target_group("web").await;
+    let set = |key: &str, value: &str| {
+        format!("TargetGroupArn={group}&Attributes.member.1.Key={key}&Attributes.member.1.Value={value}")
+    };
+    let (code, text) =
+        harness.elb_refused("ModifyTargetGroupAttributes", &set("coracle.retries.percentage", "101")).await;
+    assert_eq!(code, "ValidationError");
+    assert!(text.contains("coracle.retries.percentage") && text.contains("a number from 0 to 100"), "{text}");
+    let misspelt = harness.elb_refused("ModifyTargetGroupAttributes", &set("coracle.retry", "1")).await;
+    assert_eq!(misspelt.0, "ValidationError");
+    let attributes = harness.elb("DescribeTargetGroupAttributes", &format!("TargetGroupArn={group}")).await;
+    assert!(!attributes.text.contains("coracle."), "{}", attributes.text);
+    let set = set("coracle.retries.percentage", "50");
+    let answer = harness.elb("ModifyTargetGroupAttributes", &set).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(answer.text.contains("coracle.retries.percentage"), "{}", answer.text);
+}

@@ -330,3 +330,47 @@ async fn refusals() {
     assert_eq!(described["services"], json!([]));
     assert_eq!(described["failures"][0]["reason"], "MISSING");
 }
+
+#[tokio::test]
+async fn tasks_are_evened_out_over_zones_where_that_is_possible() {
+    let harness = Harness::new();
+    harness.register("app", 64, 64).await;
+    let zone = "attribute:ecs.availability-zone";
+    let not_here = format!("{zone} != us-east-1b");
+    for (place, (wanted, more)) in [
+        ("ENABLED", json!({})),
+        ("DISABLED", json!({"availabilityZoneRebalancing": "DISABLED"})),
+        ("ENABLED", json!({"placementStrategy": [{"type": "spread", "field": zone}, {"type": "random"}]})),
+        ("DISABLED", json!({"schedulingStrategy": "DAEMON"})),
+        ("DISABLED", json!({"launchType": "EXTERNAL"})),
+        (
+            "DISABLED",
+            json!({"deploymentConfiguration": {"maximumPercent": 100, "minimumHealthyPercent": 50}}),
+        ),
+        ("DISABLED", json!({"placementStrategy": [{"type": "binpack", "field": "cpu"}]})),
+        ("DISABLED", json!({"placementConstraints": [{"type": "memberOf", "expression": not_here}]})),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("web-{place}");
+        let mut body = json!({"serviceName": name, "taskDefinition": "app"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = harness.ecs("CreateService", body.clone()).await;
+        assert_eq!(made["service"]["availabilityZoneRebalancing"], wanted, "{body}");
+        let same = harness.ecs("UpdateService", json!({"service": name, "forceNewDeployment": true})).await;
+        assert_eq!(same["service"]["availabilityZoneRebalancing"], wanted, "{body}");
+        if wanted == "DISABLED" && more.get("availabilityZoneRebalancing").is_none() {
+            let ask = json!({"service": name, "availabilityZoneRebalancing": "ENABLED"});
+            let (code, text) = harness.refused("UpdateService", ask).await;
+            assert_eq!(code, "InvalidParameterException");
+            assert!(text.contains("does not support availabilityZoneRebalancing ENABLED"), "{text}");
+            body["serviceName"] = json!("another");
+            body["availabilityZoneRebalancing"] = json!("ENABLED");
+            assert_eq!(harness.refused("CreateService", body).await.1, text);
+        }
+    }
+    let off = json!({"service": "web-0", "availabilityZoneRebalancing": "DISABLED"});
+    let off = harness.ecs("UpdateService", off).await;
+    assert_eq!(off["service"]["availabilityZoneRebalancing"], "DISABLED");
+}

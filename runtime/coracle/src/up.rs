@@ -526,7 +526,7 @@ fn write_ready_file(path: &Path, running: &Coracle) -> anyhow::Result<()> {
 fn print_welcome(running: &Coracle) -> std::io::Result<()> {
     let Coracle { api, router, .. } = running;
     say!("Coracle is up.")?;
-    say!("  API      {api}   (ECS, CloudWatch Logs, STS; metrics at {api}/metrics)")?;
+    say!("  API      {api}   (ECS, ELBv2, Logs, IAM, …; metrics at {api}/metrics)")?;
     say!("  router   {router}   (http://SERVICE.CLUSTER.localhost:{}/)", port(router))?;
     say!("  node     {}", running.node)?;
     say!("  data     {}", running.data_dir.display())?;

@@ -1,0 +1,156 @@
+//! Runs the program on plugins in several languages, each built from its source.
+//!
+//! C and Python are built by wheels from PyPI, installed once below cargo's own folder for tests. Where they can't be
+//! installed, and for Python unless `PLUGIN_HOST_PYTHON` is set (compiling its interpreter takes minutes in a debug
+//! build), the test says so on standard error and passes.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ZIG: &str = "ziglang==0.17.1";
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+
+/// The program's output for one plugin.
+fn expected(file: &Path, language: &str) -> Vec<String> {
+    let said = format!("  the plugin says: {language} counts words");
+    vec![
+        file.display().to_string(),
+        said.clone(),
+        r#"summarize answers {"longest":"species","words":2}"#.to_owned(),
+        "summarize was called wrongly: argument text of summarize: a string is expected, not the number 7"
+            .to_owned(),
+        "crash failed: ".to_owned(),
+        "spin reached a limit: ".to_owned(),
+        said,
+        r#"summarize answers {"longest":"still","words":2}"#.to_owned(),
+    ]
+}
+
+#[test]
+fn a_plugin_takes_the_place_of_one_in_another_language() {
+    let mut plugins = vec![(coracle_fixtures::example_words().to_owned(), "Rust")];
+    match c_plugin() {
+        Ok(file) => plugins.push((file, "C")),
+        Err(reason) => skip("C", &reason),
+    }
+    if std::env::var_os("PLUGIN_HOST_PYTHON").is_none() {
+        skip("Python", "PLUGIN_HOST_PYTHON is not set");
+    } else {
+        match python_plugin() {
+            Ok(file) => plugins.push((file, "Python")),
+            Err(reason) => skip("Python", &reason),
+        }
+    }
+
+    let output = Command::new(env!("CARGO_BIN_EXE_plugin-host"))
+        .args(plugins.iter().map(|(file, _)| file))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    // How a trap is described is the guest's affair: what comes before it is compared.
+    let mut lines = text.lines();
+    for line in plugins.iter().flat_map(|(file, language)| expected(file, language)) {
+        let found = lines.find(|found| !found.starts_with("    ")).unwrap_or_default();
+        let is_open = line.ends_with(": ");
+        assert!(found == line || is_open && found.starts_with(&line), "expected {line:?} in\n{text}");
+    }
+    assert_eq!(lines.next(), None, "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_plugin-host")).arg("missing.wasm").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("could not read missing.wasm"), "{text}");
+}
+
+/// Not `eprintln`, which the test harness keeps to itself.
+fn skip(language: &str, reason: &str) {
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "SKIPPED: no plugin in {language}: {reason}").unwrap();
+}
+
+fn example() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compiled by zig, linked with Rust's `wasm-component-ld` and libc. Linux and macOS keep them in the same places.
+fn c_plugin() -> Result<PathBuf, String> {
+    let python = python_with(ZIG)?;
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (object, component) = (tmp.join("words.o"), tmp.join("c.wasm"));
+    build(
+        Command::new(python)
+            .args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-c", "plugins/c/words.c", "-o"])
+            .arg(&object)
+            .env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache")),
+    );
+
+    let host = printed_by_rustc(&["--print", "host-tuple"]);
+    let rustlib = Path::new(&printed_by_rustc(&["--print", "sysroot"])).join("lib/rustlib");
+    let tools = rustlib.join(host).join("bin");
+    let libc = rustlib.join("wasm32-wasip2/lib/self-contained");
+    build(
+        Command::new(tools.join("wasm-component-ld"))
+            .arg("--wasm-ld-path")
+            .arg(tools.join("gcc-ld/wasm-ld"))
+            .args(["--component-type", "wit/plugin.wit", "--no-entry", "--strip-all"])
+            .arg(libc.join("crt1-reactor.o"))
+            .arg(object)
+            .arg("-L")
+            .arg(libc)
+            .args(["-lc", "-o"])
+            .arg(&component),
+    );
+    Ok(component)
+}
+
+fn python_plugin() -> Result<PathBuf, String> {
+    let python = python_with(COMPONENTIZE_PY)?;
+    let component = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python.wasm");
+    build(
+        Command::new(python.with_file_name("componentize-py"))
+            .args(["-d", "wit", "-w", "plugin", "componentize", "-p", "plugins/python", "words", "-o"])
+            .arg(&component)
+            .env("PYTHONDONTWRITEBYTECODE", "1"),
+    );
+    Ok(component)
+}
+
+fn printed_by_rustc(arguments: &[&str]) -> String {
+    let output = Command::new("rustc").args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The Python of a virtual environment that has this wheel. It is made once.
+fn python_with(wheel: &str) -> Result<PathBuf, String> {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(wheel);
+    let python = dir.join("bin/python");
+    let complete = dir.join("complete");
+    if !complete.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", wheel]))?;
+        std::fs::write(complete, "").map_err(|error| error.to_string())?;
+    }
+    Ok(python)
+}
+
+/// Runs a compiler that is there. That it fails is a fault of the example.
+fn build(command: &mut Command) {
+    if let Err(reason) = run(command.current_dir(example())) {
+        panic!("{reason}");
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?} does not start: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?} ends with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
+}

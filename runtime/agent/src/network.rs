@@ -35,7 +35,8 @@ impl TaskNetwork {
             Some(NetworkMode::Host) => Localhost::Shared,
             Some(NetworkMode::Awsvpc | NetworkMode::Bridge) | None => Localhost::Own(Loopback::take()?),
         };
-        let services = Arc::new(Services { local: Mutex::default(), beyond });
+        let has_own_localhost = matches!(localhost, Localhost::Own(_));
+        let services = Arc::new(Services { local: Mutex::default(), has_own_localhost, beyond });
         let in_process = Some(Arc::clone(&services) as Arc<dyn InProcess>);
         let shared =
             Network::new(NetworkSpec { localhost, quotas, tls, in_process, ..NetworkSpec::default() });
@@ -67,6 +68,8 @@ impl TaskNetwork {
 struct Services {
     /// Containers of the task that answer requests, by port.
     local: Mutex<HashMap<u16, HttpHandle>>,
+    /// Whether every name below `localhost` is the task's.
+    has_own_localhost: bool,
     /// What lies beyond the task: other services, by name.
     beyond: Option<Arc<dyn InProcess>>,
 }
@@ -77,8 +80,16 @@ impl InProcess for Services {
             let handle = self.local.lock().get(&port).cloned()?;
             return Some(Arc::new(Sibling(handle)));
         }
+        if self.has_own_localhost && is_below_localhost(host) {
+            return None;
+        }
         self.beyond.as_ref()?.find(host, port)
     }
+}
+
+fn is_below_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 /// A container of the same task.

@@ -19,6 +19,7 @@ mod ps;
 mod routes;
 mod run;
 mod secrets;
+mod services;
 mod table;
 mod up;
 

@@ -20,7 +20,7 @@ use coracle_control::node_link;
 use coracle_logs::LogStore;
 use coracle_registry::Registry;
 use coracle_router::{CookieKey, Router, RouterConfig};
-use coracle_sandbox::{ArtifactCache, Engine, EngineConfig};
+use coracle_sandbox::{ArtifactCache, Engine, EngineConfig, InProcess};
 use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, SecretReader, open_key};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp, attribute};
@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::output::{note, say};
 use crate::routes;
 use crate::secrets::{StoreSecrets, tls_client};
+use crate::services::NamedServices;
 
 /// How long the router waits for requests when the process stops. It is not what bounds them: their tasks
 /// end them, each after its own `stopTimeout`, which ECS allows to be two minutes.
@@ -150,6 +151,7 @@ impl Coracle {
         let writer = sink.writer();
         let (assigned_tx, assigned) = watch::channel(Arc::default());
         let (observed, observed_rx) = mpsc::unbounded_channel();
+        let services = Arc::new(NamedServices::default());
         let agent = Arc::new(Agent::spawn(
             AgentConfig {
                 node: node.id,
@@ -170,7 +172,7 @@ impl Coracle {
                 keyvalue: Arc::new(KeyValueStores::open(&dir.join("keyvalue.redb"))?),
                 clock: Arc::new(now),
                 tls: tls_client(&config.tls_roots)?,
-                in_process: None,
+                in_process: Some(Arc::clone(&services) as Arc<dyn InProcess>),
             },
             assigned,
             observed,
@@ -191,6 +193,7 @@ impl Coracle {
             },
             metrics.registry(),
         )?;
+        services.answer_by(&router);
         let vital = Vital::new();
         let place =
             Place { account: config.account, address: config.router.ip(), sealer: Arc::clone(&sealer) };

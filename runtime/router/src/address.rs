@@ -50,12 +50,24 @@ pub(crate) fn parse_host(host: &str) -> Result<Address<'_>, AddressError> {
     if !name.bytes().all(|b| is_name_byte(b) || b == b'.') {
         return Err(Malformed("it has a character no host name has"));
     }
-    let Some(labels) = strip_localhost(name) else { return Err(NoService) };
+    strip_domain(name, ".localhost").ok_or(NoService).and_then(parse_labels)
+}
+
+/// Reads `<service>.<cluster>[.<region>].internal`, or `.localhost`: how programs in this process name a service.
+/// There may be other hosts of such names, which are no concern of ours.
+pub(crate) fn parse_internal(host: &str) -> Option<Address<'_>> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let labels = strip_domain(name, ".internal").or_else(|| strip_domain(name, ".localhost"))?;
+    parse_labels(labels).ok()
+}
+
+/// Reads `<service>.<cluster>[.<region>]`.
+fn parse_labels(labels: &str) -> Result<Address<'_>, AddressError> {
     let mut labels = labels.split('.');
     let (Some(service), Some(cluster), region, None) =
         (labels.next(), labels.next(), labels.next(), labels.next())
     else {
-        return Err(NoService);
+        return Err(AddressError::NoService);
     };
     checked(service, cluster, region)
 }
@@ -93,11 +105,10 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-fn strip_localhost(name: &str) -> Option<&str> {
-    const SUFFIX: &str = ".localhost";
-    let at = name.len().checked_sub(SUFFIX.len())?;
-    // The name is ASCII by now, so any index is a character boundary.
-    name[at..].eq_ignore_ascii_case(SUFFIX).then(|| &name[..at])
+/// What stands before `domain`, which begins with its dot.
+fn strip_domain<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
+    let (labels, end) = name.split_at_checked(name.len().checked_sub(domain.len())?)?;
+    end.eq_ignore_ascii_case(domain).then_some(labels)
 }
 
 /// The lower-case `service.cluster` a table is searched by, built without an allocation.
@@ -183,6 +194,22 @@ mod tests {
             &long,
         ] {
             assert!(matches!(parse_host(host), Err(AddressError::Malformed(_))), "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_name_a_service_to_programs_in_this_process() {
+        for (host, expected) in [
+            ("web.default.internal", address("web", "default", None)),
+            ("Web.Prod.eu-west-1.INTERNAL.", address("Web", "Prod", Some("eu-west-1"))),
+            ("web.default.localhost", address("web", "default", None)),
+        ] {
+            assert_eq!(parse_internal(host), Some(expected), "{host}");
+        }
+        for host in
+            ["web.internal", "internal", "a.b.c.d.internal", "web.default.com", "wéb.default.internal", ""]
+        {
+            assert_eq!(parse_internal(host), None, "{host}");
         }
     }
 

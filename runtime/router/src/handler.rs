@@ -7,11 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::access_log::{Entry, Outcome};
-use crate::address::{AddressError, SERVICE_HEADER, parse_header, parse_host};
+use crate::address::{Address, AddressError, SERVICE_HEADER, parse_header, parse_host};
 use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
 use crate::connection::Connection;
@@ -23,26 +23,37 @@ use crate::load_balancer::LoadBalancerAttributes;
 use crate::metrics::{CLIENT_CLOSED, Series};
 use crate::router::Shared;
 use crate::table::{Route, Routes, Service};
-use crate::target::{CallError, ResponseBody, Slot};
+use crate::target::{CallError, RequestBody, ResponseBody, Slot};
 use crate::tunnel::{Duplex, Tunnel, Upgrade};
 
-/// Answers one request. An error is an answer too, so this has none.
+/// Answers one request of a connection. An error is an answer too, so this has none.
 pub(crate) async fn handle(
     connection: Arc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let scan = Scan::request(request.headers());
     if let Some(listener) = connection.listener_id() {
         // Boxed, so that connections to the default port don't hold the room.
         return Ok(Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await);
     }
+    Ok(to_service(connection, request, scan, None, request_body).await)
+}
+
+/// Has one request answered by the service it is for: that which is `named`, or else that which it names.
+pub(crate) async fn to_service<B: Body>(
+    connection: Arc<Connection>,
+    mut request: Request<B>,
+    scan: Scan,
+    named: Option<&Address<'_>>,
+    request_body: impl FnOnce(B, &Arc<Connection>) -> RequestBody,
+) -> Response<Answer> {
     let entry = connection.log_entry(&request);
-    let (service, routed) = route(&connection.router, &mut request, scan);
+    let (service, routed) = route(&connection.router, &mut request, scan, named);
     let mut in_flight = InFlight::new(Arc::clone(&connection), Arc::clone(&service.metrics));
     in_flight.log(entry, None, || service.name.to_string());
     let mut next = match routed {
         Ok(target) => target,
-        Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
+        Err(refusal) => return in_flight.refuse(refusal, scan),
     };
 
     let is_head = request.method() == Method::HEAD;
@@ -58,7 +69,7 @@ pub(crate) async fn handle(
             Some(slot) => slot,
             None => {
                 if let Some(refusal) = unreachable {
-                    return Ok(in_flight.refuse(refusal, scan));
+                    return in_flight.refuse(refusal, scan);
                 }
                 let deadline =
                     *deadline.get_or_insert_with(|| tokio::time::Instant::now() + router.config.empty_wait);
@@ -66,16 +77,16 @@ pub(crate) async fn handle(
                 let name = &service.name;
                 match Box::pin(router.wait_for_target(name, &tried, deadline)).await {
                     Ok(slot) => slot,
-                    Err(refusal) => return Ok(in_flight.refuse(refusal, scan)),
+                    Err(refusal) => return in_flight.refuse(refusal, scan),
                 }
             }
         };
         match in_flight.enter(slot).call(request).await {
-            Ok(response) => return Ok(in_flight.respond(response, is_head, scan)),
+            Ok(response) => return in_flight.respond(response, is_head, scan),
             Err(error) => {
                 let refusal = Refusal::of_call(&error);
                 let is_unreachable = matches!(error, CallError::Unreachable { .. });
-                let Some(unsent) = error.into_unsent() else { return Ok(in_flight.refuse(refusal, scan)) };
+                let Some(unsent) = error.into_unsent() else { return in_flight.refuse(refusal, scan) };
                 request = unsent;
                 tried.extend(in_flight.leave());
                 if is_unreachable {
@@ -83,7 +94,7 @@ pub(crate) async fn handle(
                 }
                 if tried.len() >= router.config.max_attempts {
                     let refusal = router.no_ready_target(&service.name);
-                    return Ok(in_flight.refuse(refusal, scan));
+                    return in_flight.refuse(refusal, scan);
                 }
                 next = router.pick(&service.name, &tried);
             }
@@ -92,21 +103,32 @@ pub(crate) async fn handle(
 }
 
 /// Finds the service and, if it has one, a target. The service is the stand-in where there is none.
-fn route(
+fn route<B: Body>(
     router: &Shared,
-    request: &mut Request<Incoming>,
+    request: &mut Request<B>,
     scan: Scan,
+    named: Option<&Address<'_>>,
 ) -> (Arc<Service>, Result<Option<Arc<Slot>>, Refusal>) {
     let routes = router.routes.load();
     let checked =
         framing::check(&router.config, LoadBalancerAttributes::OF_DEFAULT_PORT.desync, request, scan);
-    match checked.and_then(|()| find(&routes, request, scan)) {
+    let found = checked.and_then(|()| match named {
+        Some(address) => resolve(&routes, address),
+        None => find(&routes, request, scan),
+    });
+    match found {
         Ok(route) => (Arc::clone(&route.service), Ok(route.pick(&[]).map(Arc::clone))),
         Err(refusal) => (Arc::clone(&router.unknown), Err(refusal)),
     }
 }
 
-fn find<'a>(routes: &'a Routes, request: &Request<Incoming>, scan: Scan) -> Result<&'a Route, Refusal> {
+fn resolve<'a>(routes: &'a Routes, address: &Address<'_>) -> Result<&'a Route, Refusal> {
+    routes
+        .resolve(address)
+        .map_err(|error| Refusal::of_route(error, address.cluster, address.service, routes))
+}
+
+fn find<'a, B>(routes: &'a Routes, request: &Request<B>, scan: Scan) -> Result<&'a Route, Refusal> {
     if scan.service_headers > 0 {
         if scan.service_headers > 1 {
             return Err(Refusal::bad_service_header("there is more than one"));
@@ -117,18 +139,14 @@ fn find<'a>(routes: &'a Routes, request: &Request<Incoming>, scan: Scan) -> Resu
             AddressError::Malformed(why) => Refusal::bad_service_header(why),
             AddressError::NoService => Refusal::bad_service_header("it names no service"),
         })?;
-        return routes
-            .resolve(&address)
-            .map_err(|error| Refusal::of_route(error, address.cluster, address.service, routes));
+        return resolve(routes, &address);
     }
     let Some(host) = request.headers().get(header::HOST) else {
         return routes.default_service().ok_or_else(Refusal::no_host);
     };
     let host = host.to_str().map_err(|_| Refusal::bad_host("it is not ASCII"))?;
     match parse_host(host) {
-        Ok(address) => routes
-            .resolve(&address)
-            .map_err(|error| Refusal::of_route(error, address.cluster, address.service, routes)),
+        Ok(address) => resolve(routes, &address),
         Err(error @ AddressError::NoService) => {
             routes.default_service().ok_or_else(|| Refusal::of_host(error, host, routes))
         }

@@ -57,6 +57,7 @@ mod group;
 mod handler;
 mod headers;
 mod http_target;
+mod in_process;
 #[doc(hidden)]
 pub mod internals;
 mod limit;
@@ -85,6 +86,7 @@ mod tunnel;
 pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use config::RouterConfig;
 pub use http_target::{HttpTarget, HttpTargetConfig, TargetProtocol};
+pub use in_process::NamedService;
 pub use listeners::HealthSnapshot;
 pub use load_balancer::{Desync, ForwardedFor, LoadBalancerAttributes};
 pub use model::*;

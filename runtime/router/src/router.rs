@@ -18,11 +18,15 @@ use crate::group::{Check, Member, Outcome};
 use crate::listeners::{HealthSnapshot, Kept, Listeners};
 use crate::metrics::{Metrics, Series, UNKNOWN};
 use crate::model::ListenerState;
+use crate::serve::Listener;
 use crate::table::{Routes, RoutingTable, Service, ServiceName};
 use crate::target::Slot;
 
 /// Groups and services that may wait to be asked for at once.
 const MAX_ACTIVATIONS: usize = 1024;
+
+/// The port programs in this process name, or mean.
+const IN_PROCESS_PORT: u16 = 80;
 
 /// Why a router could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,7 @@ impl Router {
         let unknown =
             ServiceName { region: UNKNOWN.into(), cluster: UNKNOWN.into(), service: UNKNOWN.into() };
         let unknown = Service::new(unknown, metrics.service(UNKNOWN, UNKNOWN));
+        let in_process = Arc::new(Listener::new(&config, IN_PROCESS_PORT, None));
         let shared = Arc::new(Shared {
             config,
             metrics,
@@ -66,6 +71,7 @@ impl Router {
             version: watch::Sender::new(0),
             publishing: Mutex::new(Publishing { series: HashMap::new(), listeners: Kept::new(cookie_key) }),
             waiting: AtomicUsize::new(0),
+            in_process,
             health: watch::Sender::default(),
             ask_for_target,
             activations: Mutex::new(Some(activations)),
@@ -116,6 +122,8 @@ pub(crate) struct Shared {
     /// Held while a table is published, so that publishing is one at a time.
     publishing: Mutex<Publishing>,
     waiting: AtomicUsize,
+    /// What programs in this process come by. It accepts nothing, and has no clock: they end what takes too long.
+    pub(crate) in_process: Arc<Listener>,
     health: watch::Sender<Arc<HealthSnapshot>>,
     ask_for_target: mpsc::Sender<String>,
     /// The other end, until somebody takes it.

@@ -265,7 +265,7 @@ struct Open {
 }
 
 impl Listener {
-    fn new(config: &RouterConfig, port: u16, id: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(config: &RouterConfig, port: u16, id: Option<Arc<str>>) -> Self {
         Self {
             id,
             port,

@@ -7,6 +7,7 @@ use crate::entry::HttpEntry;
 use crate::exit::{Exit, HandleError};
 use crate::hold::{AbandonOnDrop, Hold};
 use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
+use crate::net::Hops;
 use crate::worker::{Occupied, Reuse, Workers};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -173,6 +174,7 @@ async fn call(
         }
     };
     let Instance { store, exports, .. } = &mut instance;
+    store.data_mut().answering().begin(Hops::of(&request));
     let mut http = store.data_mut().http();
     let answer = move |head: Result<_, ErrorCode>| {
         let _ = send_head.send(head.map_err(|code| format!("{code:?}")));

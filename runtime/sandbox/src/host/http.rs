@@ -1,7 +1,7 @@
 //! `wasi:http`: policy, and bounds that wasmtime does not set.
 
 use super::HostState;
-use crate::net::{self, Network};
+use crate::net::{self, Answering, Network};
 use http::HeaderName;
 use std::sync::{Arc, LazyLock};
 use wasmtime::StoreContextMut;
@@ -25,6 +25,8 @@ impl WasiHttpView for HostState {
 /// Policy of `wasi:http`.
 pub(super) struct Hooks {
     pub(super) network: Network,
+    /// What outgoing requests are made for.
+    pub(super) answering: Answering,
     pub(super) body_chunk: usize,
 }
 
@@ -71,7 +73,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Result<net::Sent, HttpError>> + Send> {
-        Box::new(net::send(self.network.clone(), request, options))
+        Box::new(net::send(self.network.clone(), self.answering.hops(), request, options))
     }
 }
 

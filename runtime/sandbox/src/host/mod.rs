@@ -24,7 +24,7 @@ pub use linkers::HostFunctions;
 
 use crate::container::Shared;
 use crate::memory::Limiter;
-use crate::net::{Network, Permit};
+use crate::net::{Answering, Network, Permit};
 use crate::output::{self, StdStream};
 use held::Held;
 use http::Hooks;
@@ -75,7 +75,11 @@ impl HostState {
             table,
             held,
             http,
-            hooks: Hooks { network: container.spec.network.clone(), body_chunk: limits.body_chunk },
+            hooks: Hooks {
+                network: container.spec.network.clone(),
+                answering: Answering::default(),
+                body_chunk: limits.body_chunk,
+            },
             filesystem: container.filesystem.clone(),
             sockets: container.sockets.clone(),
             permits: HashMap::new(),
@@ -95,6 +99,11 @@ impl HostState {
 
     pub(crate) fn network(&self) -> &Network {
         &self.container.spec.network
+    }
+
+    /// The requests that are being answered.
+    pub(crate) fn answering(&mut self) -> &mut Answering {
+        &mut self.hooks.answering
     }
 
     /// Keeps a place in a quota for as long as a resource exists.

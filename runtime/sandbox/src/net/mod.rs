@@ -7,6 +7,7 @@
 //! | `loopback` | an address of 127.0.0.0/8 for each task |
 //! | `quota` | counts of what is open at the same time |
 //! | `tls` | whom outgoing TLS trusts |
+//! | `hops` | how many guests a request has come through |
 //! | `upstream` | services that are answered in this process |
 //! | `outgoing` | `wasi:http` requests of guests |
 //! | `sockets_p2`, `sockets_p3` | `wasi:sockets` of guests, in two versions |
@@ -15,6 +16,7 @@
 //! quotas are counted in.
 
 mod egress;
+mod hops;
 mod loopback;
 mod outgoing;
 mod quota;
@@ -40,6 +42,7 @@ pub use resolve::{Resolver, SystemResolver};
 pub use tls::{TlsClient, TlsError};
 pub use upstream::{InProcess, Upstream, UpstreamBody};
 
+pub(crate) use hops::{Answering, Hops};
 pub(crate) use outgoing::{Sent, send};
 pub(crate) use quota::{Permit, Quota};
 pub(crate) use sockets_p2::link as link_p2;

@@ -4,6 +4,7 @@
 //! follows one makes another request, which is checked as the first was. What goes over the wire names a path and
 //! never a host, so that no server on the way could take a request somewhere else.
 
+use super::hops::{self, Hops};
 use super::quota::Permit;
 use super::upstream::{Upstream, UpstreamBody};
 use super::{CONNECT_TIMEOUT, DialError, Network};
@@ -64,8 +65,10 @@ impl Destination {
     }
 }
 
+/// Sends a guest's request, made to answer one that has `hops` behind it.
 pub(crate) async fn send(
     network: Network,
+    hops: Hops,
     mut request: Request<WasiBody>,
     options: Option<RequestOptions>,
 ) -> Result<Sent, Error> {
@@ -92,6 +95,11 @@ pub(crate) async fn send(
     });
 
     if let Some(upstream) = network.upstream(&destination.host, destination.port) {
+        let Some(hops) = hops.next() else {
+            return Ok((hops::too_many(), Box::new(std::future::ready(Ok(())))));
+        };
+        let mut request = request;
+        request.extensions_mut().insert(hops);
         let response = timeout(first_byte_timeout, call(&*upstream, request))
             .await
             .map_err(|_| Error::ConnectionReadTimeout)??;

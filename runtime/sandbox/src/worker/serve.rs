@@ -5,6 +5,7 @@ use crate::entry::HttpEntry;
 use crate::exit::Exit;
 use crate::host::HostState;
 use crate::instance::{End, Instance, NoInstance, refuel};
+use crate::net::Hops;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
@@ -153,12 +154,15 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
     while let Some(Job { request, head, ticket }) = jobs.recv().await {
         refuel(&mut instance.store, &mut instance.fuel, &worker.shared, fuel_per_request);
         let Instance { store, exports, .. } = &mut *instance;
+        let hops = Hops::of(&request);
+        store.data_mut().answering().begin(hops);
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(p2::Scheme::Http, request)?;
         let out = http.new_response_outparam_from_callback(move |answer| {
             let _ = head.send(answer.map_err(|code| format!("{code:?}")));
         })?;
         exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
+        store.data_mut().answering().end(hops);
         ticket.finish();
         if worker.rest(Rest::Idle) {
             break;
@@ -211,14 +215,18 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
 async fn call(accessor: &Accessor<HostState>, service: &Service, job: Job) -> wasmtime::Result<()> {
     let Job { request, head, ticket } = job;
     let host = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let hops = Hops::of(&request);
     let (mut request, sent) = accessor.with(|mut access| {
+        access.data_mut().answering().begin(hops);
         let (request, sent) = Request::from_http(access.data_mut().http().hooks, request);
         let sent: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(sent);
         (request, sent)
     });
     request.scheme.get_or_insert(Scheme::HTTP);
     request.authority = request.authority.or(host);
-    let answer = match service.handle(accessor, request).await? {
+    let answer = service.handle(accessor, request).await?;
+    accessor.with(|mut access| access.data_mut().answering().end(hops));
+    let answer = match answer {
         Ok(response) => Ok(accessor.with(|access| p3::Response::into_http(response, access, sent))?),
         Err(code) => Err(format!("{code:?}")),
     };

@@ -2,12 +2,16 @@
 
 use crate::{Lines, eventually, get, http_guest, text};
 use bytes::Bytes;
-use coracle_sandbox::{BodyError, ContainerSpec, Exit, HandleError, Network, StdStream, TrapKind};
-use http::{Request, StatusCode};
+use coracle_sandbox::{
+    BodyError, Container, ContainerSpec, EgressPolicy, Exit, HandleError, InProcess, Network, NetworkSpec,
+    StdStream, TrapKind, Upstream, UpstreamBody,
+};
+use futures_util::future::BoxFuture;
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,6 +238,58 @@ async fn outgoing_requests_need_a_grant() {
     let response = get(&open, &path).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(text(response).await.contains("howdy"));
+}
+
+/// Has every request to `self.internal` answered by a container that may send some.
+#[derive(Clone, Default)]
+struct ItSelf(Arc<OnceLock<Container>>);
+
+impl InProcess for ItSelf {
+    fn find(&self, host: &str, _port: u16) -> Option<Arc<dyn Upstream>> {
+        (host == "self.internal").then(|| Arc::new(self.clone()) as _)
+    }
+}
+
+impl Upstream for ItSelf {
+    fn call(
+        &self,
+        request: Request<UpstreamBody>,
+    ) -> BoxFuture<'static, Result<Response<UpstreamBody>, String>> {
+        let container = self.0.get().unwrap().clone();
+        Box::pin(async move {
+            let response = container.handle(request).await.map_err(|error| error.to_string())?;
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        })
+    }
+}
+
+/// The path by which a guest has itself fetch `path`, `times` times over.
+fn fetch_itself(times: usize, path: &str) -> String {
+    (0..times).fold(path.to_owned(), |path, _| format!("/fetch?url=http://self.internal{path}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_calls_itself_comes_to_an_end() {
+    // In instances of their own, and in those that serve one request after the other.
+    for instance_reuse in [None, Some(8)] {
+        let itself = ItSelf::default();
+        let network = Network::new(NetworkSpec {
+            egress: EgressPolicy::parse("*.internal").unwrap(),
+            in_process: Some(Arc::new(itself.clone())),
+            ..NetworkSpec::default()
+        });
+        let spec = ContainerSpec { network, instance_reuse, ..ContainerSpec::default() };
+        let container = itself.0.get_or_init(|| http_guest(spec));
+        for (times, end) in [(1, "hello"), (16, "hello"), (17, "508\n"), (20, "508\n")] {
+            let response = get(container, &fetch_itself(times, "/hello")).await.unwrap();
+            let said = text(response).await;
+            assert!(said.contains(end), "{times}: {said}");
+            assert_eq!(said.contains("come through 16 services"), end == "508\n", "{times}: {said}");
+        }
+        // The count goes with the request, not with the instance.
+        let said = text(get(container, &fetch_itself(16, "/hello")).await.unwrap()).await;
+        assert!(said.contains("hello"), "{said}");
+    }
 }
 
 /// Output whose host side is broken.

@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("coracle-router", &[]),
     ("coracle-guest-build", &[]),
     ("coracle-fixtures", &[]),
+    ("plugin-host", &["coracle-sandbox"]),
 ];
 
 /// The rooms that may see everything.

@@ -11,7 +11,7 @@
 //! ```no_run
 //! // In the main function of build.rs:
 //! let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
-//! for guest in coracle_guest_build::build_or_exit(&workspace) {
+//! for guest in coracle_guest_build::build_or_exit(&workspace, coracle_guest_build::Members::All) {
 //!     println!("cargo::rustc-env=GUEST_{}={}", guest.env_name(), guest.path.display());
 //! }
 //! ```
@@ -41,6 +41,15 @@ impl Guest {
     pub fn env_name(&self) -> String {
         self.name.to_uppercase().replace('-', "_")
     }
+}
+
+/// What of a workspace is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members<'a> {
+    /// Every member.
+    All,
+    /// One member and what it depends on: who needs one component does not wait for the tools of the others.
+    One(&'a str),
 }
 
 /// Why a workspace of components could not be built. The texts are for the person who ran cargo.
@@ -117,7 +126,7 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// Builds every member of the cargo workspace in `workspace` as a release component, into a folder below `OUT_DIR`
+/// Builds members of the cargo workspace in `workspace` as release components, into a folder below `OUT_DIR`
 /// named after the workspace's folder, and prints the `rerun-if-changed` lines for its sources.
 ///
 /// The workspace must have an up-to-date `Cargo.lock`. The answer is sorted by name and holds only what the
@@ -126,18 +135,18 @@ impl std::error::Error for BuildError {
 /// # Errors
 /// When not run by cargo as a build script, when the target is missing and rustup can't add it, and when the
 /// nested build fails.
-pub fn build(workspace: &Path) -> Result<Vec<Guest>, BuildError> {
+pub fn build(workspace: &Path, members: Members<'_>) -> Result<Vec<Guest>, BuildError> {
     sources::watch(workspace)?;
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     target::ensure_installed(&out_dir)?;
-    nested::build(workspace, &out_dir)
+    nested::build(workspace, members, &out_dir)
 }
 
 /// [`build`], for the `main` of a build script: on failure the reason becomes cargo's error message for the crate
 /// and the process ends with code 1.
 #[must_use]
-pub fn build_or_exit(workspace: &Path) -> Vec<Guest> {
-    build(workspace).unwrap_or_else(|error| {
+pub fn build_or_exit(workspace: &Path, members: Members<'_>) -> Vec<Guest> {
+    build(workspace, members).unwrap_or_else(|error| {
         // One line, because a directive ends where its line ends.
         println!("cargo::error={}", error.to_string().replace('\n', " "));
         std::process::exit(1)

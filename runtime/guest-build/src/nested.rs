@@ -5,10 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{BuildError, Guest, TARGET, io_error, variable};
+use crate::{BuildError, Guest, Members, TARGET, io_error, variable};
 
-/// Builds the workspace and answers with the components it produced.
-pub(crate) fn build(workspace: &Path, out_dir: &Path) -> Result<Vec<Guest>, BuildError> {
+/// Builds these members of the workspace and answers with the components it produced.
+pub(crate) fn build(
+    workspace: &Path,
+    members: Members<'_>,
+    out_dir: &Path,
+) -> Result<Vec<Guest>, BuildError> {
     // Below OUT_DIR, so that the outer cargo, which holds the lock of its own target folder, is never waited for.
     let target_dir = out_dir.join(workspace.file_name().unwrap_or(OsStr::new("guests")));
     let built = target_dir.join(TARGET).join("release");
@@ -20,6 +24,10 @@ pub(crate) fn build(workspace: &Path, out_dir: &Path) -> Result<Vec<Guest>, Buil
     let cargo = PathBuf::from(variable("CARGO")?);
     let mut command = Command::new(&cargo);
     command.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(&target_dir);
+    match members {
+        Members::All => command.arg("--workspace"),
+        Members::One(name) => command.args(["--package", name]),
+    };
     command.current_dir(workspace).stdout(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if !name.to_str().is_some_and(is_inherited) {

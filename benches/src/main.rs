@@ -14,6 +14,7 @@ mod cap;
 mod density;
 mod fairness;
 mod instantiate;
+mod link;
 mod load;
 mod metering;
 mod noisy;
@@ -42,6 +43,7 @@ cargo run --release -p coracle-bench [-- NAME…]
   density       10,000 live instances, and what each holds
   artifact      from an artifact on disk to the first answer
   allocs        what is allocated for one request
+  link          a call from one container of a task to another, beside loopback HTTP
   noisy         latency of one service beside tasks in endless loops
 
 Without a name, all of them.";
@@ -67,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         "density",
         "artifact",
         "allocs",
+        "link",
         "noisy",
         "proxy",
     ];
@@ -104,6 +107,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("allocs") {
         runtime.block_on(allocs::run()).context("allocs")?;
+    }
+    if wanted("link") {
+        link::run().context("link")?;
     }
     if wanted("noisy") {
         runtime.block_on(noisy::run()).context("noisy")?;

@@ -19,6 +19,7 @@ pub mod elb;
 pub mod iam;
 pub mod ids;
 pub mod index;
+pub mod link;
 pub mod load_balancer;
 pub mod node;
 pub mod observation;
@@ -55,6 +56,7 @@ pub use ids::{
     TaskId, TaskKey,
 };
 pub use index::{ClusterTasks, NodeLoad, TaskIndex};
+pub use link::{LinkRule, LinkRuleError, check_links};
 pub use load_balancer::{AdvancedConfiguration, ServiceLoadBalancer};
 pub use node::{Assigned, AssignedTask, Node, NodeStatus, attribute};
 pub use observation::{ContainerObservation, TaskObservation};

@@ -6,11 +6,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use coracle_fixtures::zig;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const ZIG: &str = "ziglang==0.17.1";
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 
 /// The program's output for one plugin.
@@ -79,78 +79,20 @@ fn example() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compiled by zig, linked with Rust's `wasm-component-ld` and libc. Linux and macOS keep them in the same places.
 fn c_plugin() -> Result<PathBuf, String> {
-    let python = python_with(ZIG)?;
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (object, component) = (tmp.join("words.o"), tmp.join("c.wasm"));
-    build(
-        Command::new(python)
-            .args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-c", "plugins/c/words.c", "-o"])
-            .arg(&object)
-            .env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache")),
-    );
-
-    let host = printed_by_rustc(&["--print", "host-tuple"]);
-    let rustlib = Path::new(&printed_by_rustc(&["--print", "sysroot"])).join("lib/rustlib");
-    let tools = rustlib.join(host).join("bin");
-    let libc = rustlib.join("wasm32-wasip2/lib/self-contained");
-    build(
-        Command::new(tools.join("wasm-component-ld"))
-            .arg("--wasm-ld-path")
-            .arg(tools.join("gcc-ld/wasm-ld"))
-            .args(["--component-type", "wit/plugin.wit", "--no-entry", "--strip-all"])
-            .arg(libc.join("crt1-reactor.o"))
-            .arg(object)
-            .arg("-L")
-            .arg(libc)
-            .args(["-lc", "-o"])
-            .arg(&component),
-    );
-    Ok(component)
+    zig::component(&example().join("plugins/c/words.c"), &example().join("wit/plugin.wit"), tmp)
 }
 
 fn python_plugin() -> Result<PathBuf, String> {
-    let python = python_with(COMPONENTIZE_PY)?;
-    let component = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python.wasm");
-    build(
-        Command::new(python.with_file_name("componentize-py"))
-            .args(["-d", "wit", "-w", "plugin", "componentize", "-p", "plugins/python", "words", "-o"])
-            .arg(&component)
-            .env("PYTHONDONTWRITEBYTECODE", "1"),
-    );
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let python = zig::python_with(COMPONENTIZE_PY, tmp)?;
+    let component = tmp.join("python.wasm");
+    let mut build = Command::new(python.with_file_name("componentize-py"));
+    build.args(["-d", "wit", "-w", "plugin", "componentize", "-p", "plugins/python", "words", "-o"]);
+    build.arg(&component).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(example());
+    let output = build.output().unwrap();
+    // That it fails, although it is there, is a fault of the example.
+    assert!(output.status.success(), "{build:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(component)
-}
-
-fn printed_by_rustc(arguments: &[&str]) -> String {
-    let output = Command::new("rustc").args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// The Python of a virtual environment that has this wheel. It is made once.
-fn python_with(wheel: &str) -> Result<PathBuf, String> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(wheel);
-    let python = dir.join("bin/python");
-    let complete = dir.join("complete");
-    if !complete.exists() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", wheel]))?;
-        std::fs::write(complete, "").map_err(|error| error.to_string())?;
-    }
-    Ok(python)
-}
-
-/// Runs a compiler that is there. That it fails is a fault of the example.
-fn build(command: &mut Command) {
-    if let Err(reason) = run(command.current_dir(example())) {
-        panic!("{reason}");
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?} does not start: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?} ends with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
 }

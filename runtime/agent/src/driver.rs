@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Exit, MemoryBudget, Mount, PrepareError, Prepared,
+    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, Exit, Invocation, Link, LinkError,
+    MemoryBudget, Mount, Plugin, PrepareError, Prepared,
 };
 use coracle_types::{Region, Task, TaskDefinition, TaskObservation, TaskStop};
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ use crate::machine::{Effect, Event, Kind, Machine};
 use crate::network::TaskNetwork;
 use crate::probe::Probe;
 use crate::resolve::{
-    ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
+    CallPlan, ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
 };
 use crate::secrets::{self, Variables};
 use crate::usage::TaskRecord;
@@ -91,6 +92,19 @@ pub(crate) struct Driver {
 struct Slot {
     prepared: Option<Prepared>,
     running: Option<Running>,
+    /// What others are linked to, from one run of the container to the next.
+    exports: Option<Plugin>,
+}
+
+impl Slot {
+    /// Lets others call what its container exports: those that are linked to it, or were to its last run.
+    fn offer(&mut self, container: &Container) -> Result<(), String> {
+        match &self.exports {
+            Some(exports) => exports.attach(container),
+            None => Plugin::of(container).map(|plugin| self.exports = Some(plugin)),
+        }
+        .map_err(|error| error.to_string())
+    }
 }
 
 /// A container that runs.
@@ -304,10 +318,9 @@ impl Driver {
     async fn carry_out_resolved(&mut self, effect: Effect, resolved: &Arc<ResolvedTask>) {
         match effect {
             Effect::Pull(container) => {
-                let (environment, image) =
-                    (Arc::clone(&self.environment), resolved.containers[container].image.clone());
+                let (environment, resolved) = (Arc::clone(&self.environment), Arc::clone(resolved));
                 self.work.spawn(async move {
-                    match pull(&environment, &image).await {
+                    match pull(&environment, &resolved.containers[container]).await {
                         Ok((digest, prepared)) => Done::Prepared { container, digest, prepared },
                         Err(reason) => Done::Event(Event::Failed { container: Some(container), reason }),
                     }
@@ -424,16 +437,27 @@ impl Driver {
                 Arc::clone(&self.environment.facilities.clock),
             )
         });
+        let links = self.links(plan)?;
+        let spec = ContainerSpec { links, ..spec };
         let mut own = spec.clone();
         if let Some(log) = &log {
             own.output = Arc::new(log.clone());
         }
-        let container = Container::new(&prepared, own).map_err(|error| error.to_string())?;
+        let container = Container::new(&prepared, own).map_err(|error| cannot_contain(&error))?;
+        let exports = container.exports();
+        let call = match &plan.call {
+            Some(call) if !exports.http && !exports.command => Some(call_of(&container, call)?),
+            _ => None,
+        };
         self.record.started(container.clone());
+        if plan.is_linked_to {
+            self.slots[position].offer(&container)?;
+        }
 
         // A component that offers both is here to answer requests; its command is for health checks.
-        let http = container.exports().http;
-        let listens = plan.ports.first().and_then(|&port| network.address(port)).filter(|_| !http);
+        let http = exports.http;
+        let listens =
+            plan.ports.first().and_then(|&port| network.address(port)).filter(|_| !http && exports.command);
         let (kind, serving) = match (http, listens) {
             (true, _) => {
                 let handle = HttpHandle::new(container.clone());
@@ -443,8 +467,10 @@ impl Driver {
             (false, Some(address)) => {
                 (Kind::Server, Some(Serving::new(EndpointTarget::Socket(SocketHandle::new(address)))))
             }
-            (false, None) => (Kind::Command, None),
+            (false, None) if exports.command || call.is_some() => (Kind::Command, None),
+            (false, None) => (Kind::Plugin, None),
         };
+        let exports = self.slots[position].exports.clone();
         let probe = self.probe(position, plan, &container, prepared, spec);
         let (kill, killed) = oneshot::channel();
         match &serving {
@@ -452,19 +478,28 @@ impl Driver {
                 let (container, serving) = (container.clone(), Arc::clone(serving));
                 self.work.spawn(async move {
                     let exit = serve(&container, &serving, killed).await;
-                    finish(log.as_ref()).await;
+                    finish(exports.as_ref(), log.as_ref()).await;
+                    Done::Event(Event::Exited { container: position, exit })
+                });
+            }
+            _ if kind == Kind::Plugin => {
+                let container = container.clone();
+                self.work.spawn(async move {
+                    let exit = until_it_ends(&container, killed).await;
+                    container.kill();
+                    finish(exports.as_ref(), log.as_ref()).await;
                     Done::Event(Event::Exited { container: position, exit })
                 });
             }
             serving => {
                 let (container, serving) = (container.clone(), serving.clone());
                 self.work.spawn(async move {
-                    let exit = run(&container, killed).await;
+                    let exit = run(&container, call, killed).await;
                     if let Some(serving) = serving {
                         serving.withdraw().await;
                         serving.target.close();
                     }
-                    finish(log.as_ref()).await;
+                    finish(exports.as_ref(), log.as_ref()).await;
                     Done::Event(Event::Exited { container: position, exit })
                 });
             }
@@ -472,6 +507,19 @@ impl Driver {
         self.slots[position].running =
             Some(Running { container, kill: Some(kill), serving, probe, check: None });
         Ok(kind)
+    }
+
+    /// What a container's imports are linked to. Those containers have started: it waited for them.
+    fn links(&self, plan: &ResolvedContainer) -> Result<Vec<Link>, String> {
+        let Some(resolved) = &self.resolved else { return Ok(Vec::new()) };
+        let links = plan.links.iter().map(|(position, interface)| {
+            let container = resolved.containers[*position].rules.name.to_string();
+            let exports = self.slots[*position].exports.clone();
+            let exports = exports
+                .ok_or_else(|| format!("container {container}, which it is linked to, is not there"))?;
+            Ok(Link { interface: interface.clone(), container, exports })
+        });
+        links.collect()
     }
 
     /// How a container is checked, if it is. A check that its component can't answer is told to the machine.
@@ -595,7 +643,8 @@ async fn until_it_listens(address: SocketAddr) {
 }
 
 /// Fetches an image and makes it ready to run; answers its digest too.
-async fn pull(environment: &Environment, image: &str) -> Result<(String, Prepared), String> {
+async fn pull(environment: &Environment, plan: &ResolvedContainer) -> Result<(String, Prepared), String> {
+    let image = plan.image.as_str();
     let fetched = environment
         .facilities
         .images
@@ -603,19 +652,55 @@ async fn pull(environment: &Environment, image: &str) -> Result<(String, Prepare
         .await
         .map_err(|reason| format!("CannotPullContainerError: {reason}"))?;
     let prepared = environment.artifacts.prepare(&fetched.digest, &fetched.path).await;
-    match prepared.and_then(|prepared| prepared.require_entry_point().map(|()| prepared)) {
+    // Others are linked to it, or its entryPoint says what to call.
+    let is_plugin = plan.is_linked_to || plan.call.is_some();
+    let entered = |prepared: Prepared| match prepared.require_entry_point() {
+        Err(_) if is_plugin => Ok(prepared),
+        found => found.map(|()| prepared),
+    };
+    match prepared.and_then(entered) {
         Ok(prepared) => Ok((fetched.digest, prepared)),
+        Err(error @ PrepareError::NoEntryPoint(_)) => Err(cannot_start(&format!(
+            "image {image}: {error}; the entryPoint of a container may name a function to call, or the label \
+             coracle.link of another one this container"
+        ))),
         // The image is what it should be; it only needs what is not here.
-        Err(error @ (PrepareError::MissingImport { .. } | PrepareError::NoEntryPoint(_))) => {
+        Err(error @ (PrepareError::MissingImport { .. } | PrepareError::Unlinkable { .. })) => {
             Err(cannot_start(&format!("image {image}: {error}")))
         }
         Err(error) => Err(format!("CannotPullContainerError: image {image}: {error}")),
     }
 }
 
-/// Runs a command to its end.
-async fn run(container: &Container, killed: oneshot::Receiver<()>) -> Exit {
-    let mut run = std::pin::pin!(container.run());
+/// Why there is no container of a component, and what its definition could do about it.
+fn cannot_contain(error: &ContainerError) -> String {
+    match error {
+        ContainerError::Link(LinkError::Missing { .. }) => {
+            format!("{error}; its label coracle.link names the containers of the task that do")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// The call that a plugin's container makes.
+fn call_of(container: &Container, call: &CallPlan) -> Result<(Plugin, Invocation), String> {
+    let plugin = Plugin::of(container).map_err(|error| error.to_string())?;
+    let invocation = plugin.invocation(&call.function, &call.arguments).map_err(|error| error.to_string())?;
+    Ok((plugin, invocation))
+}
+
+/// Runs a command, or the call of a plugin, to its end.
+async fn run(
+    container: &Container,
+    call: Option<(Plugin, Invocation)>,
+    killed: oneshot::Receiver<()>,
+) -> Exit {
+    let mut run = std::pin::pin!(async {
+        match &call {
+            Some((plugin, invocation)) => plugin.run(invocation).await,
+            None => container.run().await,
+        }
+    });
     tokio::select! {
         biased;
         exit = &mut run => exit,
@@ -628,11 +713,7 @@ async fn run(container: &Container, killed: oneshot::Receiver<()>) -> Exit {
 
 /// Lets an HTTP container serve until it is to end, or has to.
 async fn serve(container: &Container, serving: &Serving, killed: oneshot::Receiver<()>) -> Exit {
-    let exit = tokio::select! {
-        biased;
-        exit = container.fatal() => exit,
-        _ = killed => Exit::Killed,
-    };
+    let exit = until_it_ends(container, killed).await;
     // Before the log is waited for, so that no more requests come to a container that is over.
     serving.withdraw().await;
     serving.target.close();
@@ -640,8 +721,21 @@ async fn serve(container: &Container, serving: &Serving, killed: oneshot::Receiv
     exit
 }
 
-/// Waits for a container's output to be written.
-async fn finish(log: Option<&LogOutput>) {
+/// Resolves when a container that never ends by itself is to end, or has to.
+async fn until_it_ends(container: &Container, killed: oneshot::Receiver<()>) -> Exit {
+    tokio::select! {
+        biased;
+        exit = container.fatal() => exit,
+        _ = killed => Exit::Killed,
+    }
+}
+
+/// Ends what is left of a container, and waits for its output to be written.
+async fn finish(exports: Option<&Plugin>, log: Option<&LogOutput>) {
+    // Instances that wait for the next call hold streams open.
+    if let Some(exports) = exports {
+        exports.kill();
+    }
     if let Some(log) = log
         && tokio::time::timeout(FLUSH_TIMEOUT, log.finish()).await.is_err()
     {

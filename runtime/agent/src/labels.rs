@@ -12,6 +12,7 @@
 //! | `coracle.outgoing-connections` | sockets and connections of the task at the same time: 1 to 65535 | 256 |
 //! | `coracle.outgoing-requests` | outgoing requests of the task at the same time: 1 to 65535 | 256 |
 //! | `coracle.config.KEY` | a value of `wasi:config`, beside those of the environment | |
+//! | `coracle.link` | which containers of the task answer what it imports: `CONTAINER` or `INTERFACE=CONTAINER`, with commas in between | nobody |
 //! | `coracle.keyvalue` | the namespace of `wasi:keyvalue`, shared by all that name it | the service's or family's |
 //! | `coracle.outgoing-body` | bytes of the body of such a request, and of its response: `64MiB` | 1 TiB |
 //!
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_sandbox::{EgressError, EgressPolicy};
+use coracle_types::{LinkRule, LinkRuleError};
 
 /// What the labels of one container say. `None` is the sandbox's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(crate) struct Labels {
     pub(crate) config: Vec<(String, String)>,
     /// Namespace of `wasi:keyvalue`.
     pub(crate) keyvalue: Option<String>,
+    /// Which containers of the task answer what it imports.
+    pub(crate) links: Vec<LinkRule>,
 }
 
 /// Why a label was refused.
@@ -53,13 +57,16 @@ pub(crate) enum LabelError {
     #[error(
         "unknown label {0:?}: there are coracle.concurrency, coracle.config.KEY, coracle.egress, \
          coracle.fuel, coracle.fuel-per-request, coracle.instance-reuse, coracle.keyvalue, \
-         coracle.max-requests, coracle.outgoing-body, coracle.outgoing-connections, \
+         coracle.link, coracle.max-requests, coracle.outgoing-body, coracle.outgoing-connections, \
          coracle.outgoing-requests and coracle.request-timeout"
     )]
     Unknown(String),
     /// A rule of `coracle.egress` can't be read.
     #[error("label coracle.egress: {0}")]
     Egress(EgressError),
+    /// The links make no sense.
+    #[error("{0}")]
+    Link(LinkRuleError),
 }
 
 const FUEL: &str = "a whole number from 1 is expected";
@@ -104,6 +111,7 @@ impl Labels {
                     parsed.max_requests = Some(count(text, 100_000).ok_or_else(|| refused(MAX_REQUESTS))?);
                 }
                 "egress" => parsed.egress = EgressPolicy::parse(text).map_err(LabelError::Egress)?,
+                "link" => parsed.links = LinkRule::parse(value).map_err(LabelError::Link)?,
                 "outgoing-connections" => {
                     parsed.outgoing_connections = Some(count(text, 65_535).ok_or_else(|| refused(OUTGOING))?);
                 }
@@ -181,6 +189,7 @@ mod tests {
             ("coracle.outgoing-body", "64MiB"),
             ("coracle.config.greeting", " hello "),
             ("coracle.keyvalue", "carts"),
+            ("coracle.link", "demo:auth/policy=policy"),
             ("com.example.team", "shop"),
         ]);
         assert_eq!(
@@ -198,6 +207,10 @@ mod tests {
                 outgoing_body: Some(64 << 20),
                 config: vec![("greeting".to_owned(), " hello ".to_owned())],
                 keyvalue: Some("carts".to_owned()),
+                links: vec![LinkRule {
+                    interface: Some("demo:auth/policy".to_owned()),
+                    container: "policy".parse().unwrap(),
+                }],
             })
         );
         assert_eq!(parse(&[]), Ok(Labels::default()));
@@ -233,6 +246,8 @@ mod tests {
         }
         let text = parse(&[("coracle.egress", "http://x")]).unwrap_err().to_string();
         assert!(text.contains("coracle.egress") && text.contains("http://x"), "{text}");
+        let text = parse(&[("coracle.link", "auth=policy")]).unwrap_err().to_string();
+        assert!(text.contains("coracle.link") && text.contains("auth=policy"), "{text}");
         let text = parse(&[("coracle.fule", "1")]).unwrap_err().to_string();
         assert!(text.contains("coracle.fule") && text.contains("coracle.fuel-per-request"), "{text}");
     }

@@ -18,7 +18,7 @@
 //!
 //! Exit codes are the guest's own, or [`Exit::code`]'s for one that ended badly: 134 for a trap, 137 for memory,
 //! 152 for fuel. A command that is told to stop gets 143; an HTTP container 0 when its requests have ended in time,
-//! 137 when they have not.
+//! 137 when they have not; a plugin that others are linked to 0, after them.
 //!
 //! A task never goes back, and passes through every state from Deactivating on, so whoever follows the reports
 //! sees the whole walk also of a task that failed at once. Events that come too late for a state change nothing.
@@ -109,6 +109,8 @@ pub(crate) enum Kind {
     Command,
     /// It runs to an exit code, and answers requests at a port that it listens on.
     Server,
+    /// It is there for the containers that are linked to it, and never ends by itself.
+    Plugin,
 }
 
 impl Kind {
@@ -490,7 +492,7 @@ impl Machine {
                 Phase::Drained { forced: false } if container.kind == Some(Kind::Server) => {
                     (TERMINATED, None)
                 }
-                Phase::Running(Kind::Http) | Phase::Drained { forced: false } => (0, None),
+                Phase::Running(Kind::Http | Kind::Plugin) | Phase::Drained { forced: false } => (0, None),
                 Phase::Drained { forced: true } => {
                     (KILLED, Some("killed: its requests did not end within its stopTimeout".to_owned()))
                 }

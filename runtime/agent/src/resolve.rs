@@ -2,7 +2,8 @@
 //!
 //! A container's arguments are `argv[0]`, then `entryPoint`, then `command` (or the override's). Images of
 //! components have no entry point of their own and no programs to choose from, so `entryPoint` can only be
-//! arguments, and `argv[0]` is the component's name: `web` for `acme/web:1.4` and for `file:///srv/web.wasm`.
+//! arguments. Of a plugin, which has nothing but functions, its first word is the one that is called, with all
+//! that follows as its arguments. `argv[0]` is the component's name: `web` for `acme/web:1.4` and for `file:///srv/web.wasm`.
 //!
 //! Its environment is the definition's, the override's on top, and before both what every task is told:
 //!
@@ -64,6 +65,12 @@ pub(crate) struct ResolvedContainer {
     pub(crate) rules: ContainerRules,
     pub(crate) image: String,
     pub(crate) args: Vec<String>,
+    /// The export that is called if its component is a plugin.
+    pub(crate) call: Option<CallPlan>,
+    /// Positions of other containers, and the interface each of them answers; None: every one that fits.
+    pub(crate) links: Vec<(usize, Option<String>)>,
+    /// Whether others are linked to it.
+    pub(crate) is_linked_to: bool,
     /// What every container is told; anything else of the same name hides it.
     pub(crate) surroundings: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
@@ -78,6 +85,14 @@ pub(crate) struct ResolvedContainer {
     pub(crate) health: Option<HealthPlan>,
     pub(crate) log: Option<LogTarget>,
     pub(crate) ports: Vec<u16>,
+}
+
+/// A call of a plugin, from its `entryPoint` and `command`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CallPlan {
+    pub(crate) function: String,
+    /// JSON each, or plain text where the parameter is text.
+    pub(crate) arguments: Vec<String>,
 }
 
 /// Where a container sees a volume.
@@ -190,11 +205,16 @@ pub(crate) fn resolve(
             })?;
         containers.push(resolved);
     }
+    let linked_to: Vec<usize> =
+        containers.iter().flat_map(|one| one.links.iter().map(|&(position, _)| position)).collect();
+    for position in linked_to {
+        containers[position].is_linked_to = true;
+    }
     if let Some(position) = find_cycle(&containers) {
         return Err(ResolveError {
             container: Some(position),
             reason: cannot_start(&format!(
-                "container {}: its dependsOn leads back to itself",
+                "container {}: its dependsOn or coracle.link leads back to itself",
                 containers[position].rules.name
             )),
         });
@@ -265,18 +285,33 @@ fn resolve_container(
         });
     }
 
+    let position_of =
+        |name: &ContainerName| definition.containers.iter().position(|other| other.name == *name);
+    let mut links = Vec::new();
+    for rule in &labels.links {
+        let position = position_of(&rule.container).ok_or_else(|| {
+            format!("label coracle.link names container {}, which is not defined", rule.container)
+        })?;
+        links.push((position, rule.interface.clone()));
+    }
+
     let mut depends_on = Vec::new();
     for dependency in &container.depends_on {
-        let position =
-            definition.containers.iter().position(|other| other.name == dependency.container).ok_or_else(
-                || format!("dependsOn names container {}, which is not defined", dependency.container),
-            )?;
+        let position = position_of(&dependency.container).ok_or_else(|| {
+            format!("dependsOn names container {}, which is not defined", dependency.container)
+        })?;
         depends_on.push((position, dependency.condition));
     }
+    // Whom it is linked to has to be there first.
+    depends_on.extend(links.iter().map(|&(position, _)| (position, DependencyCondition::Start)));
 
     let command = overridden.and_then(|overridden| overridden.command.as_ref()).unwrap_or(&container.command);
     let mut args = vec![component_name(&container.image).unwrap_or(container.name.as_str()).to_owned()];
     args.extend(container.entry_point.iter().chain(command).cloned());
+    let call = container.entry_point.split_first().map(|(function, first)| CallPlan {
+        function: function.clone(),
+        arguments: first.iter().chain(command).cloned().collect(),
+    });
 
     let mut env: Vec<(String, String)> = Vec::new();
     let more = overridden.map(|overridden| overridden.environment.as_slice()).unwrap_or_default();
@@ -322,6 +357,9 @@ fn resolve_container(
         },
         image: container.image.clone(),
         args,
+        call,
+        links,
+        is_linked_to: false,
         surroundings: surroundings(task, &config.account),
         env,
         variables,

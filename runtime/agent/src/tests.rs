@@ -3,6 +3,7 @@
 
 mod failures;
 mod life;
+mod links;
 mod logs;
 mod node;
 mod requests;

@@ -13,7 +13,7 @@ mod eviction;
 use crate::code::{Code, Kind};
 use crate::compile::Compiler;
 use crate::engine::{Engine, Flavour};
-use crate::prepare::{Inner, PrepareError, Prepared};
+use crate::prepare::{Imports, Inner, PrepareError, Prepared};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
@@ -178,6 +178,8 @@ impl ArtifactCache {
     /// The component with this digest (`sha256:…`), ready to run: from memory, from disk, or compiled from the file
     /// `wasm`, which is read only then. Many may ask for the same at once; it is loaded or compiled once.
     ///
+    /// Imports that are not the host's are left open, as [`Engine::prepare_open`] does.
+    ///
     /// A file that is compiled must have that digest, if it is a whole SHA-256. An artifact is found by the digest
     /// alone.
     ///
@@ -266,7 +268,7 @@ impl Cache {
             let code = cache.load(flavour, &name).ok_or_else(|| {
                 PrepareError::CompilerFailed("its artifact can't be loaded, see the log".to_owned())
             })?;
-            Prepared::link(&cache.engine, flavour, &code, None)
+            Prepared::link(&cache.engine, flavour, &code, &Imports::Open)
         });
         stored.await?
     }
@@ -275,7 +277,7 @@ impl Cache {
     fn find(&self, digest: &str) -> Option<Result<Prepared, PrepareError>> {
         [Flavour::Plain, Flavour::Concurrent].into_iter().find_map(|flavour| {
             let code = self.load(flavour, &self.name(digest, flavour))?;
-            Some(Prepared::link(&self.engine, flavour, &code, None))
+            Some(Prepared::link(&self.engine, flavour, &code, &Imports::Open))
         })
     }
 

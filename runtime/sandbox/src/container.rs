@@ -10,6 +10,7 @@ use crate::host::linkers::missing_grant;
 use crate::host::{HostLimits, HostState};
 use crate::http_call;
 use crate::instance::{Instance, drive};
+use crate::link::{self, LinkError, Linked};
 use crate::prepare::{Exports, Prepared};
 use crate::spec::ContainerSpec;
 use crate::worker::{Reuse, Workers};
@@ -73,6 +74,9 @@ pub enum ContainerError {
         /// What the operating system said.
         reason: String,
     },
+    /// The component and the containers it is linked to don't fit.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A core module, which has no exports to call.
     #[error("a core module can be run, but has no exports to call by name; make a component of it")]
     NotAComponent,
@@ -108,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) host_limits: HostLimits,
     pub(crate) admission: Admission,
     pub(crate) registry: Arc<Registry>,
+    /// What answers the component's open imports, by their places.
+    pub(crate) links: Vec<Linked>,
     /// How HTTP requests share instances, if they do, and those instances.
     pub(crate) reuse: Option<Reuse>,
     pub(crate) workers: Workers,
@@ -159,6 +165,11 @@ impl Shared {
     /// Draws the consequences of how an instance that served a request ended.
     pub(crate) fn guest_ended(&self, exit: &Exit) {
         self.count(exit);
+        self.note_out_of_memory(exit);
+    }
+
+    /// An instance that died of the memory limit is the end of its container.
+    pub(crate) fn note_out_of_memory(&self, exit: &Exit) {
         if let Exit::OutOfMemory { .. } = exit {
             self.fatal.send_if_modified(|fatal| {
                 let first = fatal.is_none();
@@ -200,6 +211,7 @@ impl Container {
         if let Some((import, grant)) = missing_grant(prepared.imports(), &spec) {
             return Err(ContainerError::NotGranted { import, grant });
         }
+        let links = link::resolve(&prepared.0.open, &spec.links)?;
         check_size("arguments", spec.args.iter().map(String::len))?;
         check_size("environment", spec.env.iter().map(|(name, value)| name.len() + value.len()))?;
         let mut wasi = wasi_builder(&spec)?.build();
@@ -219,6 +231,7 @@ impl Container {
                 spec.queue_timeout,
             ),
             registry: Arc::default(),
+            links,
             reuse: Reuse::new(inner.http.as_ref(), &spec),
             workers: Workers::default(),
             counters,

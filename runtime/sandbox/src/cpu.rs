@@ -6,6 +6,7 @@
 
 use crate::shares::{self, Demand};
 use rustix::time::{ClockId, clock_gettime};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -158,6 +159,14 @@ pub(crate) struct Meter {
     /// When the last poll ended, if it ended because its slice did: the time to the next is time it waited for a
     /// thread.
     ready_since: Option<Instant>,
+    /// [`METERED`] when the poll began.
+    metered: u64,
+}
+
+thread_local! {
+    /// The nanoseconds of this thread that meters have measured. An instance may be polled within another's poll, when
+    /// one calls the other by a link: what the inner meter has billed meanwhile is not the outer one's.
+    static METERED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A poll that computed for less ended because it waits for something, not because its slice did.
@@ -165,7 +174,7 @@ pub(crate) const BUSY_POLL: u64 = 10_000;
 
 impl Meter {
     pub(crate) fn new(budget: &CpuBudget) -> Self {
-        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None }
+        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, metered: 0 }
     }
 
     /// Before the first poll: when the instance may start, if not now.
@@ -183,6 +192,7 @@ impl Meter {
         if let Some(since) = self.ready_since.take() {
             self.bucket.demand.waited(since.elapsed());
         }
+        self.metered = METERED.get();
         thread_cpu()
     }
 
@@ -195,7 +205,9 @@ impl Meter {
 
     /// After a poll that `started` then: when the next may be, if not now. Answers the CPU time used, too.
     pub(crate) fn pause(&mut self, started: u64) -> (u64, Option<Instant>) {
-        let spent = thread_cpu().saturating_sub(started);
+        let whole = thread_cpu().saturating_sub(started);
+        let spent = whole.saturating_sub(METERED.get() - self.metered);
+        METERED.set(self.metered + whole);
         self.bucket.used.fetch_add(spent, Ordering::Relaxed);
         if self.bucket.kind == Kind::Unlimited {
             return (spent, None);
@@ -289,6 +301,32 @@ mod tests {
             free += 1_000_000;
         }
         assert!(free <= BURST + SLACK, "{free}");
+    }
+
+    #[test]
+    fn a_poll_within_a_poll_is_billed_once() {
+        let spin = |nanos: u64| {
+            let started = thread_cpu();
+            let mut x = 0_u64;
+            while thread_cpu() - started < nanos {
+                x = std::hint::black_box(x + 1);
+            }
+        };
+        let (outside, inside) = (CpuBudget::unlimited(), CpuBudget::unlimited());
+        let (mut outer, mut inner) = (Meter::new(&outside), Meter::new(&inside));
+        let began = thread_cpu();
+        let started = outer.resume();
+        for _ in 0..2 {
+            spin(200_000);
+            let started = inner.resume();
+            spin(1_000_000);
+            inner.pause(started);
+        }
+        outer.pause(started);
+        let whole = Duration::from_nanos(thread_cpu() - began);
+        assert!(inside.used() >= Duration::from_millis(2));
+        assert!(outside.used() >= Duration::from_micros(400));
+        assert!(outside.used() + inside.used() <= whole);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::host::{HostFunctions, HostState, linkers};
 use crate::maps;
-use crate::prepare::{PrepareError, Prepared};
+use crate::prepare::{Imports, PrepareError, Prepared};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use wasmtime::component;
@@ -151,7 +151,7 @@ impl Engine {
     /// # Errors
     /// When the bytes are nothing that can be run here; the error says why.
     pub fn prepare_bytes(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        Prepared::compile(self, wasm, None)
+        Prepared::compile(self, wasm, &Imports::Wasi)
     }
 
     /// The same, for a component that also imports functions of the embedder's.
@@ -159,7 +159,16 @@ impl Engine {
     /// # Errors
     /// As [`prepare_bytes`](Self::prepare_bytes), and when the host functions can't be linked.
     pub fn prepare_with(&self, wasm: &[u8], host: &HostFunctions) -> Result<Prepared, PrepareError> {
-        Prepared::compile(self, wasm, Some(host))
+        Prepared::compile(self, wasm, &Imports::Host(host))
+    }
+
+    /// The same, for a component that also imports what others export: its containers have to be linked, see
+    /// [`ContainerSpec::links`](crate::ContainerSpec::links).
+    ///
+    /// # Errors
+    /// As [`prepare_bytes`](Self::prepare_bytes), and when it imports what can't be linked, such as a resource.
+    pub fn prepare_open(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
+        Prepared::compile(self, wasm, &Imports::Open)
     }
 
     /// One flavour; the second is made on first use.

@@ -1,5 +1,6 @@
 //! How things end: exits of instances, and the reasons a request got no response.
 
+use crate::link::LinkFailed;
 use std::fmt;
 use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
@@ -63,6 +64,8 @@ impl Exit {
         if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
             return Exit::OutOfFuel { limit: fuel_limit };
         }
+        // Whatever the guest was refused before, this is not what it died of.
+        let oom = oom.filter(|_| !error.is::<LinkFailed>());
         if let Some((limit, peak)) = oom {
             return Exit::OutOfMemory { limit, peak };
         }
@@ -125,6 +128,7 @@ impl TrapInfo {
     fn from_error(error: &wasmtime::Error) -> TrapInfo {
         let kind = match error.downcast_ref::<Trap>() {
             Some(trap) => TrapKind::from(*trap),
+            None if error.is::<LinkFailed>() => TrapKind::Linked(error.root_cause().to_string()),
             None => TrapKind::Host(error.root_cause().to_string()),
         };
         let mut names: Vec<String> = error
@@ -206,6 +210,8 @@ pub enum TrapKind {
     BadConversionToInteger,
     /// The guest broke a rule of the component model, or another wasm trap; the text says which.
     Other(String),
+    /// A call of a linked container failed; the text says which, and why.
+    Linked(String),
     /// A host function failed, such as a stream used wrongly or a table of handles that is full.
     Host(String),
 }
@@ -242,7 +248,7 @@ impl fmt::Display for TrapKind {
             TrapKind::IntegerOverflow => "integer overflow",
             TrapKind::IntegerDivisionByZero => "integer divide by zero",
             TrapKind::BadConversionToInteger => "invalid conversion to integer",
-            TrapKind::Other(text) | TrapKind::Host(text) => text,
+            TrapKind::Other(text) | TrapKind::Linked(text) | TrapKind::Host(text) => text,
         })
     }
 }

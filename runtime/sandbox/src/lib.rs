@@ -117,6 +117,7 @@ mod exit;
 mod hold;
 mod http_call;
 mod instance;
+mod link;
 mod plugin;
 mod spec;
 mod worker;
@@ -137,13 +138,14 @@ pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
 pub use host::{HostFunctions, HostState, KeyValue};
+pub use link::{Link, LinkError};
 pub use memory::{MemoryBudget, MemoryHold};
 pub use net::{
     EgressError, EgressPolicy, InProcess, Localhost, Loopback, Network, NetworkQuotas, NetworkSpec,
     NoLoopback, Resolver, SystemResolver, TlsClient, TlsError, Upstream, UpstreamBody,
 };
 pub use output::{LineSplitter, Output, OutputSink, StdStream};
-pub use plugin::{CallError, CallFuture, CallLimits, Dynamic, Plugin};
+pub use plugin::{CallError, CallFuture, CallLimits, Dynamic, Invocation, Plugin};
 pub use prepare::{Exports, PrepareError, Prepared};
 pub use spec::{ContainerSpec, Mount};
 

@@ -5,6 +5,7 @@ use crate::compile::CompileLimit;
 use crate::engine::{Engine, EngineError, Flavour, Runtime};
 use crate::entry::{CommandEntry, HttpEntry, Interfaces};
 use crate::host::{HostFunctions, HostState};
+use crate::link::{OpenFunction, leave_open};
 use crate::memory::INSTANCE_MEMORY;
 use std::sync::Arc;
 use wasmtime::component::{Component, InstancePre};
@@ -25,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) component: Option<InstancePre<HostState>>,
     /// What the embedder linked beside WASI.
     pub(crate) host: Option<HostFunctions>,
+    /// What it imports and nobody provides yet: a container of it has to be linked.
+    pub(crate) open: Vec<OpenFunction>,
     /// The names of everything it exports, and imports.
     exports: Vec<String>,
     imports: Vec<String>,
@@ -41,6 +44,16 @@ pub struct Exports {
     pub http: bool,
     /// `wasi:cli/run` (0.2 or 0.3), or a core module's `_start`: it can be run to an exit code.
     pub command: bool,
+}
+
+/// What a component may import.
+pub(crate) enum Imports<'a> {
+    /// WASI, and nothing else.
+    Wasi,
+    /// WASI, and functions of the embedder's.
+    Host(&'a HostFunctions),
+    /// WASI, and what its containers will be linked to.
+    Open,
 }
 
 /// Why a file can't be run. The texts are for the people who wrote or deployed it.
@@ -78,6 +91,17 @@ pub enum PrepareError {
         /// The interface, and the function if only that is missing: `acme:db/store@1.0.0`,
         /// `acme:db/store@1.0.0#get`.
         import: String,
+    },
+    /// It imports what nobody provides, and what no other container could.
+    #[error(
+        "the component imports {import}, which nobody here provides, and which can't be linked to another container: \
+         it has {what}"
+    )]
+    Unlinkable {
+        /// The interface, or the function of the world's root.
+        import: String,
+        /// What in it can't cross from one sandbox to another.
+        what: String,
     },
     /// Nothing in it can be called.
     #[error(
@@ -118,6 +142,12 @@ impl Prepared {
         &self.0.imports
     }
 
+    /// Whether it imports functions that a container of it has to be linked for: see
+    /// [`ContainerSpec::links`](crate::ContainerSpec::links).
+    pub fn needs_links(&self) -> bool {
+        !self.0.open.is_empty()
+    }
+
     /// Refuses what can only be called by name.
     ///
     /// # Errors
@@ -140,17 +170,17 @@ impl Prepared {
     pub(crate) fn compile(
         engine: &Engine,
         wasm: &[u8],
-        host: Option<&HostFunctions>,
+        imports: &Imports<'_>,
     ) -> Result<Prepared, PrepareError> {
         let (flavour, code) = Code::compile(engine, wasm)?;
-        Prepared::link(engine, flavour, &code, host)
+        Prepared::link(engine, flavour, &code, imports)
     }
 
     pub(crate) fn link(
         engine: &Engine,
         flavour: Flavour,
         code: &Code,
-        host: Option<&HostFunctions>,
+        imports: &Imports<'_>,
     ) -> Result<Prepared, PrepareError> {
         let runtime = engine.runtime(flavour)?;
         let needs = code.resources_required();
@@ -169,7 +199,11 @@ impl Prepared {
             http: None,
             command: None,
             component: None,
-            host: host.cloned(),
+            host: match imports {
+                Imports::Host(host) => Some((*host).clone()),
+                Imports::Wasi | Imports::Open => None,
+            },
+            open: Vec::new(),
             exports: Vec::new(),
             imports: Vec::new(),
             slots,
@@ -179,7 +213,7 @@ impl Prepared {
                 .saturating_add(INSTANCE_MEMORY),
         };
         match code {
-            Code::Component(component) => inner.link_component(runtime, component)?,
+            Code::Component(component) => inner.link_component(runtime, component, imports)?,
             Code::Module(module) => inner.link_module(runtime, module)?,
         }
         Ok(Prepared(Arc::new(inner)))
@@ -191,7 +225,12 @@ impl Inner {
         self.engine.runtime(self.flavour).expect("its code was compiled by that runtime")
     }
 
-    fn link_component(&mut self, runtime: &Runtime, component: &Component) -> Result<(), PrepareError> {
+    fn link_component(
+        &mut self,
+        runtime: &Runtime,
+        component: &Component,
+        imports: &Imports<'_>,
+    ) -> Result<(), PrepareError> {
         let ty = component.component_type();
         let wasmtime = &runtime.wasmtime;
         self.exports = ty.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();
@@ -211,7 +250,15 @@ impl Inner {
                 &with_host
             }
         };
-        let pre = linker.instantiate_pre(component).map_err(|error| missing(&error))?;
+        let pre = match linker.instantiate_pre(component) {
+            Ok(pre) => pre,
+            Err(error) if !matches!(imports, Imports::Open) => return Err(missing(&error)),
+            Err(_) => {
+                let mut linker = runtime.components.clone();
+                self.open = leave_open(&mut linker, wasmtime, &ty)?;
+                linker.instantiate_pre(component).map_err(|error| missing(&error))?
+            }
+        };
         let found = Interfaces::of(ty.exports(wasmtime));
         self.http = match entry(found.http_p3, &pre, ServicePre::new)? {
             Some(service) => Some(HttpEntry::P3(service)),

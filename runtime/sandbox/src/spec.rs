@@ -2,6 +2,7 @@
 
 use crate::cpu::CpuBudget;
 use crate::host::KeyValue;
+use crate::link::Link;
 use crate::memory::MemoryBudget;
 use crate::net::Network;
 use crate::output::{Discard, Output};
@@ -37,6 +38,8 @@ pub struct ContainerSpec {
     pub config: Option<Arc<[(String, String)]>>,
     /// What `wasi:keyvalue` works on; None grants none, and a component that imports it does not start.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// Whose exports answer what the component imports beside WASI; an import that nobody answers keeps it from starting.
+    pub links: Vec<Link>,
     /// Whether the guest reads this process's standard input. For one interactive run at a time.
     pub inherit_stdin: bool,
     /// CPU time, shared by everything that holds a clone of this budget.
@@ -81,6 +84,7 @@ impl Default for ContainerSpec {
             network: Network::default(),
             config: None,
             keyvalue: None,
+            links: Vec::new(),
             inherit_stdin: false,
             cpu: CpuBudget::unlimited(),
             memory: MemoryBudget::new(u64::MAX),

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use coracle_protocol::ApiError;
 use coracle_protocol::ecs::task_definition::RegisterTaskDefinition;
-use coracle_types::{Compatibility, ContainerDefinition, DependencyCondition, NetworkMode};
+use coracle_types::{Compatibility, ContainerDefinition, DependencyCondition, NetworkMode, check_links};
 use serde_json::Value;
 
 use super::expressions;
@@ -17,7 +17,7 @@ use super::expressions;
 /// # Errors
 /// `ClientException` with the first rule that is broken.
 pub(super) fn validate(definition: &RegisterTaskDefinition) -> Result<(), ApiError> {
-    let check = [containers, dependencies, volumes, fargate, sizes, constraints, refused];
+    let check = [containers, dependencies, links, volumes, fargate, sizes, constraints, refused];
     check.iter().try_for_each(|check| check(definition)).map_err(ApiError::Client)
 }
 
@@ -89,6 +89,11 @@ fn dependencies(definition: &RegisterTaskDefinition) -> Checked {
             return Err(format!("Containers wait for each other in a circle: {}.", names.join(", ")));
         }
     }
+}
+
+/// `dockerLabels` of ours that speak of other containers.
+fn links(definition: &RegisterTaskDefinition) -> Checked {
+    check_links(&definition.containers)
 }
 
 fn volumes(definition: &RegisterTaskDefinition) -> Checked {
@@ -239,6 +244,31 @@ mod tests {
         assert_eq!(check(containers(chain)), Ok(()));
         let mounts = json!([{"name": "a", "image": "a", "mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}]}]);
         refuses(containers(mounts), "unknown volume 'v'");
+    }
+
+    #[test]
+    fn links_lead_to_other_containers_and_not_in_circles() {
+        let linked = |links: &[(&str, &str)]| {
+            let containers: Vec<Value> = ["a", "b", "c"]
+                .into_iter()
+                .map(|name| {
+                    let mut container = json!({"name": name, "image": name});
+                    if let Some((_, to)) = links.iter().find(|(from, _)| *from == name) {
+                        container["dockerLabels"] = json!({"coracle.link": to});
+                    }
+                    container
+                })
+                .collect();
+            json!({"family": "a", "containerDefinitions": containers})
+        };
+        assert_eq!(check(linked(&[("a", "b, demo:auth/policy=c"), ("b", "c")])), Ok(()));
+        refuses(linked(&[("a", "d")]), "Container a is linked to d, which is not in the task definition.");
+        refuses(linked(&[("a", "a")]), "linked to itself");
+        refuses(linked(&[("a", "b"), ("b", "c"), ("c", "a")]), "in a circle: a, b, c");
+        refuses(linked(&[("b", "policy=c")]), "Container b: label coracle.link: \"policy=c\"");
+        let mut waits = linked(&[("a", "b")]);
+        waits["containerDefinitions"][1]["dependsOn"] = json!([{"containerName": "a", "condition": "START"}]);
+        refuses(waits, "in a circle: a, b");
     }
 
     #[test]

@@ -35,7 +35,11 @@ async fn an_import_nobody_provides() {
     let stopped = Node::new().run(&definition(vec![container("web", "exotic")])).await;
     assert_failed_to_start(
         &stopped,
-        &["CannotStartContainerError: image exotic", "acme:missing/thing@1.2.3"],
+        &[
+            "CannotStartContainerError: container web: the component imports acme:missing/thing@1.2.3, which nobody \
+             here provides",
+            "coracle.link",
+        ],
     );
 }
 

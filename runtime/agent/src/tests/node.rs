@@ -38,7 +38,7 @@ static ARTIFACTS: LazyLock<ArtifactCache> = LazyLock::new(|| {
     ArtifactCache::open(engine, &program.with_file_name("coracle-agent-test-artifacts")).unwrap()
 });
 
-/// `http`, `command` and `exotic` are fixtures; `text` is none; others are missing.
+/// `http`, `command`, `exotic`, and those of links, `caller`, `policy` and `old`, are fixtures; `text` is none; others are missing.
 struct Fixtures {
     text: PathBuf,
 }
@@ -48,6 +48,9 @@ impl ImageSource for Fixtures {
         let path = match image {
             "http" => Ok(coracle_fixtures::http().to_owned()),
             "command" => Ok(coracle_fixtures::command().to_owned()),
+            "caller" => Ok(coracle_fixtures::link_caller().to_owned()),
+            "policy" => Ok(coracle_fixtures::link_policy().to_owned()),
+            "old" => Ok(coracle_fixtures::link_old().to_owned()),
             "exotic" => Ok(coracle_fixtures::exotic().to_owned()),
             "text" => Ok(self.text.clone()),
             _ => Err(format!("image {image} is not in the registry")),

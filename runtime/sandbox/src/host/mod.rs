@@ -24,7 +24,7 @@ pub use linkers::HostFunctions;
 
 use crate::container::Shared;
 use crate::memory::Limiter;
-use crate::net::{Answering, Network, Permit};
+use crate::net::{Answering, Hops, Network, Permit};
 use crate::output::{self, StdStream};
 use held::Held;
 use http::Hooks;
@@ -104,6 +104,11 @@ impl HostState {
     /// The requests that are being answered.
     pub(crate) fn answering(&mut self) -> &mut Answering {
         &mut self.hooks.answering
+    }
+
+    /// What a call by a link needs: whose links they are, and how far its request has come.
+    pub(crate) fn linking(&self) -> (Arc<Shared>, Hops) {
+        (self.container.clone(), self.hooks.answering.hops())
     }
 
     /// Keeps a place in a quota for as long as a resource exists.

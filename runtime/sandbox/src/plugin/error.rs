@@ -47,3 +47,27 @@ impl From<HandleError> for CallError {
         }
     }
 }
+
+/// Why a call came to no result, for those who tell an exit from a refusal.
+#[derive(Debug)]
+pub(super) enum Unfinished {
+    /// There was no instance for it.
+    Refused(CallError),
+    /// Its instance ended, or took too long.
+    Ended(Exit),
+}
+
+impl From<CallError> for Unfinished {
+    fn from(error: CallError) -> Self {
+        Unfinished::Refused(error)
+    }
+}
+
+impl From<Unfinished> for CallError {
+    fn from(unfinished: Unfinished) -> Self {
+        match unfinished {
+            Unfinished::Refused(error) => error,
+            Unfinished::Ended(exit) => exit.into(),
+        }
+    }
+}

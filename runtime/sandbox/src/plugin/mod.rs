@@ -1,19 +1,25 @@
 //! Plugins: calling any export of a component, typed or by name, in instances that are kept between calls.
 
+mod call;
 mod error;
 mod function;
 mod pool;
+mod run;
 mod value;
 
 pub use error::CallError;
+pub use run::Invocation;
 
 use crate::container::{Container, ContainerError, ContainerStats};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::host::HostState;
 use crate::instance::drive;
+use crate::net::Hops;
 use crate::prepare::Prepared;
 use crate::spec::ContainerSpec;
+use call::{ByClosure, ByName, Call};
+use error::Unfinished;
 use function::Functions;
 use parking_lot::RwLock;
 use pool::{Bind, Pool, Warm};
@@ -22,7 +28,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::Store;
-use wasmtime::component::Instance;
+use wasmtime::component::types::ComponentFunc;
+use wasmtime::component::{Instance, Val};
 
 /// A component whose exports are called, under limits. Clones share it, over any number of threads.
 ///
@@ -41,7 +48,6 @@ pub struct Plugin<B: 'static = Dynamic>(Arc<Inner<B>>);
 pub type Dynamic = Instance;
 
 struct Inner<B: 'static> {
-    spec: ContainerSpec,
     bind: Arc<Bind<B>>,
     current: RwLock<Arc<Version<B>>>,
 }
@@ -118,21 +124,69 @@ impl Plugin {
         let version = self.0.current.read().clone();
         let function = version.functions.find(function)?;
         let arguments = function.arguments(arguments)?;
-        let export = function.export;
-        let results = version
-            .enter(&self.0, limits, |instance, store| {
-                Box::pin(async move {
-                    let func = instance
-                        .get_func(&mut *store, export)
-                        .ok_or_else(|| wasmtime::Error::msg("the export is gone"))?;
-                    let mut results =
-                        vec![wasmtime::component::Val::Bool(false); func.ty(&*store).results().len()];
-                    func.call_async(store, &arguments, &mut results).await?;
-                    Ok(results)
-                })
-            })
-            .await?;
+        let results = version.enter(version.limits(limits), function.called_with(&arguments)).await?;
         function.result(results)
+    }
+
+    /// A plugin of what a container exports: its instances are that container's, beside those of its requests and
+    /// runs, under the same limits and budgets.
+    ///
+    /// # Errors
+    /// [`ContainerError::NotAComponent`].
+    pub fn of(container: &Container) -> Result<Plugin, ContainerError> {
+        let bind: Arc<Bind<Instance>> = Arc::new(|_, instance| Ok(*instance));
+        let version = Version::of(container.clone(), bind.clone())?;
+        Ok(Plugin(Arc::new(Inner { bind, current: RwLock::new(Arc::new(version)) })))
+    }
+
+    /// Puts another container in the place of the one it was made of, such as one that was started again. Calls that
+    /// have begun end where they began.
+    ///
+    /// # Errors
+    /// [`ContainerError::NotAComponent`].
+    pub fn attach(&self, container: &Container) -> Result<(), ContainerError> {
+        self.0.replace(Version::of(container.clone(), self.0.bind.clone())?);
+        Ok(())
+    }
+
+    /// The names of the interfaces with functions that are exported.
+    pub(crate) fn interfaces(&self) -> Vec<String> {
+        self.0.current.read().functions.interfaces()
+    }
+
+    /// Finds an exported function: its place among all, its whole name, and its type.
+    pub(crate) fn function_of(
+        &self,
+        interface: Option<&str>,
+        function: &str,
+    ) -> Option<(usize, String, ComponentFunc)> {
+        self.0.current.read().functions.of_interface(interface, function)
+    }
+
+    /// A call by a link, on behalf of a request with those hops behind it. Its limits are those of a request.
+    pub(crate) async fn call_linked(
+        &self,
+        place: usize,
+        name: &str,
+        hops: Hops,
+        params: &[Val],
+        results: &mut [Val],
+    ) -> Result<(), CallError> {
+        let version = self.0.current.read().clone();
+        let function = version.functions.at(place, name)?;
+        let shared = version.container.shared();
+        let limits = Limits {
+            fuel: shared.spec.fuel_per_request,
+            timeout: Some(shared.spec.request_timeout),
+            memory: None,
+        };
+        let call = ByName { export: function.export, arguments: params, results, hops: Some(hops) };
+        version.enter(limits, call).await.map_err(|unfinished| {
+            if let Unfinished::Ended(exit) = &unfinished {
+                shared.note_out_of_memory(exit);
+            }
+            unfinished.into()
+        })
     }
 
     /// The names of all functions that can be called.
@@ -156,8 +210,8 @@ impl<B: Send + Sync + 'static> Plugin<B> {
         bind: impl Fn(&mut Store<HostState>, &Instance) -> wasmtime::Result<B> + Send + Sync + 'static,
     ) -> Result<Plugin<B>, ContainerError> {
         let bind: Arc<Bind<B>> = Arc::new(bind);
-        let version = Version::new(prepared, spec.clone(), bind.clone())?;
-        Ok(Plugin(Arc::new(Inner { spec, bind, current: RwLock::new(Arc::new(version)) })))
+        let version = Version::of(Container::new(prepared, spec)?, bind.clone())?;
+        Ok(Plugin(Arc::new(Inner { bind, current: RwLock::new(Arc::new(version)) })))
     }
 
     /// Gives `call` an instance: its bindings and its store.
@@ -183,7 +237,7 @@ impl<B: Send + Sync + 'static> Plugin<B> {
         call: impl for<'a> FnOnce(&'a B, &'a mut Store<HostState>) -> CallFuture<'a, R> + Send,
     ) -> Result<R, CallError> {
         let version = self.0.current.read().clone();
-        version.enter(&self.0, limits, call).await
+        Ok(version.enter(version.limits(limits), ByClosure(call)).await?)
     }
 
     /// Puts a new version of the component in the place of this one, with the same limits and budgets. Calls that have
@@ -192,9 +246,8 @@ impl<B: Send + Sync + 'static> Plugin<B> {
     /// # Errors
     /// As [`Container::new`].
     pub fn reload(&self, prepared: &Prepared) -> Result<(), ContainerError> {
-        let version = Arc::new(Version::new(prepared, self.0.spec.clone(), self.0.bind.clone())?);
-        let old = std::mem::replace(&mut *self.0.current.write(), version);
-        old.pool.close();
+        let spec = self.0.current.read().container.shared().spec.clone();
+        self.0.replace(Version::of(Container::new(prepared, spec)?, self.0.bind.clone())?);
         Ok(())
     }
 
@@ -211,65 +264,85 @@ impl<B: Send + Sync + 'static> Plugin<B> {
     }
 }
 
+impl<B: Send + Sync + 'static> Inner<B> {
+    fn replace(&self, version: Version<B>) {
+        let old = std::mem::replace(&mut *self.current.write(), Arc::new(version));
+        old.pool.close();
+    }
+}
+
 /// How a call ended in the task that drove it.
 enum Outcome<R> {
     Returned(R),
-    Refused(CallError),
-    Ended(Exit),
+    Unfinished(Unfinished),
 }
 
 impl<R> From<Exit> for Outcome<R> {
     fn from(exit: Exit) -> Self {
-        Outcome::Ended(exit)
+        Outcome::Unfinished(Unfinished::Ended(exit))
+    }
+}
+
+/// [`CallLimits`], with what the plugin's [`ContainerSpec`] says filled in.
+struct Limits {
+    fuel: Option<u64>,
+    timeout: Option<Duration>,
+    memory: Option<u64>,
+}
+
+impl<B: 'static> Version<B> {
+    fn limits(&self, call: CallLimits) -> Limits {
+        let spec = &self.container.shared().spec;
+        Limits {
+            fuel: call.fuel.or(spec.fuel_per_run),
+            timeout: call.timeout.or(spec.run_timeout),
+            memory: call.memory,
+        }
     }
 }
 
 impl<B: Send + Sync + 'static> Version<B> {
-    fn new(prepared: &Prepared, spec: ContainerSpec, bind: Arc<Bind<B>>) -> Result<Self, ContainerError> {
-        let Some(pre) = prepared.instance_pre() else { return Err(ContainerError::NotAComponent) };
+    fn of(container: Container, bind: Arc<Bind<B>>) -> Result<Self, ContainerError> {
+        let shared = container.shared();
+        let Some(pre) = shared.prepared.instance_pre() else { return Err(ContainerError::NotAComponent) };
         Ok(Version {
             functions: Functions::of(pre.component()),
-            pool: Pool::new(pre.clone(), bind, spec.instance_reuse),
-            container: Container::new(prepared, spec)?,
+            pool: Pool::new(pre.clone(), bind, shared.spec.instance_reuse),
+            container,
         })
     }
 
-    async fn enter<R: Send>(
-        &self,
-        plugin: &Inner<B>,
-        limits: CallLimits,
-        call: impl for<'a> FnOnce(&'a B, &'a mut Store<HostState>) -> CallFuture<'a, R> + Send,
-    ) -> Result<R, CallError> {
+    async fn enter<C: Call<B>>(&self, limits: Limits, call: C) -> Result<C::Output, Unfinished> {
         let shared = self.container.shared();
-        let timeout = limits.timeout.or(plugin.spec.run_timeout);
-        let fuel = limits.fuel.or(plugin.spec.fuel_per_run);
+        let Limits { fuel, timeout, memory } = limits;
         let whole = async {
-            let _running = shared.admission.admit_to_container().await?;
+            let _running = shared.admission.admit_to_container().await.map_err(CallError::from)?;
             let slot = self.pool.slot(shared).await?;
             let control = Control::new();
             let _registered = shared.registry.insert(control.clone());
             if shared.is_stopped() {
-                return Err(CallError::Closed);
+                return Err(CallError::Closed.into());
             }
             let guest = async {
                 let mut warm = match self.pool.take(shared, slot, fuel).await {
                     Ok(warm) => warm,
-                    Err(error) => return Outcome::Refused(error),
+                    Err(unfinished) => return Outcome::Unfinished(unfinished),
                 };
-                match warm.call(shared, fuel, limits.memory, call).await {
+                match warm.call(shared, fuel, memory, call).await {
                     Ok(result) => {
                         self.pool.put_back(warm, shared);
                         Outcome::Returned(result)
                     }
-                    Err(exit) => Outcome::Ended(exit),
+                    Err(exit) => Outcome::from(exit),
                 }
             };
             match drive(shared, &control, guest).await {
                 Outcome::Returned(result) => Ok(result),
-                Outcome::Refused(error) => Err(error),
-                Outcome::Ended(exit) => {
-                    shared.count(&exit);
-                    Err(CallError::from(exit))
+                Outcome::Unfinished(unfinished) => {
+                    if let Unfinished::Ended(exit) = &unfinished {
+                        shared.count(exit);
+                    }
+                    Err(unfinished)
                 }
             }
         };
@@ -277,27 +350,24 @@ impl<B: Send + Sync + 'static> Version<B> {
             None => whole.await,
             Some(after) => tokio::time::timeout(after, whole)
                 .await
-                .unwrap_or(Err(CallError::Limit(Exit::TimedOut { after }))),
+                .unwrap_or(Err(Unfinished::Ended(Exit::TimedOut { after }))),
         }
     }
 }
 
-impl<B: 'static> Warm<B> {
-    async fn call<R>(
+impl<B: Send + Sync + 'static> Warm<B> {
+    async fn call<C: Call<B>>(
         &mut self,
         shared: &crate::container::Shared,
         fuel: Option<u64>,
         memory: Option<u64>,
-        call: impl for<'a> FnOnce(&'a B, &'a mut Store<HostState>) -> CallFuture<'a, R> + Send,
-    ) -> Result<R, Exit>
-    where
-        B: Send + Sync,
-    {
+        call: C,
+    ) -> Result<C::Output, Exit> {
         self.calls += 1;
         let instance = &mut self.instance;
         crate::instance::refuel(&mut instance.store, &mut instance.fuel, shared, fuel.unwrap_or(u64::MAX));
         instance.store.data_mut().limiter.set_cap(memory);
-        let called = call(&instance.exports, &mut instance.store).await;
+        let called = call.run(&instance.exports, &mut instance.store).await;
         called.map_err(|error| instance.exit_from(&error))
     }
 }

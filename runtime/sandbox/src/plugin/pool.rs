@@ -1,6 +1,7 @@
 //! A plugin's instances, between calls.
 
 use super::CallError;
+use super::error::Unfinished;
 use crate::container::Shared;
 use crate::entry::Entry;
 use crate::host::HostState;
@@ -82,15 +83,15 @@ impl<B: Send + Sync + 'static> Pool<B> {
         shared: &Arc<Shared>,
         slot: Slot<B>,
         fuel: Option<u64>,
-    ) -> Result<Box<Warm<B>>, CallError> {
+    ) -> Result<Box<Warm<B>>, Unfinished> {
         match slot {
             Slot::Used(warm) => Ok(warm),
             Slot::Empty(slot) => {
                 let deadline = shared.admission.deadline();
                 match Instance::create(shared, &self.entry, fuel, deadline).await {
                     Ok(instance) => Ok(Box::new(Warm { instance, calls: 0, _slot: slot })),
-                    Err(NoInstance::Died(exit)) => Err(exit.into()),
-                    Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => Err(CallError::Busy),
+                    Err(NoInstance::Died(exit)) => Err(Unfinished::Ended(exit)),
+                    Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => Err(CallError::Busy.into()),
                 }
             }
         }
@@ -99,6 +100,7 @@ impl<B: Send + Sync + 'static> Pool<B> {
     /// Keeps an instance for the next call, unless it has served enough, or others need its place.
     pub(super) fn put_back(&self, warm: Box<Warm<B>>, shared: &Shared) {
         if warm.calls < self.calls
+            && !shared.is_stopped()
             && !shared.admission.is_crowded()
             && let Some(idle) = self.idle.lock().as_mut()
         {

@@ -92,12 +92,12 @@ async fn what_was_not_used_for_longest_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let config = ArtifactCacheConfig { max_bytes: 1, ..ArtifactCacheConfig::default() };
     let cache = ArtifactCache::with_config(ENGINE.clone(), dir.path(), config).unwrap();
-    let held = cache.prepare("sha256:one", coracle_fixtures::exotic()).await;
+    let held = cache.prepare("sha256:one", coracle_fixtures::link_resource()).await;
     assert!(held.is_err(), "it can't be linked, but has been compiled");
     let held = cache.prepare("sha256:two", coracle_fixtures::command()).await.unwrap();
     assert_eq!(cache.stats().evictions, 1);
     // What is in use stays, whatever its size.
-    assert!(cache.prepare("sha256:three", coracle_fixtures::exotic()).await.is_err());
+    assert!(cache.prepare("sha256:three", coracle_fixtures::link_resource()).await.is_err());
     drop(held);
     assert!(cache.prepare("sha256:two", Path::new("/does/not/exist")).await.is_ok());
 }

@@ -7,6 +7,7 @@ mod commands;
 mod compile;
 mod hostile;
 mod limits;
+mod links;
 mod p3;
 mod plugin;
 mod prepare;

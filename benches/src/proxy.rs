@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use coracle_fixtures::example_hello;
 use coracle_router::{
-    Action, Backend, Forward, HealthCheck, ListenerConfig, ListenerProtocol, ListenerState, LoadBalancer,
-    LoadBalancerAttributes, RegisteredTarget, Router, RouterConfig, RoutingTable, TargetGroup,
-    TargetGroupAttributes, TargetId, TargetProtocol, WeightedGroup,
+    Action, Backend, Forward, HealthCheck, ListenerAttributes, ListenerConfig, ListenerProtocol,
+    ListenerState, LoadBalancer, LoadBalancerAttributes, RegisteredTarget, Router, RouterConfig,
+    RoutingTable, TargetGroup, TargetGroupAttributes, TargetId, TargetProtocol, WeightedGroup,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -238,6 +238,7 @@ async fn proxy(target: SocketAddr) -> anyhow::Result<()> {
     });
     let groups = vec![WeightedGroup { group: "group".to_owned(), weight: 1 }];
     table.insert_listener(ListenerConfig {
+        attributes: ListenerAttributes::default(),
         id: "listener".to_owned(),
         load_balancer: LoadBalancer {
             id: "lb".to_owned(),

@@ -139,9 +139,17 @@ impl LogStore {
         for (key, meta) in &groups {
             let Some(days) = meta.retention_days else { continue };
             let before = now_ms.saturating_sub(i64::from(days) * DAY_MS);
-            swept.expired += self.trim(key, u64::MAX, before)?;
-            self.forget_streams(meta.id, before)?;
+            let expired = self.trim(key, u64::MAX, before)?;
+            swept.expired += expired;
+            let settled = self.inner().streams_settled.lock().get(&meta.id).copied();
+            if expired > 0 || settled.is_none_or(|settled| before > settled) {
+                let settled = self.forget_streams(meta.id, before)?;
+                // A stream that is new from now on has been written to no earlier than now.
+                self.inner().streams_settled.lock().insert(meta.id, settled.min(now_ms));
+            }
         }
+        let is_there = |id: &u64| groups.iter().any(|(_, meta)| meta.id == *id);
+        self.inner().streams_settled.lock().retain(|id, _| is_there(id));
         if swept.expired > 0 {
             groups = self.groups()?;
         }
@@ -230,16 +238,18 @@ impl LogStore {
 
     /// Brings the streams of a group up to date after events from before a moment are gone: each says when
     /// its first event is, and one that has none and was not written to since is forgotten, or a group that
-    /// keeps its events for a day would keep the names of a year's tasks.
-    fn forget_streams(&self, group_id: u64, before_ms: i64) -> Result<(), LogsError> {
+    /// keeps its events for a day would keep the names of a year's tasks. Answers the first moment from which on
+    /// one of those that remain has to be looked at again.
+    fn forget_streams(&self, group_id: u64, before_ms: i64) -> Result<i64, LogsError> {
         let inner = self.inner();
         let _writing = inner.writing.lock();
         let mut batch = inner.db.batch();
+        let mut settled = i64::MAX;
         for entry in inner.records.range::<Vec<u8>, _>(keys::prefix_range(keys::stream_key(group_id, ""))) {
             let (key, value) = entry.into_inner().map_err(LogsError::io("list log streams"))?;
             let stream: StreamMeta = keys::from_json(&value)?;
-            if stream.first_event_ms.is_none_or(|first| first >= before_ms) && stream.last_event_ms.is_some()
-            {
+            if let Some(first) = stream.first_event_ms.filter(|first| *first >= before_ms) {
+                settled = settled.min(first);
                 continue;
             }
             let mut events =
@@ -252,13 +262,17 @@ impl LogStore {
             if first_event_ms.is_none() && written_ms < before_ms {
                 batch.remove(&inner.records, keys::stream_name_key(stream.id));
                 batch.remove(&inner.records, key);
-            } else if first_event_ms != stream.first_event_ms {
+                continue;
+            }
+            settled = settled.min(first_event_ms.unwrap_or(written_ms));
+            if first_event_ms != stream.first_event_ms {
                 let last_event_ms = first_event_ms.and(stream.last_event_ms);
                 let stream = StreamMeta { first_event_ms, last_event_ms, ..stream };
                 batch.insert(&inner.records, key, keys::to_json(&stream));
             }
         }
-        batch.commit().map_err(LogsError::io("change log streams"))
+        batch.commit().map_err(LogsError::io("change log streams"))?;
+        Ok(settled)
     }
 }
 

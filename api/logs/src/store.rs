@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) stream_events: Keyspace,
     /// Held by whoever writes: groups, streams and counters are read, changed and written back.
     pub(crate) writing: Mutex<Counters>,
+    /// By group: up to which moment all events may be gone without a stream having to be looked at.
+    pub(crate) streams_settled: Mutex<HashMap<u64, i64>>,
     appends: watch::Sender<u64>,
 }
 
@@ -81,6 +83,7 @@ impl LogStore {
             events: keyspace("events", events)?,
             stream_events: keyspace("stream_events", index)?,
             writing: Mutex::new(Counters { next_seq: 1, next_id: 1 }),
+            streams_settled: Mutex::default(),
             appends: watch::Sender::new(0),
             db,
         };

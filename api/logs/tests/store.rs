@@ -545,6 +545,12 @@ fn what_is_older_than_a_group_keeps_goes_with_the_next_sweep() {
     assert_eq!(fixture.streams(), [("a".to_owned(), Some(at(2)))], "a stream without events is forgotten");
     assert_eq!(fixture.stored(), 2 * 26 + 7);
     assert_eq!(fixture.get(&get("a")).0, "two four");
+    // What comes between two sweeps is seen by the next one that concerns it.
+    fixture.store.append(vec![event("c", at(4), "five")]).unwrap();
+    assert_eq!(sweep(5), Swept::default());
+    assert_eq!(fixture.streams().len(), 2);
+    assert_eq!(sweep(8), Swept { expired: 2, ..Swept::default() });
+    assert_eq!(fixture.streams(), [("a".to_owned(), Some(at(9)))]);
     fixture.store.set_retention(REGION, GROUP, None).unwrap();
     assert_eq!(sweep(100), Swept::default());
 }

@@ -146,7 +146,7 @@ async fn permit(
             service,
             action,
             user_agent: parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()),
-            request_id: &uuid::Uuid::new_v4().to_string(),
+            request_id: &crate::http::new_id(),
             parameters,
             error: permitted.as_ref().err(),
         };

@@ -15,7 +15,7 @@ use rand::Rng as _;
 use tokio::sync::Semaphore;
 
 use crate::audit::AuditLog;
-use crate::auth::Principal;
+use crate::auth::{PolicyCache, Principal};
 use crate::elb::{AnyPort, ListenerPorts};
 use crate::exec::{ExecHost, Sessions};
 use crate::seal::Sealer;
@@ -67,6 +67,8 @@ pub struct Api {
     pub(crate) registry: Arc<Registry>,
     /// Seals what is confidential before it goes into the store.
     pub(crate) sealer: Arc<Sealer>,
+    /// The policies of identities, as far as they were read.
+    pub(crate) policies: PolicyCache,
     /// Where changes are noted, if anywhere.
     pub(crate) audit: Option<AuditLog>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -126,6 +128,7 @@ impl Api {
             logs,
             registry,
             sealer: Arc::new(Sealer::with_key(rand::rng().random())),
+            policies: PolicyCache::default(),
             audit: None,
             metrics: Arc::new(String::new),
             reset: Arc::new(|| Box::pin(std::future::ready(()))),

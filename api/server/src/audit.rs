@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::Caller;
 use crate::auth::Principal;
+use crate::http::new_id;
 
 /// When a file is full, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -132,7 +133,7 @@ impl Call<'_> {
             "requestParameters": parameters(service, self.parameters),
             "responseElements": null,
             "requestID": self.request_id,
-            "eventID": uuid::Uuid::new_v4().to_string(),
+            "eventID": new_id(),
             "readOnly": false,
             "eventType": "AwsApiCall",
             "managementEvent": true,

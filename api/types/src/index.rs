@@ -3,7 +3,7 @@
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use crate::ids::{ClusterId, NodeId, ServiceId, TaskId, TaskKey};
+use crate::ids::{ClusterId, Family, NodeId, ServiceId, TaskId, TaskKey};
 use crate::state::{Key, Versioned};
 use crate::task::{DesiredStatus, LaunchType, Task};
 use crate::time::Timestamp;
@@ -73,10 +73,31 @@ impl ClusterTasks {
 pub struct TaskIndex {
     by_cluster: RedBlackTreeMapSync<ClusterId, ClusterTasks>,
     by_service: RedBlackTreeMapSync<ServiceId, Members>,
+    by_family: Groups<Family>,
+    by_starter: Groups<String>,
     by_node: RedBlackTreeMapSync<(NodeId, u64), NodeLoad>,
     unplaced: RedBlackTreeSetSync<TaskKey>,
     stopped: RedBlackTreeSetSync<(Timestamp, TaskKey)>,
     releasing: usize,
+}
+
+/// The ids of tasks by their cluster and something that a task keeps for life.
+type Groups<T> = RedBlackTreeMapSync<(ClusterId, T), RedBlackTreeSetSync<TaskId>>;
+
+fn join<T: Ord + Clone>(groups: &mut Groups<T>, key: (ClusterId, T), id: TaskId) {
+    match groups.get_mut(&key) {
+        Some(group) => group.insert_mut(id),
+        None => groups.insert_mut(key, RedBlackTreeSetSync::new_sync().insert(id)),
+    }
+}
+
+fn leave<T: Ord + Clone>(groups: &mut Groups<T>, key: &(ClusterId, T), id: TaskId) {
+    if let Some(group) = groups.get_mut(key) {
+        group.remove_mut(&id);
+        if group.is_empty() {
+            groups.remove_mut(key);
+        }
+    }
 }
 
 fn service_of(task: &Task) -> Option<ServiceId> {
@@ -94,11 +115,32 @@ fn is_releasing(task: &Task) -> bool {
 
 impl TaskIndex {
     pub(crate) fn replace(&mut self, before: Option<&Versioned<Task>>, after: Option<&Versioned<Task>>) {
+        match (before, after) {
+            (None, Some(new)) => self.join_groups(&new.value),
+            (Some(old), None) => self.leave_groups(&old.value),
+            _ => {}
+        }
         if let Some(before) = before {
             self.remove(&before.value, after.map(|after| &*after.value));
         }
         if let Some(after) = after {
             self.insert(after);
+        }
+    }
+
+    fn join_groups(&mut self, task: &Task) {
+        let cluster = || task.cluster.clone();
+        join(&mut self.by_family, (cluster(), task.task_definition.family.clone()), task.id);
+        if let Some(starter) = &task.started_by {
+            join(&mut self.by_starter, (cluster(), starter.clone()), task.id);
+        }
+    }
+
+    fn leave_groups(&mut self, task: &Task) {
+        let cluster = || task.cluster.clone();
+        leave(&mut self.by_family, &(cluster(), task.task_definition.family.clone()), task.id);
+        if let Some(starter) = &task.started_by {
+            leave(&mut self.by_starter, &(cluster(), starter.clone()), task.id);
         }
     }
 
@@ -188,6 +230,24 @@ impl TaskIndex {
     /// The tasks of a service, in the order of their ids, STOPPED ones included.
     pub fn of_service(&self, service: &ServiceId) -> impl Iterator<Item = &Versioned<Task>> {
         self.by_service.get(service).into_iter().flat_map(Members::values)
+    }
+
+    /// The tasks of a cluster that run a family's definitions, STOPPED ones included, in order.
+    pub fn of_family<'a>(
+        &'a self,
+        cluster: &ClusterId,
+        family: &Family,
+    ) -> impl Iterator<Item = TaskId> + use<'a> {
+        self.by_family.get(&(cluster.clone(), family.clone())).into_iter().flatten().copied()
+    }
+
+    /// The tasks of a cluster that were started by this, as `startedBy` says it, STOPPED ones included, in order.
+    pub fn of_starter<'a>(
+        &'a self,
+        cluster: &ClusterId,
+        starter: &str,
+    ) -> impl Iterator<Item = TaskId> + use<'a> {
+        self.by_starter.get(&(cluster.clone(), starter.to_owned())).into_iter().flatten().copied()
     }
 
     /// The services that have tasks, whether they exist or not.

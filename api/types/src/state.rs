@@ -18,8 +18,8 @@ use crate::elb::{
 };
 use crate::iam::{AccessKey, ManagedPolicy, Role, User};
 use crate::ids::{
-    CapacityProviderId, ClusterId, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceName,
-    ServiceRevisionId, TaskDefinitionId, TaskKey,
+    CapacityProviderId, ClusterId, Family, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceName,
+    ServiceRevisionId, TaskDefinitionId, TaskId, TaskKey,
 };
 use crate::index::{Journal, NodeLoad, TaskIndex};
 use crate::node::Node;
@@ -227,9 +227,36 @@ impl State {
 
     /// The tasks of one cluster, in the order of their ids.
     pub fn tasks_in<'a>(&'a self, cluster: &ClusterId) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
-        let first = TaskKey { cluster: cluster.clone(), id: crate::ids::TaskId(0) };
-        let last = TaskKey { cluster: cluster.clone(), id: crate::ids::TaskId(u128::MAX) };
+        let first = TaskKey { cluster: cluster.clone(), id: TaskId(0) };
+        let last = TaskKey { cluster: cluster.clone(), id: TaskId(u128::MAX) };
         self.tasks.range(first..=last).map(|(_, found)| &found.value)
+    }
+
+    /// The tasks of one cluster that run a family's definitions, in the order of their ids.
+    pub fn tasks_of_family<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        family: &Family,
+    ) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
+        self.tasks_by_id(cluster, self.index.of_family(cluster, family))
+    }
+
+    /// The tasks of one cluster that were started by this, in the order of their ids.
+    pub fn tasks_started_by<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        starter: &str,
+    ) -> impl Iterator<Item = &'a Arc<Task>> + use<'a> {
+        self.tasks_by_id(cluster, self.index.of_starter(cluster, starter))
+    }
+
+    fn tasks_by_id<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        ids: impl Iterator<Item = TaskId>,
+    ) -> impl Iterator<Item = &'a Arc<Task>> {
+        let find = move |id| self.tasks.get(&TaskKey { cluster: cluster.clone(), id });
+        ids.filter_map(find).map(|found| &found.value)
     }
 
     /// The services of one cluster, in the order of their names.
@@ -247,7 +274,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Family;
 
     fn family(name: &str) -> FamilyRecord {
         let family: Family = name.parse().unwrap();

@@ -32,6 +32,16 @@ pub enum EndpointTarget {
 }
 
 impl EndpointTarget {
+    /// Whether this is the same container, and not another one started in its place.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http(this), Self::Http(other)) => this.is(other),
+            (Self::Socket(this), Self::Socket(other)) => this.is(other),
+            _ => false,
+        }
+    }
+
     /// Refuses new requests from now on.
     pub(crate) fn close(&self) {
         match self {

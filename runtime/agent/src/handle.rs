@@ -59,6 +59,10 @@ impl HttpHandle {
         Ok(response.map(|body| Counted { body, _entry: entry }.boxed_unsync()))
     }
 
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
@@ -109,6 +113,10 @@ impl Drop for SocketEntry {
 impl SocketHandle {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, gate: Arc::default() }
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.gate, &other.gate)
     }
 
     /// Where it listens.

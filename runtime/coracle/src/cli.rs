@@ -130,6 +130,10 @@ pub(crate) struct UpArgs {
     /// CPU time that compiling one component may take: 30s, 5m; on the clock it may take twice that [default: 5m]
     #[arg(long, env = "CORACLE_COMPILE_TIMEOUT", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) compile_timeout: Option<Duration>,
+    /// Instances of components that live at the same time, over all tasks; further requests wait. The kernel's
+    /// vm.max_map_count may allow fewer [default: 4000]
+    #[arg(long, env = "CORACLE_MAX_INSTANCES", value_name = "COUNT")]
+    pub(crate) max_instances: Option<u32>,
     /// Serve POST /_coracle/reset, which empties everything; for test suites [default: false]
     #[arg(
         long,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use coracle_router::{AccessLogConfig, AccessLogFormat};
-use coracle_sandbox::{ArtifactCacheConfig, CompileLimits, Compiler, CompilerProcess};
+use coracle_sandbox::{ArtifactCacheConfig, CompileLimits, Compiler, CompilerProcess, EngineConfig};
 use coracle_types::{AccountId, Region};
 use serde::Deserialize;
 
@@ -42,6 +42,8 @@ pub(crate) struct UpConfig {
     /// Where requests to the router are logged, if they are.
     pub(crate) access_log: Option<AccessLogConfig>,
     pub(crate) artifacts: ArtifactCacheConfig,
+    /// Instances of components that live at the same time.
+    pub(crate) max_instances: u32,
 }
 
 /// The same as a file may give it: any part, spelled with underscores or, as on the command line, hyphens.
@@ -80,6 +82,8 @@ struct File {
     compile_memory: Option<u32>,
     #[serde(alias = "compile-timeout")]
     compile_timeout: Option<String>,
+    #[serde(alias = "max-instances")]
+    max_instances: Option<u32>,
 }
 
 impl UpConfig {
@@ -110,6 +114,11 @@ impl UpConfig {
             args.compile_memory.or(file.compile_memory),
             compile_timeout,
         );
+        let default_instances = EngineConfig::default().max_instances;
+        let max_instances = args.max_instances.or(file.max_instances).unwrap_or(default_instances);
+        if max_instances == 0 {
+            bail!("a node must have room for some instances: --max-instances is 0");
+        }
         let access_log_format = match (args.access_log_format, &file.access_log_format) {
             (Some(format), _) => format,
             (None, Some(text)) => text.parse().map_err(|why| anyhow!("access_log_format: {why}"))?,
@@ -120,6 +129,7 @@ impl UpConfig {
             access_log: access_log
                 .map(|path| AccessLogConfig { format: access_log_format, ..AccessLogConfig::new(path) }),
             artifacts,
+            max_instances,
             data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
             api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),
             router: args.router.or(file.router).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
@@ -233,7 +243,9 @@ mod tests {
         let account =
             UpArgs { account_id: Some("12".into()), data_dir: data_dir.clone(), ..UpArgs::default() };
         assert!(refuse(account).contains("12 digits"));
-        let cpu = UpArgs { cpu: Some(0), data_dir, ..UpArgs::default() };
+        let cpu = UpArgs { cpu: Some(0), data_dir: data_dir.clone(), ..UpArgs::default() };
         assert!(refuse(cpu).contains("must offer some CPU"));
+        let instances = UpArgs { max_instances: Some(0), data_dir, ..UpArgs::default() };
+        assert!(refuse(instances).contains("--max-instances"));
     }
 }

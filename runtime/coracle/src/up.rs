@@ -128,7 +128,8 @@ impl Coracle {
         });
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir.join("state.redb"))?);
         let registry = Arc::new(Registry::open(&dir.join("registry")).context("cannot open the registry")?);
-        let engine = Engine::new(&EngineConfig::default()).context("cannot start the WebAssembly engine")?;
+        let engine = EngineConfig { max_instances: config.max_instances, ..EngineConfig::default() };
+        let engine = Engine::new(&engine).context("cannot start the WebAssembly engine")?;
         let sealer =
             Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
         let cookie_key = open_key(&dir.join("cookie-key")).context("cannot open the key of cookies")?;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_router::{
-    Action, Backend, CallError, Condition, Forward, HealthCheck, ListenerConfig, ListenerProtocol,
-    ListenerState, LoadBalancer, LoadBalancerAttributes, RegisteredTarget, RequestBody, ResponseBody, Router,
-    RouterConfig, RoutingTable, Rule, ServiceName, Slot, Target, TargetGroup, TargetGroupAttributes,
-    TargetId, TargetProtocol, TextMatch, WeightedGroup,
+    Action, Backend, CallError, Condition, Forward, HealthCheck, ListenerAttributes, ListenerConfig,
+    ListenerProtocol, ListenerState, LoadBalancer, LoadBalancerAttributes, RegisteredTarget, RequestBody,
+    ResponseBody, Router, RouterConfig, RoutingTable, Rule, ServiceName, Slot, Target, TargetGroup,
+    TargetGroupAttributes, TargetId, TargetProtocol, TextMatch, WeightedGroup,
 };
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -101,6 +101,7 @@ fn table() -> RoutingTable {
         rate_limit: None,
     };
     let listener = ListenerConfig {
+        attributes: ListenerAttributes::default(),
         id: "listener".to_owned(),
         load_balancer: LoadBalancer {
             id: "lb".to_owned(),

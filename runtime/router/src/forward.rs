@@ -31,21 +31,35 @@ pub(crate) async fn handle(
 ) -> Response<Answer> {
     let now = Instant::now();
     let entry = connection.log_entry(&request);
-    let (mut in_flight, decision) = decide(&connection, &mut request, scan, listener, now);
+    let routes = connection.router.routes.load();
+    let found = routes.listeners.find(listener);
+    let (mut in_flight, decision) = match found {
+        Some(found) => decide(&connection, &mut request, scan, &routes, found, now),
+        None => {
+            let series = Arc::clone(&connection.router.unknown.metrics);
+            let in_flight = InFlight::new(Arc::clone(&connection), series);
+            (in_flight, Decision::Refuse(Refusal::listener_gone()))
+        }
+    };
+    let attributes = found.and_then(|found| found.attributes.clone());
     if entry.is_some() {
-        let routes = connection.router.routes.load();
-        let load_balancer =
-            routes.listeners.find(listener).map(|route| route.config.load_balancer.id.as_str());
+        let load_balancer = found.map(|found| found.config.load_balancer.id.as_str());
         in_flight.log(entry, load_balancer, || match &decision {
             Decision::Forward(way) => way.route.group.id.to_string(),
             Decision::Refuse(_) | Decision::Answer(_) => String::new(),
         });
     }
-    match decision {
+    // Held no longer than to decide.
+    drop(routes);
+    let mut response = match decision {
         Decision::Refuse(refusal) => in_flight.refuse(refusal, scan),
         Decision::Answer(response) => in_flight.answer(response, request.method() == Method::HEAD),
         Decision::Forward(way) => relay(connection, request, scan, in_flight, way).await,
+    };
+    if let Some(attributes) = attributes {
+        attributes.answer(response.headers_mut());
     }
+    response
 }
 
 /// What is to become of a request.
@@ -60,15 +74,11 @@ fn decide(
     connection: &Arc<Connection>,
     request: &mut Request<Incoming>,
     scan: Scan,
-    listener: &str,
+    routes: &Routes,
+    listener: &ListenerRoute,
     now: Instant,
 ) -> (InFlight, Decision) {
     let router = &connection.router;
-    let routes = router.routes.load();
-    let Some(listener) = routes.listeners.find(listener) else {
-        let in_flight = InFlight::new(Arc::clone(connection), Arc::clone(&router.unknown.metrics));
-        return (in_flight, Decision::Refuse(Refusal::listener_gone()));
-    };
     let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series));
     let attributes = listener.config.load_balancer.attributes;
     if let Err(refusal) = framing::check(&router.config, attributes.desync, request, scan) {
@@ -82,13 +92,14 @@ fn decide(
     }
     match &rule.action {
         CompiledAction::Forward(split) => {
-            let kept = split.stickiness.and_then(|_| kept_group(connection, request, split, &routes));
+            let kept = split.stickiness.and_then(|_| kept_group(connection, request, split, routes));
             let route = kept.or_else(|| routes.listeners.group(split.next()?));
             let Some(route) = route else {
                 return (in_flight(&listener.series), Decision::Refuse(Refusal::no_target_group()));
             };
             let way = Way {
                 about_clients: attributes,
+                attributes: listener.attributes.clone(),
                 route: Arc::clone(route),
                 group_stickiness: split.stickiness,
                 timeout: route.attributes.response_timeout.unwrap_or(attributes.idle_timeout),

@@ -101,6 +101,13 @@ pub(crate) fn claims_tls(name: &str) -> bool {
     name.starts_with("x-amzn-mtls-") || name.starts_with("x-amzn-tls-")
 }
 
+/// Whether this is a header that frames or routes a message, and is nobody's to choose.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    is_hop_by_hop(name.as_str())
+        || [header::HOST, header::CONTENT_LENGTH, header::TRAILER].contains(name)
+        || name.as_str().starts_with("x-coracle-")
+}
+
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,

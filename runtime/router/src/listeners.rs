@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use crate::group::{Check, GroupRoute, Keeper, Member, Outcome};
 use crate::metrics::{Metrics, Series, UNKNOWN};
-use crate::model::{ListenerConfig, ListenerProtocol, LoadBalancer, TargetGroup, TargetHealth, TargetId};
+use crate::model::{
+    ListenerAttributes, ListenerConfig, ListenerProtocol, LoadBalancer, TargetGroup, TargetHealth, TargetId,
+};
 use crate::rules::RuleSet;
 use crate::sticky::CookieKey;
 use crate::tls::{Security, Tls};
@@ -16,9 +18,11 @@ use crate::traffic::Connections;
 
 /// A listener in one snapshot.
 pub(crate) struct ListenerRoute {
-    pub(crate) config: ListenerConfig,
+    pub(crate) config: Arc<ListenerConfig>,
     pub(crate) rules: RuleSet,
     pub(crate) security: Security,
+    /// Its attributes, if they change anything.
+    pub(crate) attributes: Option<Arc<ListenerAttributes>>,
     /// Counts connections to the load balancer.
     pub(crate) connections: Arc<Connections>,
     /// Counts requests that reach no target group.
@@ -98,8 +102,8 @@ impl Kept {
     /// Works out the next snapshot. What has not changed since `before` is taken over.
     pub(crate) fn configure(
         &mut self,
-        listeners: Vec<ListenerConfig>,
-        groups: Vec<TargetGroup>,
+        listeners: impl IntoIterator<Item = Arc<ListenerConfig>>,
+        groups: impl IntoIterator<Item = Arc<TargetGroup>>,
         before: &Listeners,
         metrics: &Metrics,
         now: Instant,
@@ -121,14 +125,20 @@ impl Kept {
                 });
                 let old = before.by_id.get_key_value(config.id.as_str());
                 match old {
-                    Some((id, old)) if old.config == config => (Arc::clone(id), Arc::clone(old)),
+                    Some((id, old)) if Arc::ptr_eq(&old.config, &config) || old.config == config => {
+                        (Arc::clone(id), Arc::clone(old))
+                    }
                     _ => {
                         let rules = old.map(|(_, old)| &old.rules);
                         let rules = RuleSet::new(&config.id, &config.rules, &config.default_action, rules);
                         let id = config.id.as_str().into();
                         let security = security(&config, old.map(|(_, old)| old));
+                        let attributes = &config.attributes;
+                        let attributes = (!attributes.is_empty()).then(|| Arc::new(attributes.clone()));
                         let (series, connections) = (Arc::clone(series), Arc::clone(connections));
-                        (id, Arc::new(ListenerRoute { rules, security, series, connections, config }))
+                        let route =
+                            ListenerRoute { rules, security, attributes, series, connections, config };
+                        (id, Arc::new(route))
                     }
                 }
             })
@@ -156,7 +166,7 @@ impl Kept {
                 }
             }
         }
-        let mut routes = HashMap::with_capacity(groups.len());
+        let mut routes = HashMap::new();
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {
             let user = users.get(config.id.as_str());

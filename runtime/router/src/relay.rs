@@ -22,7 +22,7 @@ use crate::handler::InFlight;
 use crate::headers::Scan;
 use crate::http_target::Spare;
 use crate::load_balancer::LoadBalancerAttributes;
-use crate::model::{Stickiness, StickinessKind, TargetGroupAttributes};
+use crate::model::{ListenerAttributes, Stickiness, StickinessKind, TargetGroupAttributes};
 use crate::sticky::{self, Cookie, CookieKey, Fingerprint};
 use crate::target::{CallError, RequestBody, ResponseBody};
 
@@ -37,6 +37,8 @@ pub(crate) struct Way {
     pub(crate) route: Arc<GroupRoute>,
     /// What the load balancer has its targets told.
     pub(crate) about_clients: LoadBalancerAttributes,
+    /// What the listener changes, if it does.
+    pub(crate) attributes: Option<Arc<ListenerAttributes>>,
     /// How long the client keeps the group, if it does.
     pub(crate) group_stickiness: Option<Duration>,
     /// Time to the head of the answer.
@@ -62,6 +64,9 @@ pub(crate) async fn relay(
     let is_head = request.method() == Method::HEAD;
     let cookies = Cookies::read(&connection.router.config.cookie_key, request.headers(), &way);
     connection.introduce(request.headers_mut(), scan, &way.about_clients);
+    if let Some(attributes) = &way.attributes {
+        attributes.rename(request.headers_mut());
+    }
     in_flight.log_introduction(request.headers());
     let request = request.map(|body| request_body(body, &connection));
     let mut attempts = Attempts {

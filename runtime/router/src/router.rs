@@ -146,6 +146,7 @@ impl Shared {
         let Publishing { series, listeners: kept } = &mut *publishing;
         let old = self.routes.load_full();
         let (listeners, groups) = (std::mem::take(&mut table.listeners), std::mem::take(&mut table.groups));
+        let (listeners, groups) = (listeners.into_values(), groups.into_values());
         let listeners = kept.configure(listeners, groups, &old.listeners, &self.metrics, Instant::now());
         let mut in_use = HashMap::new();
         let new = Routes::new(table, listeners, |name| {

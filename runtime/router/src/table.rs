@@ -30,19 +30,23 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// Everything the router should know, built whole and handed to [`Router::publish`](crate::Router::publish).
-#[derive(Debug)]
+/// Everything the router should know, as it is handed to [`Router::publish`](crate::Router::publish).
+///
+/// Whoever publishes often keeps his table, changes what has changed and publishes a clone: what is the same as
+/// before, and not only equal to it, is not even looked at.
+#[derive(Clone, Debug)]
 pub struct RoutingTable {
     default_region: String,
-    services: BTreeMap<ServiceName, Backends>,
+    services: BTreeMap<Arc<ServiceName>, Arc<Backends>>,
     default_service: Option<ServiceName>,
-    pub(crate) listeners: Vec<ListenerConfig>,
-    pub(crate) groups: Vec<TargetGroup>,
+    pub(crate) listeners: BTreeMap<Arc<str>, Arc<ListenerConfig>>,
+    pub(crate) groups: BTreeMap<Arc<str>, Arc<TargetGroup>>,
 }
 
-#[derive(Debug)]
+/// What answers for a service.
+#[derive(Clone, Debug)]
 struct Backends {
-    targets: Vec<Arc<Slot>>,
+    targets: Box<[Arc<Slot>]>,
     empty_reason: String,
     activates: bool,
 }
@@ -55,22 +59,28 @@ impl RoutingTable {
             default_region: default_region.to_owned(),
             services: BTreeMap::new(),
             default_service: None,
-            listeners: Vec::new(),
-            groups: Vec::new(),
+            listeners: BTreeMap::new(),
+            groups: BTreeMap::new(),
         }
     }
 
     /// Adds a service with its ready targets, or replaces it. Clients are shown `empty_reason` when
     /// there is no target: say why, such as `0 of 2 tasks are running`.
     pub fn insert(&mut self, name: ServiceName, targets: Vec<Arc<Slot>>, empty_reason: String) {
-        self.services.insert(name, Backends { targets, empty_reason, activates: false });
+        let backends = Backends { targets: targets.into(), empty_reason, activates: false };
+        self.services.insert(Arc::new(name), Arc::new(backends));
+    }
+
+    /// Takes a service away.
+    pub fn remove(&mut self, name: &ServiceName) {
+        self.services.remove(name);
     }
 
     /// Has requests to a service of this table held while it has no target, and a first one asked for by
     /// [`Router::activations`](crate::Router::activations).
     pub fn activate(&mut self, name: &ServiceName) {
         if let Some(backends) = self.services.get_mut(name) {
-            backends.activates = true;
+            Arc::make_mut(backends).activates = true;
         }
     }
 
@@ -80,20 +90,32 @@ impl RoutingTable {
         self.default_service = Some(name);
     }
 
-    /// Adds a listener: a port of its own, with rules. Its ARN must be new to the table.
-    pub fn insert_listener(&mut self, listener: ListenerConfig) {
-        self.listeners.push(listener);
+    /// Adds a listener: a port of its own, with rules. Replaces the one of the same ARN.
+    pub fn insert_listener(&mut self, listener: impl Into<Arc<ListenerConfig>>) {
+        let listener = listener.into();
+        self.listeners.insert(listener.id.as_str().into(), listener);
     }
 
-    /// Adds a target group for listeners to forward to. Its ARN must be new to the table.
-    pub fn insert_target_group(&mut self, group: TargetGroup) {
-        self.groups.push(group);
+    /// Takes all listeners away.
+    pub fn clear_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Adds a target group for listeners to forward to. Replaces the one of the same ARN.
+    pub fn insert_target_group(&mut self, group: impl Into<Arc<TargetGroup>>) {
+        let group = group.into();
+        self.groups.insert(group.id.as_str().into(), group);
+    }
+
+    /// Takes the target group of this ARN away.
+    pub fn remove_target_group(&mut self, id: &str) {
+        self.groups.remove(id);
     }
 }
 
 /// What outlives a table: a service's turn counter and its metrics.
 pub(crate) struct Service {
-    pub(crate) name: ServiceName,
+    pub(crate) name: Arc<ServiceName>,
     pub(crate) metrics: Arc<Series>,
     turn: AtomicUsize,
     /// Whether somebody was told that requests wait for a first target.
@@ -101,8 +123,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(name: ServiceName, metrics: Arc<Series>) -> Arc<Self> {
-        Arc::new(Self { name, metrics, turn: AtomicUsize::new(0), asked_for_target: AtomicBool::new(false) })
+    pub(crate) fn new(name: impl Into<Arc<ServiceName>>, metrics: Arc<Series>) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            metrics,
+            turn: AtomicUsize::new(0),
+            asked_for_target: AtomicBool::new(false),
+        })
     }
 
     /// Whether this is the first request since there was a target that waits for one.
@@ -119,28 +146,27 @@ impl Service {
 /// One service in one table.
 pub(crate) struct Route {
     pub(crate) service: Arc<Service>,
-    targets: Box<[Arc<Slot>]>,
-    empty_reason: String,
-    activates: bool,
+    backends: Arc<Backends>,
 }
 
 impl Route {
     /// The target with the fewest requests in flight that was not tried yet.
     pub(crate) fn pick(&self, tried: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
         let turn = self.service.turn.fetch_add(1, Ordering::Relaxed);
-        balance::pick(&self.targets, turn, tried)
+        balance::pick(&self.backends.targets, turn, tried)
     }
 
     /// Whether a first target is to be asked for.
     pub(crate) fn activates(&self) -> bool {
-        self.activates && self.targets.is_empty()
+        self.backends.activates && self.backends.targets.is_empty()
     }
 
     /// Why [`Self::pick`] found none, in words for the client.
     pub(crate) fn why_none(&self) -> String {
-        match self.targets.len() {
-            0 if self.empty_reason.is_empty() => "it has no running task".to_owned(),
-            0 => self.empty_reason.clone(),
+        let Backends { targets, empty_reason, .. } = &*self.backends;
+        match targets.len() {
+            0 if empty_reason.is_empty() => "it has no running task".to_owned(),
+            0 => empty_reason.clone(),
             1 => "its only target is draining".to_owned(),
             n => format!("its {n} targets are draining"),
         }
@@ -171,7 +197,7 @@ impl Routes {
     pub(crate) fn new(
         table: RoutingTable,
         listeners: Listeners,
-        mut service: impl FnMut(ServiceName) -> Arc<Service>,
+        mut service: impl FnMut(Arc<ServiceName>) -> Arc<Service>,
     ) -> Self {
         let mut by_key: HashMap<Box<[u8]>, Vec<Route>> = HashMap::new();
         for (name, backends) in table.services {
@@ -180,12 +206,7 @@ impl Routes {
             if !backends.targets.is_empty() {
                 service.ask_again();
             }
-            by_key.entry(key).or_default().push(Route {
-                service,
-                targets: backends.targets.into(),
-                empty_reason: backends.empty_reason,
-                activates: backends.activates,
-            });
+            by_key.entry(key).or_default().push(Route { service, backends });
         }
         let RoutingTable { default_region, default_service, .. } = table;
         Self { default_region, by_key: Arc::new(by_key), default_service, listeners }
@@ -231,7 +252,7 @@ impl Routes {
     /// The route of exactly this service, if it is still there.
     pub(crate) fn find(&self, name: &ServiceName) -> Option<&Route> {
         let routes = self.by_key.get(Key::of(&address_of(name)).as_bytes())?;
-        routes.iter().find(|route| route.service.name == *name)
+        routes.iter().find(|route| *route.service.name == *name)
     }
 
     /// Where requests go whose host names no service of ours.
@@ -246,7 +267,7 @@ impl Routes {
     /// Up to `max` services as the routing header takes them, in order, and how many there are beyond.
     /// The region is left out where it is the default one.
     pub(crate) fn list(&self, max: usize) -> (Vec<String>, usize) {
-        let mut names: Vec<&ServiceName> = self.services().map(|service| &service.name).collect();
+        let mut names: Vec<&ServiceName> = self.services().map(|service| &*service.name).collect();
         names.sort_unstable_by_key(|name| {
             (name.region != self.default_region, &name.region, &name.cluster, &name.service)
         });
@@ -310,7 +331,7 @@ mod tests {
         let routes = routes(&["us-east-1/default/Web", "us-east-1/Prod/api", "us-east-1/Prod/Api"]);
         let by_host = |host| routes.resolve(&parse_host(host).unwrap());
         assert_eq!(
-            by_host("wEB.default.localhost").ok().unwrap().service.name,
+            *by_host("wEB.default.localhost").ok().unwrap().service.name,
             name("us-east-1/default/Web")
         );
         assert_eq!(found(&routes, "Prod/Api").unwrap(), "us-east-1/Prod/Api");

@@ -26,6 +26,38 @@ enum Values {
     OffOr(u64, u64),
     /// Any text.
     Text,
+    /// The name of a header that is not about the message itself.
+    HeaderName,
+    /// The value of a header, or nothing for no header.
+    HeaderValue,
+}
+
+/// Headers that frame and route messages.
+const RESERVED: &[&str] = &[
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The longest name of a header, in characters.
+const NAME_MAX: usize = 128;
+
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let lower = name.to_ascii_lowercase();
+    (1..=NAME_MAX).contains(&name.len())
+        && name.bytes().all(is_token)
+        && !RESERVED.contains(&&*lower)
+        && !lower.starts_with("x-coracle-")
 }
 
 impl Values {
@@ -39,6 +71,10 @@ impl Values {
             Self::ZeroOr(from, to) => value == "0" || within(from, to),
             Self::OffOr(from, to) => value == "off" || within(from, to),
             Self::Text => value.chars().count() <= VALUE_MAX,
+            Self::HeaderName => is_header_name(value),
+            Self::HeaderValue => {
+                value.len() <= VALUE_MAX && value.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+            }
         }
     }
 
@@ -50,6 +86,10 @@ impl Values {
             Self::ZeroOr(from, to) => format!("0 or a number from {from} to {to}"),
             Self::OffOr(from, to) => format!("off or a number from {from} to {to}"),
             Self::Text => format!("a text of at most {VALUE_MAX} characters"),
+            Self::HeaderName => format!(
+                "the name of a header that does not frame or route messages, of at most {NAME_MAX} characters,"
+            ),
+            Self::HeaderValue => format!("printable ASCII of at most {VALUE_MAX} characters"),
         }
     }
 }
@@ -157,45 +197,49 @@ const TARGET_GROUP_OWN: &[Row] = &[
 ];
 
 const LISTENER: &[Row] = &[
-    ("routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", Values::Text),
+    ("routing.http.request.x_amzn_mtls_clientcert.header_name", "X-Amzn-Mtls-Clientcert", Values::HeaderName),
     (
         "routing.http.request.x_amzn_mtls_clientcert_issuer.header_name",
         "X-Amzn-Mtls-Clientcert-Issuer",
-        Values::Text,
+        Values::HeaderName,
     ),
     (
         "routing.http.request.x_amzn_mtls_clientcert_leaf.header_name",
         "X-Amzn-Mtls-Clientcert-Leaf",
-        Values::Text,
+        Values::HeaderName,
     ),
     (
         "routing.http.request.x_amzn_mtls_clientcert_serial_number.header_name",
         "X-Amzn-Mtls-Clientcert-Serial-Number",
-        Values::Text,
+        Values::HeaderName,
     ),
     (
         "routing.http.request.x_amzn_mtls_clientcert_subject.header_name",
         "X-Amzn-Mtls-Clientcert-Subject",
-        Values::Text,
+        Values::HeaderName,
     ),
     (
         "routing.http.request.x_amzn_mtls_clientcert_validity.header_name",
         "X-Amzn-Mtls-Clientcert-Validity",
-        Values::Text,
+        Values::HeaderName,
     ),
-    ("routing.http.request.x_amzn_tls_cipher_suite.header_name", "X-Amzn-Tls-Cipher-Suite", Values::Text),
-    ("routing.http.request.x_amzn_tls_version.header_name", "X-Amzn-Tls-Version", Values::Text),
-    ("routing.http.response.access_control_allow_credentials.header_value", "", Values::Text),
-    ("routing.http.response.access_control_allow_headers.header_value", "", Values::Text),
-    ("routing.http.response.access_control_allow_methods.header_value", "", Values::Text),
-    ("routing.http.response.access_control_allow_origin.header_value", "", Values::Text),
-    ("routing.http.response.access_control_expose_headers.header_value", "", Values::Text),
-    ("routing.http.response.access_control_max_age.header_value", "", Values::Text),
-    ("routing.http.response.content_security_policy.header_value", "", Values::Text),
+    (
+        "routing.http.request.x_amzn_tls_cipher_suite.header_name",
+        "X-Amzn-Tls-Cipher-Suite",
+        Values::HeaderName,
+    ),
+    ("routing.http.request.x_amzn_tls_version.header_name", "X-Amzn-Tls-Version", Values::HeaderName),
+    ("routing.http.response.access_control_allow_credentials.header_value", "", Values::HeaderValue),
+    ("routing.http.response.access_control_allow_headers.header_value", "", Values::HeaderValue),
+    ("routing.http.response.access_control_allow_methods.header_value", "", Values::HeaderValue),
+    ("routing.http.response.access_control_allow_origin.header_value", "", Values::HeaderValue),
+    ("routing.http.response.access_control_expose_headers.header_value", "", Values::HeaderValue),
+    ("routing.http.response.access_control_max_age.header_value", "", Values::HeaderValue),
+    ("routing.http.response.content_security_policy.header_value", "", Values::HeaderValue),
     ("routing.http.response.server.enabled", "true", Values::Flag),
-    ("routing.http.response.strict_transport_security.header_value", "", Values::Text),
-    ("routing.http.response.x_content_type_options.header_value", "", Values::Text),
-    ("routing.http.response.x_frame_options.header_value", "", Values::Text),
+    ("routing.http.response.strict_transport_security.header_value", "", Values::HeaderValue),
+    ("routing.http.response.x_content_type_options.header_value", "", Values::HeaderValue),
+    ("routing.http.response.x_frame_options.header_value", "", Values::HeaderValue),
 ];
 
 impl Kind {
@@ -217,6 +261,17 @@ impl Kind {
 
     fn row(self, key: &str) -> Option<&'static Row> {
         self.rows().iter().chain(self.own_rows()).find(|(known, ..)| *known == key)
+    }
+
+    /// The keys of all its attributes, those of Coracle's own among them.
+    pub fn keys(self) -> impl Iterator<Item = &'static str> {
+        self.rows().iter().chain(self.own_rows()).map(|(key, ..)| *key)
+    }
+
+    /// Whether an attribute takes a value. One that does not exist takes none.
+    #[must_use]
+    pub fn takes(self, key: &str, value: &str) -> bool {
+        self.row(key).is_some_and(|(_, _, values)| values.accept(value))
     }
 
     fn in_words(self) -> &'static str {
@@ -397,6 +452,9 @@ mod tests {
             (Kind::TargetGroup, [("slow_start.duration_seconds", "10")]),
             (Kind::TargetGroup, [("stickiness.enabled", "yes")]),
             (Kind::Listener, [("coracle.x", "1")]),
+            (Kind::Listener, [("routing.http.request.x_amzn_tls_version.header_name", "Content-Length")]),
+            (Kind::Listener, [("routing.http.request.x_amzn_tls_version.header_name", "a b")]),
+            (Kind::Listener, [("routing.http.response.x_frame_options.header_value", "a\r\nb: c")]),
         ] {
             assert!(matches!(modified(kind, &pairs), Err(ApiError::Client(_))), "{pairs:?}");
         }

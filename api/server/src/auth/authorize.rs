@@ -1,5 +1,7 @@
 //! Whether whoever sends a request may do what it asks for.
 
+use std::sync::Arc;
+
 use coracle_protocol::ApiError;
 use serde_json::Value;
 
@@ -29,13 +31,13 @@ pub(crate) fn authorize(
         return Ok(());
     }
     let state = api.store.snapshot();
-    let policies = policies(identity, &state, api.account());
+    let policies = policies(api, identity, &state);
     let request = Request { state: &state, account: api.account(), caller, operation, body };
     let mut context = context(api, caller);
     request.add_to(&mut context);
     let action = format!("{}:{}", operation.service.prefix(), operation.name);
     let check = |action: &str, resource: &str| match decide(
-        &policies,
+        policies.iter().map(|policy| &**policy),
         Access { action, resource, context: &context },
     ) {
         Decision::Allowed => Ok(()),
@@ -56,9 +58,10 @@ pub(crate) fn authorize(
 /// `AccessDeniedException`.
 pub(crate) fn authorize_own(api: &Api, caller: &Caller, action: &str) -> Result<(), ApiError> {
     let Some(identity) = caller.principal.identity() else { return Ok(()) };
-    let policies = policies(identity, &api.store.snapshot(), api.account());
+    let policies = policies(api, identity, &api.store.snapshot());
     let context = context(api, caller);
-    match decide(&policies, Access { action, resource: "*", context: &context }) {
+    match decide(policies.iter().map(|policy| &**policy), Access { action, resource: "*", context: &context })
+    {
         Decision::Allowed => Ok(()),
         decision => Err(denied(&caller.principal, api, action, "*", decision)),
     }
@@ -72,32 +75,20 @@ pub(crate) fn simulate(
     resource: &str,
     context: &Context,
 ) -> Decision {
-    let policies = policies(identity, &api.store.snapshot(), api.account());
-    decide(&policies, Access { action, resource, context })
+    let policies = policies(api, identity, &api.store.snapshot());
+    decide(policies.iter().map(|policy| &**policy), Access { action, resource, context })
 }
 
-/// Every policy of an identity. One that cannot be read denies everything, because nobody knows what it
-/// was meant to forbid; none can, since documents are checked when they are put.
-fn policies(
-    identity: &coracle_types::Identity,
-    state: &coracle_types::State,
-    account: coracle_types::AccountId,
-) -> Vec<Policy> {
+/// Every policy of an identity.
+fn policies(api: &Api, identity: &coracle_types::Identity, state: &coracle_types::State) -> Vec<Arc<Policy>> {
     let attached = identity.attached.iter().filter_map(|arn| {
         managed::policy(arn).or_else(|| {
             let name = arn.rsplit('/').next()?.to_ascii_lowercase();
             let found = &state.policies.get(&name)?.value;
-            (found.arn(account) == *arn).then(|| read(&found.document))
+            (found.arn(api.account()) == *arn).then(|| api.policies.read(&found.document))
         })
     });
-    identity.policies.values().map(|document| read(document)).chain(attached).collect()
-}
-
-fn read(document: &str) -> Policy {
-    Policy::parse(document).unwrap_or_else(|error| {
-        tracing::error!(%error, "a stored policy cannot be read; it denies everything");
-        Policy::deny_all()
-    })
+    identity.policies.values().map(|document| api.policies.read(document)).chain(attached).collect()
 }
 
 fn context(api: &Api, caller: &Caller) -> Context {

@@ -1,5 +1,8 @@
 //! The managed policies of AWS that people attach by habit, with what they mean here.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
 use super::policy::Policy;
 
 const PREFIX: &str = "arn:aws:iam::aws:policy/";
@@ -48,8 +51,12 @@ pub(crate) fn arn(name: &str) -> String {
 }
 
 /// The policy itself.
-pub(super) fn policy(arn: &str) -> Option<Policy> {
-    Policy::parse(&document(arn)?).ok()
+pub(super) fn policy(arn: &str) -> Option<Arc<Policy>> {
+    static READ: LazyLock<HashMap<&str, Arc<Policy>>> = LazyLock::new(|| {
+        let read = |name| Some((name, Arc::new(Policy::parse(&document(&self::arn(name))?).ok()?)));
+        names().filter_map(read).collect()
+    });
+    READ.get(arn.strip_prefix(PREFIX)?).cloned()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! state, sealed; temporary ones carry all there is to know in their session token.
 
 mod authorize;
+mod cache;
 mod canonical;
 pub(crate) mod condition;
 mod credential;
@@ -31,6 +32,7 @@ use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::authorize::{authorize, authorize_own, simulate};
+pub(crate) use self::cache::PolicyCache;
 pub(crate) use self::credential::Signature;
 use self::principal::Credentials;
 pub(crate) use self::principal::{Principal, SessionName, seal_secret};

@@ -94,7 +94,12 @@ pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value
         (None, Some(node)) if desired == Some(DesiredStatus::Running) => {
             Box::new(state.tasks_on(node).filter(|task| task.cluster == cluster))
         }
-        _ => Box::new(state.tasks_in(&cluster)),
+        _ => match (&request.started_by, request.family.as_deref().map(str::parse)) {
+            (Some(starter), _) => Box::new(state.tasks_started_by(&cluster, starter)),
+            (None, Some(Ok(family))) => Box::new(state.tasks_of_family(&cluster, &family)),
+            (None, Some(Err(_))) => Box::new(std::iter::empty()),
+            (None, None) => Box::new(state.tasks_in(&cluster)),
+        },
     };
     let keys = candidates.filter(|task| wanted(task)).map(|task| task.key());
     let parse = |text: &str| Some(TaskKey { cluster: cluster.clone(), id: text.parse().ok()? });

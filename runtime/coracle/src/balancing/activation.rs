@@ -60,7 +60,7 @@ impl Activity {
 fn services(state: &State, what: &str) -> Vec<ServiceId> {
     let group = TargetGroupId::of_arn(what);
     let is_meant = |service: &Service| match &group {
-        Some(group) => is_behind(service, group),
+        Some(group) => groups_of(service).contains(group),
         None => {
             let id = &service.id;
             what == format!("{}/{}/{}", id.cluster.region, id.cluster.name, id.name)
@@ -74,11 +74,11 @@ fn services(state: &State, what: &str) -> Vec<ServiceId> {
         .collect()
 }
 
-/// Whether requests for a target group are for this service.
-pub(crate) fn is_behind(service: &Service, group: &TargetGroupId) -> bool {
-    let Some(primary) = service.primary() else { return false };
-    let mut balancers = service.load_balancers_of(primary.id).into_iter();
-    balancers.any(|balancer| TargetGroupId::of_arn(&balancer.target_group).as_ref() == Some(group))
+/// The target groups whose requests are for this service.
+pub(crate) fn groups_of(service: &Service) -> Vec<TargetGroupId> {
+    let Some(primary) = service.primary() else { return Vec::new() };
+    let balancers = service.load_balancers_of(primary.id).into_iter();
+    balancers.filter_map(|balancer| TargetGroupId::of_arn(&balancer.target_group)).collect()
 }
 
 /// When a service was last seen busy.

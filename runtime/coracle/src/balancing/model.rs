@@ -11,15 +11,13 @@ use std::time::Duration;
 
 use coracle_router::{
     Action, Backend, ClientCertificates, Condition, FixedResponse, Forward, HealthCheck, HttpsConfig,
-    ListenerConfig, ListenerProtocol, LoadBalancer, LoadBalancerAttributes, Matcher, QueryPair, Redirect,
-    RedirectStatus, RegisteredTarget, Rewrite, RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes,
-    TargetId, TargetProtocol, TextMatch, TlsCertificate, Transform, WeightedGroup,
+    ListenerAttributes, ListenerConfig, ListenerProtocol, LoadBalancer, LoadBalancerAttributes, Matcher,
+    QueryPair, Redirect, RedirectStatus, RegisteredTarget, Rewrite, Rule, Slot, TargetGroup,
+    TargetGroupAttributes, TargetId, TargetProtocol, TextMatch, TlsCertificate, Transform, WeightedGroup,
 };
 use coracle_server::{Sealer, certificate_context};
 use coracle_types::elb::{self, ElbArn, ElbResource, HealthCheckPort, TargetRef};
-use coracle_types::{AccountId, ContainerName, State, TaskId};
-
-use super::activation::is_behind;
+use coracle_types::{AccountId, ContainerName, State, Task, TaskId};
 
 /// Requests of a rule are bounded by its tag of this name.
 const RATE_LIMIT: &str = "coracle.rate_limit";
@@ -51,57 +49,35 @@ pub(crate) fn target_id(target: &TargetRef) -> TargetId {
     }
 }
 
-/// Puts all listeners and target groups of `state` into `table`. `slot` finds a container of this node.
-pub(crate) fn fill(
-    table: &mut RoutingTable,
+/// The targets of a group: those registered by hand, and `tasks`, whose containers on this node `slot` finds.
+pub(crate) fn targets<'a>(
     state: &State,
-    place: &Place,
-    slot: impl FnMut(TaskId, &ContainerName) -> Option<Arc<Slot>>,
-) {
-    for group in groups(state, place, slot) {
-        table.insert_target_group(group);
-    }
-    for listener in listeners(state, place) {
-        table.insert_listener(listener);
-    }
-}
-
-fn groups(
-    state: &State,
-    place: &Place,
-    mut slot: impl FnMut(TaskId, &ContainerName) -> Option<Arc<Slot>>,
-) -> Vec<TargetGroup> {
-    let mut targets: BTreeMap<&elb::TargetGroupId, Vec<RegisteredTarget>> = BTreeMap::new();
-    for target in state.targets.values().map(|found| &found.value) {
-        if target.draining_since.is_some() {
-            continue;
-        }
+    group: &elb::TargetGroupId,
+    tasks: impl Iterator<Item = &'a Task>,
+    slot: impl Fn(TaskId, &ContainerName) -> Option<Arc<Slot>>,
+) -> Vec<RegisteredTarget> {
+    let by_hand = state.targets_of(group).filter(|target| target.draining_since.is_none()).map(|target| {
         let backend = match target.id.address.parse::<IpAddr>() {
             Ok(address) => Backend::Address(SocketAddr::new(address, target.id.port)),
             Err(_) => Backend::Stopped,
         };
-        let id = target_id(&TargetRef::Static(target.id.clone()));
-        targets.entry(&target.id.group).or_default().push(RegisteredTarget { id, backend });
-    }
-    for task in state.tasks.values().map(|found| &found.value) {
-        for target in task.targets.iter().filter(|target| target.draining_since.is_none()) {
-            let at = TargetRef::Task { group: target.group.clone(), task: task.key(), port: target.port };
+        RegisteredTarget { id: target_id(&TargetRef::Static(target.id.clone())), backend }
+    });
+    let of_tasks = tasks.flat_map(|task| {
+        let here =
+            task.targets.iter().filter(|target| target.group == *group && target.draining_since.is_none());
+        let slot = &slot;
+        here.map(move |target| {
+            let at = TargetRef::Task { group: group.clone(), task: task.key(), port: target.port };
             let backend = slot(task.id, &target.container).map_or(Backend::Stopped, Backend::InProcess);
-            targets.entry(&target.group).or_default().push(RegisteredTarget { id: target_id(&at), backend });
-        }
-    }
-    let services = state.services.values().map(|found| &found.value);
-    let activated: Vec<_> = services.filter(|service| service.activation().is_some()).collect();
-    let groups = state.target_groups.values().map(|found| &found.value);
-    groups
-        .map(|group| {
-            let activates = activated.iter().any(|service| is_behind(service, &group.id));
-            target_group(group, targets.remove(&group.id).unwrap_or_default(), activates, place)
+            RegisteredTarget { id: target_id(&at), backend }
         })
-        .collect()
+    });
+    by_hand.chain(of_tasks).collect()
 }
 
-fn target_group(
+/// A group as the router knows it. It `activates` a service when a request for it finds no target.
+pub(crate) fn target_group(
     group: &elb::TargetGroup,
     targets: Vec<RegisteredTarget>,
     activates: bool,
@@ -122,8 +98,7 @@ fn target_group(
         unhealthy_threshold: check.unhealthy_threshold,
         matcher: matcher(&check.matcher),
     };
-    let pairs = group.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let attributes = TargetGroupAttributes::parse(pairs).unwrap_or_else(|error| {
+    let attributes = TargetGroupAttributes::parse(pairs(&group.attributes)).unwrap_or_else(|error| {
         tracing::warn!(group = %group.id.name, "its attributes are not used: {error}");
         TargetGroupAttributes::default()
     });
@@ -151,7 +126,7 @@ fn matcher(matcher: &elb::Matcher) -> Matcher {
 }
 
 /// One listener for each port, the oldest of those that ask for it, with the rules of all.
-fn listeners(state: &State, place: &Place) -> Vec<ListenerConfig> {
+pub(crate) fn listeners(state: &State, place: &Place) -> Vec<ListenerConfig> {
     let mut by_port: BTreeMap<u16, Vec<&elb::Listener>> = BTreeMap::new();
     for listener in state.listeners.values().map(|found| &*found.value) {
         by_port.entry(listener.port).or_default().push(listener);
@@ -183,15 +158,15 @@ fn listeners(state: &State, place: &Place) -> Vec<ListenerConfig> {
             rule.priority = priority;
         }
         let balancer = &state.load_balancers.get(&oldest.id.load_balancer)?.value;
-        let attributes = balancer.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         Some(ListenerConfig {
             id: place.id(oldest.id.clone()),
             load_balancer: LoadBalancer {
                 id: place.id(balancer.id.clone()),
                 name: balancer.id.name.to_string(),
-                attributes: LoadBalancerAttributes::parse(attributes),
+                attributes: LoadBalancerAttributes::parse(pairs(&balancer.attributes)),
             },
             address: SocketAddr::new(place.address, oldest.port),
+            attributes: ListenerAttributes::parse(pairs(&oldest.attributes)),
             protocol: match oldest.protocol {
                 elb::ListenerProtocol::Http => ListenerProtocol::Http,
                 elb::ListenerProtocol::Https => {
@@ -205,6 +180,10 @@ fn listeners(state: &State, place: &Place) -> Vec<ListenerConfig> {
         })
     });
     configs.collect()
+}
+
+fn pairs(attributes: &elb::Attributes) -> impl Iterator<Item = (&str, &str)> {
+    attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
 /// The certificates of all listeners of a port, the oldest's default one first.
@@ -395,6 +374,39 @@ mod tests {
         };
         put(state, listener.clone());
         listener
+    }
+
+    /// What the API takes for an attribute the router must be able to read, and of our own attributes nothing else:
+    /// the ranges are written down in both rooms, which do not know each other.
+    #[test]
+    fn the_api_and_the_router_take_the_same_attributes() {
+        use coracle_protocol::elb::attributes::Kind;
+        let around = |number: u64| [number.saturating_sub(1), number, number.saturating_add(1)];
+        let bounds =
+            [0, 1, 30, 100, 300, 900, 1000, 3600, 60_000, 604_800, 1_000_000, 4_000_000, 1 << 30, u64::MAX];
+        let numbers = bounds.into_iter().flat_map(around).map(|number| number.to_string());
+        let words = ["true", "false", "on", "off", "", "-1", "1.5", "0x10", "yes", "round_robin", "random"];
+        let values: Vec<String> = numbers.chain(words.map(str::to_owned)).collect();
+        for key in Kind::TargetGroup.keys() {
+            for value in &values {
+                let takes = Kind::TargetGroup.takes(key, value);
+                let reads = TargetGroupAttributes::parse([(key, value.as_str())]).is_ok();
+                assert!(reads || !takes, "the router can not read {key} = {value:?}");
+                assert!(
+                    takes || !reads || !key.starts_with("coracle."),
+                    "the API does not take {key} = {value:?}"
+                );
+            }
+        }
+        let trusting = [("coracle.trust_forwarded.enabled", "true")];
+        assert!(Kind::LoadBalancer.takes(trusting[0].0, trusting[0].1));
+        assert!(LoadBalancerAttributes::parse(trusting).trust_forwarded);
+        // Of listeners, what the API takes changes something.
+        for key in Kind::Listener.keys().filter(|key| *key != "routing.http.response.server.enabled") {
+            assert!(Kind::Listener.takes(key, "x-other"), "{key}");
+            let read = ListenerAttributes::parse([(key, "x-other")]);
+            assert_ne!(read, ListenerAttributes::default(), "{key}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MAX_EJECTION: Duration = Duration::from_secs(300);
 pub(crate) struct Keeper {
     group: Arc<Group>,
     key: CookieKey,
-    config: TargetGroup,
+    config: Arc<TargetGroup>,
     user: Option<User>,
     targets: BTreeMap<TargetId, Kept>,
     /// What was told of the targets' health; none if that is out of date.
@@ -83,7 +83,7 @@ impl Keeper {
         Self {
             group: Group::new(config.id.clone(), key.fingerprint(&config.id, "")),
             key: key.clone(),
-            config: TargetGroup { targets: Vec::new(), ..config.clone() },
+            config: Arc::new(TargetGroup { targets: Vec::new(), ..config.clone() }),
             user: None,
             targets: BTreeMap::new(),
             told: None,
@@ -94,12 +94,14 @@ impl Keeper {
     /// no longer listed begin to drain. Whether anything has changed.
     pub(crate) fn configure(
         &mut self,
-        config: TargetGroup,
+        config: impl Into<Arc<TargetGroup>>,
         user: Option<&LoadBalancer>,
         metrics: &Metrics,
         now: Instant,
     ) -> bool {
-        if self.config == config && self.user.as_ref().map(|user| &user.id) == user.map(|user| &user.id) {
+        let config = config.into();
+        let is_same = Arc::ptr_eq(&self.config, &config) || self.config == config;
+        if is_same && self.user.as_ref().map(|user| &user.id) == user.map(|user| &user.id) {
             return self.advance(now);
         }
         self.told = None;

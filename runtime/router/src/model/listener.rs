@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Action, Rule};
+use super::{Action, ListenerAttributes, Rule};
 use crate::load_balancer::LoadBalancerAttributes;
 use crate::tls::HttpsConfig;
 
@@ -15,6 +15,8 @@ pub struct ListenerConfig {
     pub load_balancer: LoadBalancer,
     /// Where it listens. Port 0 picks a free one, told by [`ListenerState`](super::ListenerState).
     pub address: SocketAddr,
+    /// What it changes about requests and answers.
+    pub attributes: ListenerAttributes,
     /// What is spoken there.
     pub protocol: ListenerProtocol,
     /// In any order; priorities decide. No two have the same.

@@ -10,6 +10,7 @@ mod attributes;
 mod group;
 mod health;
 mod listener;
+mod listener_attributes;
 mod matcher;
 mod rule;
 
@@ -21,6 +22,7 @@ pub use attributes::{
 pub use group::{Backend, RegisteredTarget, TargetGroup, TargetId};
 pub use health::{HealthReason, HealthState, ListenerState, TargetHealth};
 pub use listener::{ListenerConfig, ListenerProtocol, LoadBalancer};
+pub use listener_attributes::ListenerAttributes;
 pub use matcher::{HealthCheck, Matcher, MatcherError};
 pub use rule::{
     Condition, QueryPair, RateLimit, RateLimitKey, Rewrite, Rule, RuleError, TextMatch, Transform,

@@ -1,5 +1,6 @@
 //! A listener's rules, compiled: which of them a request means. Pure.
 
+mod beginnings;
 mod condition;
 mod index;
 mod redirect;
@@ -14,11 +15,12 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 pub(crate) use condition::RequestView;
-use condition::Test;
-use index::{Filing, Index};
+use condition::{Test, Texts};
+use index::{Filing, Host, Index, Within};
 pub(crate) use redirect::{Origin, location};
 pub(crate) use split::Split;
 pub(crate) use transform::Rewrites;
+use wildcard::Wildcard;
 
 use crate::limit::Limiter;
 use crate::model::{Action, FixedResponse, Redirect, Rule, RuleError};
@@ -67,7 +69,8 @@ impl RuleSet {
     /// The first rule that matches, else the default.
     pub(crate) fn find(&self, request: &RequestView<'_>) -> &Arc<CompiledRule> {
         let matches = |place: u32| self.rules[place as usize].matches(request);
-        let found = self.index.first(request.host.as_bytes(), request.path.as_bytes(), matches);
+        let (host, path) = (request.host.as_bytes(), request.path.as_bytes());
+        let found = self.index.first(host, path, request.headers, matches);
         found.map_or(&self.default, |place| &self.rules[place as usize])
     }
 
@@ -137,26 +140,50 @@ impl CompiledRule {
         self.tests.iter().all(|test| test.holds(request))
     }
 
-    /// Hosts and beginnings of paths a request must have for the rule to match.
+    /// What a request must have for the rule to match, as far as the index can tell.
     fn filing(&self) -> Filing {
         let mut filing = Filing::default();
+        let mut header = None;
         for test in &self.tests {
             match test {
                 Test::Host(texts) if filing.hosts.is_empty() => {
-                    let literals = texts.only_patterns().and_then(|patterns| {
-                        patterns.iter().map(|pattern| pattern.literal().map(<[u8]>::to_vec)).collect()
-                    });
-                    filing.hosts = literals.unwrap_or_default();
+                    filing.hosts = texts.only_patterns().and_then(hosts).unwrap_or_default();
                 }
-                Test::Path(texts) if filing.prefixes.is_empty() => {
-                    let patterns = texts.only_patterns().unwrap_or_default();
-                    filing.prefixes = patterns.iter().map(|pattern| pattern.prefix().to_vec()).collect();
+                // Every path begins with a slash.
+                Test::Path(texts) if filing.within == Within::default() => {
+                    let prefixes = beginnings(texts).filter(|all| all.iter().all(|prefix| prefix.len() > 1));
+                    filing.within = Within::Paths(prefixes.unwrap_or_default());
+                }
+                Test::Header(name, texts) if header.is_none() => {
+                    header = Some(Within::Header(
+                        name.clone(),
+                        beginnings(texts).unwrap_or_else(|| vec![Vec::new()]),
+                    ));
                 }
                 _ => {}
             }
         }
+        if let Some(header) = header.filter(|_| filing.within == Within::default()) {
+            filing.within = header;
+        }
         filing
     }
+}
+
+/// Where rules for these hosts are found; none if some pattern has neither a literal nor an ending.
+fn hosts(patterns: &[Wildcard]) -> Option<Vec<Host>> {
+    let host = |pattern: &Wildcard| match (pattern.literal(), pattern.suffix()) {
+        (Some(literal), _) => Some(Host::Named(literal.to_vec())),
+        (None, []) => None,
+        (None, ending) => Some(Host::EndingIn(ending.to_vec())),
+    };
+    patterns.iter().map(host).collect()
+}
+
+/// What a text must begin with, if patterns alone decide: each with the beginning of one of them.
+fn beginnings(texts: &Texts) -> Option<Vec<Vec<u8>>> {
+    let patterns = texts.only_patterns()?;
+    Some(patterns.iter().map(|pattern| pattern.prefix().to_vec()).collect())
 }
 
 impl CompiledAction {

@@ -69,6 +69,11 @@ impl Wildcard {
         &self.prefix
     }
 
+    /// What every text that matches ends with; nothing if there is no wildcard.
+    pub(super) fn suffix(&self) -> &[u8] {
+        &self.suffix
+    }
+
     /// The only text that matches, if there is no wildcard.
     pub(super) fn literal(&self) -> Option<&[u8]> {
         self.rest.is_empty().then_some(&*self.prefix)

@@ -6,10 +6,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::*;
 use crate::{
-    Action, Backend, Condition, FixedResponse, Forward, HealthCheck, ListenerConfig, ListenerProtocol,
-    ListenerState, LoadBalancer, LoadBalancerAttributes, Redirect, RedirectStatus, RegisteredTarget, Rewrite,
-    Router, RouterConfig, RoutingTable, Rule, Slot, TargetGroup, TargetGroupAttributes, TargetId,
-    TargetProtocol, TextMatch, Transform, WeightedGroup,
+    Action, Backend, Condition, FixedResponse, Forward, HealthCheck, ListenerAttributes, ListenerConfig,
+    ListenerProtocol, ListenerState, LoadBalancer, LoadBalancerAttributes, Redirect, RedirectStatus,
+    RegisteredTarget, Rewrite, Router, RouterConfig, RoutingTable, Rule, Slot, TargetGroup,
+    TargetGroupAttributes, TargetId, TargetProtocol, TextMatch, Transform, WeightedGroup,
 };
 
 pub(super) fn group(id: &str, targets: &[&Arc<Slot>]) -> TargetGroup {
@@ -53,6 +53,7 @@ pub(super) fn listener(rules: Vec<Rule>, default_action: Action) -> ListenerConf
             attributes: LoadBalancerAttributes::default(),
         },
         address: ([127, 0, 0, 1], 0).into(),
+        attributes: ListenerAttributes::default(),
         protocol: ListenerProtocol::Http,
         rules,
         default_action,
@@ -181,4 +182,32 @@ async fn ports_open_and_close_with_their_listeners() {
     states.wait_for(|states| states.is_empty()).await.unwrap();
     drop(stop);
     assert_eq!(served.await.unwrap().unwrap().aborted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_has_the_headers_of_its_listener() {
+    let front = Front::start(RouterConfig::default());
+    let fixed =
+        Action::FixedResponse(FixedResponse { status: 404, content_type: None, body: "nothing".to_owned() });
+    let rules = vec![
+        on_path("target", 1, "/target", forward(&[("g", 1)])),
+        on_path("none", 2, "/none", forward(&[("empty", 1)])),
+    ];
+    let attributes =
+        ListenerAttributes::parse([("routing.http.response.x_frame_options.header_value", "DENY")]);
+    let with = ListenerConfig { attributes, ..listener(rules, fixed) };
+    let groups = || vec![group("g", &[&echo("t")]), group("empty", &[])];
+    front.router.publish(table(with.clone(), groups()));
+    let mut client = front.listen("listener")();
+    for (path, status) in [("/target", 200), ("/none", 503), ("/", 404)] {
+        client.send(get(path)).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.header("x-frame-options")), (status, "DENY"), "{path}");
+    }
+    front
+        .router
+        .publish(table(ListenerConfig { attributes: ListenerAttributes::default(), ..with }, groups()));
+    client.send(get("/target")).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.header("x-frame-options")), (200, ""));
 }

@@ -330,3 +330,35 @@ async fn a_client_that_takes_no_bytes_of_any_stream_is_closed() {
     assert!((59..63).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     eventually(|| target.in_flight() == 0).await;
 }
+
+/// Not only our own client's idea of HTTP/2.
+#[tokio::test]
+async fn curl_speaks_http2_with_prior_knowledge() {
+    let front = Front::web(&[&echo("w")]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/path?x=1", listener.local_addr().unwrap());
+    tokio::spawn(front.router.clone().serve(listener, std::future::pending()));
+    let asked = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("curl")
+            .args(["--http2-prior-knowledge", "--silent", "--show-error", "--data", "hello"])
+            .args([
+                "--header",
+                "Host: web.default.localhost",
+                "--write-out",
+                "\n%{http_version} %{http_code}",
+                &url,
+            ])
+            .output()
+    });
+    let output = match asked.await.unwrap() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return eprintln!("SKIPPED curl_speaks_http2_with_prior_knowledge: curl is not installed");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{complained}");
+    assert!(said.starts_with("POST /path?x=1\n") && said.ends_with("\n2 200"), "{said}");
+}

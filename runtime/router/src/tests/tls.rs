@@ -17,8 +17,8 @@ use tokio_rustls::client::TlsStream;
 use super::harness::*;
 use super::listeners;
 use crate::{
-    ClientCertificates, HttpsConfig, ListenerConfig, ListenerProtocol, ListenerState, LoadBalancerAttributes,
-    Router, RouterConfig, TlsCertificate,
+    ClientCertificates, HttpsConfig, ListenerAttributes, ListenerConfig, ListenerProtocol, ListenerState,
+    LoadBalancerAttributes, Router, RouterConfig, TlsCertificate,
 };
 
 /// An authority.
@@ -225,4 +225,18 @@ async fn certificates_of_clients_are_passed_through() {
     let tls = client(&authority, None, &[]);
     let reply = get(&mut Client::new(connect(&tls, address, "a.example").await.unwrap())).await;
     assert!(reply.status == 200 && !reply.body.contains("mtls"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_listener_may_call_what_it_tells_of_clients_otherwise() {
+    let authority = Authority::new("Root");
+    let mut listener = https(vec![authority.certificate("a.example")], ClientCertificates::Off);
+    listener.attributes =
+        ListenerAttributes::parse([("routing.http.request.x_amzn_tls_version.header_name", "X-Tls-Version")]);
+    let (_router, address) = start(listener).await;
+    let stream = connect(&client(&authority, None, &[]), address, "a.example").await.unwrap();
+    let reply = get(&mut Client::new(stream)).await;
+    assert!(reply.body.contains("\nx-tls-version: TLSv1.3\n"), "{}", reply.body);
+    assert!(!reply.body.contains("x-amzn-tls-version"), "{}", reply.body);
+    assert!(reply.body.contains("x-amzn-tls-cipher-suite: TLS_"), "{}", reply.body);
 }

@@ -34,9 +34,12 @@ pub(super) fn verifier(
     config: &ClientCertificates,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(Arc<dyn ClientCertVerifier>, Tells), TlsError> {
+    let lenient = |leniency| -> Arc<dyn ClientCertVerifier> {
+        Arc::new(Lenient { provider: Arc::clone(provider), leniency })
+    };
     match config {
         ClientCertificates::Off => Ok((WebPkiClientVerifier::no_client_auth(), Tells::Nothing)),
-        ClientCertificates::Passthrough => Ok((Arc::new(AnyCertificate(Arc::clone(provider))), Tells::Chain)),
+        ClientCertificates::Passthrough => Ok((lenient(Leniency::Any), Tells::Chain)),
         ClientCertificates::Verify { ca_bundle, ignore_expiry, advertise_names } => {
             let roots = Arc::new(roots(ca_bundle)?);
             let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
@@ -44,7 +47,7 @@ pub(super) fn verifier(
                 builder = builder.clear_root_hint_subjects();
             }
             let verifier = builder.build().map_err(|error| TlsError::CaBundle(error.to_string()))?;
-            let verifier = if *ignore_expiry { Arc::new(Ageless(verifier)) } else { verifier };
+            let verifier = if *ignore_expiry { lenient(Leniency::Ageless(verifier)) } else { verifier };
             Ok((verifier, Tells::Fields))
         }
     }
@@ -63,58 +66,32 @@ fn roots(ca_bundle: &str) -> Result<RootCertStore, TlsError> {
     }
 }
 
-/// Takes any certificate, or none. The handshake still has to prove that the client holds its key.
+/// Judges certificates more leniently than webpki does. The handshake still has to prove that the client holds the
+/// certificate's key.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    leniency: Leniency,
 }
 
-/// Judges a certificate as of the last moment it was good.
 #[derive(Debug)]
-struct Ageless(Arc<dyn ClientCertVerifier>);
+enum Leniency {
+    /// Any certificate will do, or none.
+    Any,
+    /// A certificate is judged as of the last moment it was good.
+    Ageless(Arc<dyn ClientCertVerifier>),
+}
 
-impl ClientCertVerifier for Ageless {
+impl ClientCertVerifier for Lenient {
+    fn client_auth_mandatory(&self) -> bool {
+        matches!(self.leniency, Leniency::Ageless(_))
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        match &self.leniency {
+            Leniency::Any => &[],
+            Leniency::Ageless(strict) => strict.root_hint_subjects(),
+        }
     }
 
     fn verify_client_cert(
@@ -123,12 +100,13 @@ impl ClientCertVerifier for Ageless {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        let Leniency::Ageless(strict) = &self.leniency else { return Ok(ClientCertVerified::assertion()) };
         let not_after = X509Certificate::from_der(end_entity)
             .ok()
             .and_then(|(_, parsed)| u64::try_from(parsed.validity().not_after.timestamp()).ok())
             .map(|seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)));
         let now = not_after.map_or(now, |not_after| now.min(not_after));
-        self.0.verify_client_cert(end_entity, intermediates, now)
+        strict.verify_client_cert(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -137,7 +115,7 @@ impl ClientCertVerifier for Ageless {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, signature)
+        verify_tls12_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -146,11 +124,11 @@ impl ClientCertVerifier for Ageless {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, signature)
+        verify_tls13_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

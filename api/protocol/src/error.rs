@@ -298,10 +298,16 @@ impl ApiError {
         .into()
     }
 
+    /// Whose fault it is, as Query services say it.
+    #[must_use]
+    pub fn fault(&self) -> &'static str {
+        if self.row().query_status < 500 { "Sender" } else { "Receiver" }
+    }
+
     /// The body of this error in a Query service.
     #[must_use]
     pub fn to_xml(&self, request_id: &str) -> String {
-        let kind = if self.row().query_status < 500 { "Sender" } else { "Receiver" };
+        let kind = self.fault();
         format!(
             "<ErrorResponse><Error><Type>{kind}</Type><Code>{}</Code><Message>{}</Message></Error>\
              <RequestId>{}</RequestId></ErrorResponse>",

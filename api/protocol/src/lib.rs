@@ -12,6 +12,7 @@
 //! JSON values. Whether a request makes sense in the state of things is the server's question.
 
 pub mod acm;
+pub mod cloudwatch;
 pub mod ecs;
 pub mod elb;
 pub mod error;

@@ -24,6 +24,8 @@ pub enum Refusal {
     InvalidParameter,
     /// `ValidationException`: Systems Manager.
     Validation,
+    /// `ValidationError`: CloudWatch.
+    ValidationError,
 }
 
 impl Refusal {
@@ -33,6 +35,7 @@ impl Refusal {
         match self {
             Self::Client => ApiError::Client(text.to_string()),
             Self::InvalidParameter => ApiError::InvalidParameter(text.to_string()),
+            Self::ValidationError => ApiError::Named { code: "ValidationError", message: text.to_string() },
             Self::Validation => ApiError::Named { code: "ValidationException", message: text.to_string() },
         }
     }

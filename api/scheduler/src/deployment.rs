@@ -7,6 +7,7 @@ use coracle_types::{
     TaskDefinitionId, Timestamp,
 };
 
+use crate::alarms;
 use crate::bounds::failure_threshold;
 use crate::rng::PlanRng;
 
@@ -93,7 +94,7 @@ pub fn deploy(
             .collect(),
         created_at: now,
     };
-    let record = record_of(service, &deployment, revision.id.clone(), now, rng);
+    let record = record_of(state, service, &deployment, revision.id.clone(), now, rng);
     deployment.service_deployment = Some(record.id.clone());
     deployment.revision = Some(revision.id.clone());
     changes.put(revision);
@@ -137,6 +138,7 @@ pub(crate) fn rolling_back(
 }
 
 fn record_of(
+    state: &State,
     service: &Service,
     deployment: &Deployment,
     target: ServiceRevisionId,
@@ -146,6 +148,9 @@ fn record_of(
     let configuration = service.deployment_configuration.clone();
     let breaker = configuration.circuit_breaker;
     let shifts = configuration.strategy() != DeploymentStrategy::Rolling;
+    // An alarm that has gone off before says nothing of this deployment: ECS watches none of them then.
+    let alarms = configuration.alarms();
+    let quiet = alarms::gone_off(state, service, &alarms).is_empty();
     let watched = |enable: bool| if enable { MonitorStatus::Monitoring } else { MonitorStatus::Disabled };
     let mut sources: Vec<ServiceRevisionId> =
         service.deployments.iter().filter_map(|one| one.revision.clone()).collect();
@@ -166,7 +171,8 @@ fn record_of(
         circuit_breaker: watched(breaker.enable),
         failure_count: 0,
         failure_threshold: failure_threshold(deployment.desired_count, &breaker),
-        alarms: watched(configuration.alarms().enable),
+        alarms: watched(alarms.enable && !alarms.names.is_empty() && quiet),
+        triggered_alarms: Vec::new(),
         configuration,
         rollback: None,
         stop: None,
@@ -230,10 +236,38 @@ pub fn completed_reason(id: DeploymentId) -> String {
     format!("ECS deployment {id} completed.")
 }
 
-/// `rolloutStateReason` of a deployment the circuit breaker gave up.
-pub(crate) const FAILED_REASON: &str = "ECS deployment circuit breaker: tasks failed to start.";
+/// Why a deployment is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its tasks keep failing, and the circuit breaker is on.
+    Breaker,
+    /// One of its alarms has gone off.
+    Alarm,
+    /// A lifecycle hook said no, or nothing in time.
+    Hook,
+    /// StopServiceDeployment asked for what was before.
+    Request,
+}
 
-/// `rolloutStateReason` of a deployment the circuit breaker gave up for the one before.
-pub(crate) fn rolling_back_reason(to: DeploymentId) -> String {
-    format!("ECS deployment circuit breaker: rolling back to deploymentId {to}.")
+impl Why {
+    /// `rolloutStateReason`, and the reason in the record, when nothing takes its place.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Breaker => "ECS deployment circuit breaker: tasks failed to start.",
+            Self::Alarm => "ECS deployment failed: alarm detected.",
+            Self::Hook => "Service deployment rolled back because of a lifecycle hook.",
+            Self::Request => "Service deployment rolled back by StopServiceDeployment.",
+        }
+    }
+
+    /// `rolloutStateReason` when the service goes back to another deployment.
+    pub(crate) fn rolling_back(self, to: DeploymentId) -> String {
+        let cause = match self {
+            Self::Breaker => "circuit breaker",
+            Self::Alarm => "alarm detected",
+            Self::Hook => "lifecycle hook",
+            Self::Request => "stopped",
+        };
+        format!("ECS deployment {cause}: rolling back to deploymentId {to}.")
+    }
 }

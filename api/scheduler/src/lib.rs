@@ -15,6 +15,7 @@
 //! Where a task goes is decided in `placement/`. Start reading at `plan.rs`, then `service/mod.rs`, then
 //! `placement/mod.rs`.
 
+mod alarms;
 mod backoff;
 mod bounds;
 mod check;

@@ -7,6 +7,7 @@
 //! a task                       its service
 //! a STOPPED task               also everything that waits for room
 //! a service, its deployment    that service
+//! an alarm                     the services that watch it
 //! a task definition            everything that waits for room (or for the definition)
 //! a node, a load balancer      everything
 //! time                         the services that asked to be woken
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_types::{Key, LastStatus, ServiceId, State, Task, Timestamp};
 
+use crate::alarms;
 use crate::plan::{Pass, Plan};
 use crate::retention::{self, RetentionPolicy};
 use crate::rng::PlanRng;
@@ -57,6 +59,10 @@ impl Scope {
             }
             Key::ServiceDeployment(id) => {
                 self.services.insert(id.service.clone());
+            }
+            Key::Alarm(id) => {
+                let alarm = state.alarms.get(id).map(|found| &*found.value);
+                self.services.extend(alarm.into_iter().flat_map(|one| alarms::watched_by(state, one)).cloned());
             }
             Key::TaskDefinition(_) => {
                 self.definitions = true;

@@ -123,7 +123,14 @@ pub enum Reason {
         /// Which.
         deployment: DeploymentId,
     },
-    /// The circuit breaker brings back what worked, as a new deployment.
+    /// An alarm of a deployment has gone off.
+    AlarmDetected {
+        /// Whose.
+        service: ServiceName,
+        /// Which.
+        deployment: DeploymentId,
+    },
+    /// What worked is brought back, as a new deployment.
     RollingBack {
         /// Whose.
         service: ServiceName,
@@ -230,6 +237,10 @@ impl fmt::Display for Reason {
                 f,
                 "(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
             ),
+            Self::AlarmDetected { service, deployment } => write!(
+                f,
+                "(service {service}) (deployment {deployment}) deployment failed: alarm detected."
+            ),
             Self::RollingBack { service, deployment } => {
                 write!(f, "(service {service}) rolling back to deployment {deployment}.")
             }
@@ -316,6 +327,10 @@ mod tests {
             (
                 Reason::Failed { service: service.clone(), deployment },
                 "(service web) (deployment ecs-svc/1000000000000000000) deployment failed: tasks failed to start.",
+            ),
+            (
+                Reason::AlarmDetected { service: service.clone(), deployment },
+                "(service web) (deployment ecs-svc/1000000000000000000) deployment failed: alarm detected.",
             ),
             (
                 Reason::RollingBack { service: service.clone(), deployment },

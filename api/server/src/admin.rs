@@ -145,6 +145,7 @@ async fn permit(
             caller,
             service,
             action,
+            read_only: false,
             user_agent: parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()),
             request_id: &crate::http::new_id(),
             parameters,

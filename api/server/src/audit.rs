@@ -1,8 +1,8 @@
 //! The audit log: who changed what, when, from where, and how it ended.
 //!
 //! One line of JSON per call that may change something, with the members of a CloudTrail record, appended
-//! to a file before the call is answered. Calls that only read are not in it, nor are requests whose
-//! sender could not be told. Secrets are left out. The file is replaced when it is full; a number of old
+//! to a file before the call is answered. Calls that only read are not in it, but for those that answer with
+//! secrets; nor are requests whose sender could not be told. Secrets are left out. The file is replaced when it is full; a number of old
 //! ones are kept.
 
 use std::fs::{File, OpenOptions};
@@ -53,6 +53,8 @@ pub(crate) struct Call<'a> {
     pub(crate) service: &'a str,
     /// The action: `CreateService`.
     pub(crate) action: &'a str,
+    /// Whether it only reads.
+    pub(crate) read_only: bool,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) request_id: &'a str,
     /// The request.
@@ -134,7 +136,7 @@ impl Call<'_> {
             "responseElements": null,
             "requestID": self.request_id,
             "eventID": new_id(),
-            "readOnly": false,
+            "readOnly": self.read_only,
             "eventType": "AwsApiCall",
             "managementEvent": true,
             "recipientAccountId": self.account.to_string(),

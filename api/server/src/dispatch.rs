@@ -7,7 +7,8 @@
 
 use coracle_protocol::query::form_text;
 use coracle_protocol::shape::Shape;
-use coracle_protocol::{ApiError, Wire, acm, ecs, elb, iam, logs, secretsmanager, ssm, sts};
+use coracle_protocol::{ApiError, Wire, acm, cloudwatch, ecs, elb, iam, logs, secretsmanager, ssm, sts};
+use serde_json::Value;
 
 /// A service. [`Service::ALL`] says how each is spoken; `http` says who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) enum Service {
     Elb,
     /// AWS Certificate Manager.
     Acm,
+    /// CloudWatch: alarms.
+    CloudWatch,
     /// CloudWatch Logs.
     Logs,
     /// Secrets Manager.
@@ -49,22 +52,42 @@ pub(crate) enum Protocol {
     },
 }
 
+impl Protocol {
+    fn wire(self) -> Wire {
+        match self {
+            Self::Json { .. } => Wire::Json,
+            Self::Query { .. } => Wire::Query,
+        }
+    }
+}
+
 /// An action of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Operation {
     pub(crate) service: Service,
     pub(crate) name: String,
+    /// What it was asked for in. Some services are spoken in both.
+    pub(crate) wire: Wire,
 }
 
 impl Service {
-    /// Every service with its protocol.
-    pub(crate) const ALL: [(Self, Protocol); 8] = [
+    /// Every service with its protocols.
+    pub(crate) const ALL: [(Self, Protocol); 10] = [
         (Self::Ecs, Protocol::Json { target_prefix: ecs::TARGET_PREFIX }),
         (
             Self::Elb,
             Protocol::Query { version: elb::VERSION, namespace: elb::NAMESPACE, shape: elb::inputs::of },
         ),
         (Self::Acm, Protocol::Json { target_prefix: acm::TARGET_PREFIX }),
+        (Self::CloudWatch, Protocol::Json { target_prefix: cloudwatch::TARGET_PREFIX }),
+        (
+            Self::CloudWatch,
+            Protocol::Query {
+                version: cloudwatch::VERSION,
+                namespace: cloudwatch::NAMESPACE,
+                shape: cloudwatch::input,
+            },
+        ),
         (Self::Logs, Protocol::Json { target_prefix: logs::TARGET_PREFIX }),
         (Self::SecretsManager, Protocol::Json { target_prefix: secretsmanager::TARGET_PREFIX }),
         (Self::Ssm, Protocol::Json { target_prefix: ssm::TARGET_PREFIX }),
@@ -78,6 +101,7 @@ impl Service {
             Self::Ecs => "Amazon ECS",
             Self::Elb => "Elastic Load Balancing v2",
             Self::Acm => "AWS Certificate Manager",
+            Self::CloudWatch => "CloudWatch alarms",
             Self::Logs => "CloudWatch Logs",
             Self::SecretsManager => "AWS Secrets Manager",
             Self::Ssm => "AWS Systems Manager",
@@ -92,6 +116,7 @@ impl Service {
             Self::Ecs => "ecs",
             Self::Elb => "elasticloadbalancing",
             Self::Acm => "acm",
+            Self::CloudWatch => "cloudwatch",
             Self::Logs => "logs",
             Self::SecretsManager => "secretsmanager",
             Self::Ssm => "ssm",
@@ -100,25 +125,42 @@ impl Service {
         }
     }
 
-    /// How it is spoken.
-    pub(crate) fn protocol(self) -> Protocol {
-        let found = Self::ALL.into_iter().find(|(service, _)| *service == self);
-        found.map(|(_, protocol)| protocol).expect("every service is in the table")
-    }
 }
 
 impl Operation {
+    /// How it was asked for.
+    pub(crate) fn protocol(&self) -> Protocol {
+        let is_this = |service: Service, protocol: Protocol| {
+            service == self.service && protocol.wire() == self.wire
+        };
+        let found = Service::ALL.into_iter().find(|(service, protocol)| is_this(*service, *protocol));
+        found.map(|(_, protocol)| protocol).expect("operations are made of rows of the table")
+    }
+
     /// Whether it only reads, by its name: AWS's own convention, which CloudTrail's `readOnly` follows.
     pub(crate) fn is_read_only(&self) -> bool {
         ["Describe", "List", "Get", "Filter", "Discover", "Simulate", "BatchGet"]
             .iter()
             .any(|verb| self.name.starts_with(verb))
     }
+
+    /// Whether it answers with what is kept secret otherwise, if it succeeds.
+    pub(crate) fn reveals_secrets(&self, request: &Value) -> bool {
+        match self.service {
+            Service::SecretsManager => matches!(self.name.as_str(), "GetSecretValue" | "BatchGetSecretValue"),
+            Service::Ssm => {
+                self.name.starts_with("GetParameter")
+                    && request.get("WithDecryption").and_then(Value::as_bool) == Some(true)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What is spoken here, for those who ask for something else.
 fn spoken() -> String {
-    let titles: Vec<&str> = Service::ALL.into_iter().map(|(service, _)| service.title()).collect();
+    let mut titles: Vec<&str> = Service::ALL.into_iter().map(|(service, _)| service.title()).collect();
+    titles.dedup();
     format!("Coracle speaks {}", titles.join(", "))
 }
 
@@ -167,13 +209,13 @@ pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Opera
                 spoken()
             )));
         };
-        return Ok(Some(Operation { service, name: name.to_owned() }));
+        return Ok(Some(Operation { service, name: name.to_owned(), wire: Wire::Json }));
     }
     let Some(name) = form_value(form, "Action") else { return Ok(None) };
     let given = form_value(form, "Version").unwrap_or_default();
     let speaks = |protocol: Protocol| matches!(protocol, Protocol::Query { version, .. } if version == given);
     if let Some((service, _)) = Service::ALL.into_iter().find(|(_, protocol)| speaks(*protocol)) {
-        return Ok(Some(Operation { service, name }));
+        return Ok(Some(Operation { service, name, wire: Wire::Query }));
     }
     let (name, version): (String, String) =
         (name.chars().take(100).collect(), given.chars().take(40).collect());
@@ -197,11 +239,17 @@ mod tests {
     fn requests_are_told_apart_as_the_clients_send_them() {
         let operation = |target, form| operation(target, form).map(Option::unwrap);
         let found = operation(Some("AmazonEC2ContainerServiceV20141113.ListClusters"), "").unwrap();
-        assert_eq!(found, Operation { service: Service::Ecs, name: "ListClusters".into() });
+        assert_eq!(found, Operation { service: Service::Ecs, name: "ListClusters".into(), wire: Wire::Json });
         let found = operation(Some("Logs_20140328.GetLogEvents"), "").unwrap();
         assert_eq!(found.service, Service::Logs);
         let found = operation(None, "Action=GetCallerIdentity&Version=2011-06-15").unwrap();
-        assert_eq!(found, Operation { service: Service::Sts, name: "GetCallerIdentity".into() });
+        let name = "GetCallerIdentity".to_owned();
+        assert_eq!(found, Operation { service: Service::Sts, name, wire: Wire::Query });
+        let query = operation(None, "Action=DescribeAlarms&Version=2010-08-01").unwrap();
+        let json = operation(Some("GraniteServiceVersion20100801.DescribeAlarms"), "").unwrap();
+        assert_eq!((query.service, json.service), (Service::CloudWatch, Service::CloudWatch));
+        assert!(matches!(query.protocol(), Protocol::Query { .. }));
+        assert!(matches!(json.protocol(), Protocol::Json { .. }));
         let found = operation(None, "Action=DescribeLoadBalancers&Version=2015-12-01").unwrap();
         assert_eq!(found.service, Service::Elb);
         for (target, form) in [
@@ -212,6 +260,21 @@ mod tests {
         ] {
             assert!(matches!(operation(target, form), Err(ApiError::UnknownService(_))), "{target:?} {form}");
         }
+    }
+
+    #[test]
+    fn reads_that_answer_with_secrets_are_told_from_others() {
+        let reveals = |service, name: &str, request: serde_json::Value| {
+            Operation { service, name: name.to_owned(), wire: Wire::Json }.reveals_secrets(&request)
+        };
+        let decrypt = serde_json::json!({"WithDecryption": true});
+        let plain = serde_json::json!({"WithDecryption": false});
+        assert!(reveals(Service::SecretsManager, "GetSecretValue", plain.clone()));
+        assert!(!reveals(Service::SecretsManager, "DescribeSecret", plain.clone()));
+        for name in ["GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"] {
+            assert!(reveals(Service::Ssm, name, decrypt.clone()) && !reveals(Service::Ssm, name, plain.clone()));
+        }
+        assert!(!reveals(Service::Ecs, "DescribeTasks", decrypt));
     }
 
     #[test]

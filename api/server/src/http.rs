@@ -22,7 +22,7 @@ use crate::auth::{self, Principal, Signature};
 use crate::dispatch::{self, Operation, Protocol, Service, form_value};
 use crate::encoding::decoded;
 use crate::secrets::{manager, parameters};
-use crate::{acm, admin, audit, ecs, elb, exec, iam, logs, sts};
+use crate::{acm, admin, audit, cloudwatch, ecs, elb, exec, iam, logs, sts};
 
 /// The largest request of an action, in bytes. The largest real ones, task definitions, have 64 KiB.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -79,6 +79,7 @@ async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
         parts.uri.query(),
         service.as_deref(),
     );
+    let query_mode = text(&parts, "x-amzn-query-mode") == Some("true");
     let request_id = new_id();
     // In a task of its own, because a client that hangs up ends this one: an action whose commit is on its
     // way must not give up what it holds until that has arrived. A panic stays in there, too: it is a bug
@@ -100,6 +101,10 @@ async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
             let mut response = respond(error.status(wire), JSON, error.to_json().to_string(), &request_id);
             let name = HeaderValue::from_static(error.row().json);
             response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
+            // Clients of services that were once spoken in Query know errors by the codes they had there.
+            if query_mode && let Ok(code) = HeaderValue::from_str(&format!("{};{}", error.row().query, error.fault())) {
+                response.headers_mut().insert(HeaderName::from_static("x-amzn-query-error"), code);
+            }
             response
         }
         (Err(error), Wire::Query) => respond(error.status(wire), XML, error.to_xml(&request_id), &request_id),
@@ -125,7 +130,7 @@ async fn perform(
     let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
     let operation = dispatch::operation(target, form)?
         .ok_or_else(|| dispatch::no_action(parts.method.as_str(), parts.uri.path(), service))?;
-    let protocol = operation.service.protocol();
+    let protocol = operation.protocol();
     let request = match protocol {
         Protocol::Json { .. } => json_body(&body)?,
         Protocol::Query { shape, .. } => {
@@ -134,7 +139,8 @@ async fn perform(
             query::decode(form, shape)?
         }
     };
-    let noted = api.audit.as_ref().filter(|_| !operation.is_read_only()).map(|log| (log, request.clone()));
+    let is_noted = !operation.is_read_only() || operation.reveals_secrets(&request);
+    let noted = api.audit.as_ref().filter(|_| is_noted).map(|log| (log, request.clone()));
     let answer = match auth::authorize(api, &caller, &operation, &request) {
         Ok(()) => call(api, &caller, &operation, request).await,
         Err(denied) => Err(denied),
@@ -146,6 +152,7 @@ async fn perform(
             caller: &caller,
             service: operation.service.prefix(),
             action: &operation.name,
+            read_only: operation.is_read_only(),
             user_agent: text(parts, "user-agent"),
             request_id,
             parameters: &parameters,
@@ -169,6 +176,7 @@ async fn call(api: &Api, caller: &Caller, operation: &Operation, request: Value)
         Service::Ecs => ecs::call(api, caller, name, request).await,
         Service::Elb => elb::call(api, caller, name, request).await,
         Service::Acm => acm::call(api, caller, name, request).await,
+        Service::CloudWatch => cloudwatch::call(api, caller, name, request, operation.wire).await,
         Service::Logs => logs::call(api, caller, name, request).await,
         Service::SecretsManager => manager::call(api, caller, name, request).await,
         Service::Ssm => parameters::call(api, caller, name, request).await,

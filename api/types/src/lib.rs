@@ -9,6 +9,7 @@
 
 pub mod account_setting;
 pub mod activation;
+pub mod alarm;
 pub mod arn;
 pub mod capacity_provider;
 pub mod changes;
@@ -16,6 +17,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod deployment_strategy;
 pub mod elb;
+pub mod exec;
 pub mod iam;
 pub mod ids;
 pub mod index;
@@ -38,6 +40,7 @@ pub mod token;
 
 pub use account_setting::{AccountSetting, AccountSettingId};
 pub use activation::Activation;
+pub use alarm::{Alarm, AlarmId, AlarmState};
 pub use arn::{AccountId, Arn, ArnError, Resource};
 pub use capacity_provider::{
     CapacityProvider, CapacityProviderStatus, StrategyItem, launch_type_of, leading_provider, next_provider,
@@ -48,6 +51,7 @@ pub use cluster::{Cluster, ClusterStatus};
 pub use deployment_strategy::{
     DeploymentAlarms, DeploymentController, DeploymentStrategy, LifecycleHook, LifecycleStage,
 };
+pub use exec::ExecOutput;
 pub use iam::{AccessKey, IamName, Identity, ManagedPolicy, Role, User};
 pub use ids::{
     CapacityProviderId, CapacityProviderName, ClusterId, ClusterName, ContainerId, ContainerName, DaemonName,

@@ -195,6 +195,9 @@ pub struct ServiceDeployment {
     pub failure_threshold: u32,
     /// What the alarms are doing.
     pub alarms: MonitorStatus,
+    /// The alarms that ended it.
+    #[serde(default)]
+    pub triggered_alarms: Vec<String>,
     /// A StopServiceDeployment that has not been heeded yet.
     pub stop: Option<StopType>,
     /// When it was asked for.

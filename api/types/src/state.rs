@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::{Alarm, AlarmId};
 use crate::account_setting::{AccountSetting, AccountSettingId};
 use crate::capacity_provider::CapacityProvider;
 use crate::cluster::Cluster;
@@ -166,6 +167,8 @@ tables! {
     targets: Target(TargetId => Target) by |target| target.id.clone();
     /// Trust stores.
     trust_stores: TrustStore(TrustStoreId => TrustStore) by |store| store.id.clone();
+    /// Alarms.
+    alarms: Alarm(AlarmId => Alarm) by |alarm| alarm.id.clone();
     /// Imported certificates.
     certificates: Certificate(CertificateId => Certificate) by |certificate| certificate.id.clone();
 }

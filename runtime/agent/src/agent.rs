@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use coracle_sandbox::{ArtifactCache, InProcess, TlsClient};
 use coracle_types::{
-    Assigned, AssignedTask, ContainerStatus, LastStatus, NodeId, StopCode, TaskId, TaskObservation, TaskStop,
+    Assigned, AssignedTask, ContainerName, ContainerStatus, LastStatus, NodeId, StopCode, TaskId, TaskObservation, TaskStop,
     Timestamp,
 };
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use crate::assignment::{Told, compute_actions, wanted_stop};
 use crate::driver::{Command, Driver, Environment, release_volumes};
 use crate::endpoints::{Endpoint, EndpointRegistry};
+use crate::exec::{ExecError, Execution};
 use crate::images::ImageSource;
 use crate::keyvalue::KeyValueSource;
 use crate::logs::LogSink;
@@ -151,6 +152,23 @@ impl Agent {
         self.stopping.send_replace(true);
         // It fails when the loop is gone, and its tasks with it.
         let _ = self.done.clone().wait_for(|&done| done).await;
+    }
+
+    /// Starts a command beside a running container: in its sandbox, with its limits. `argv` is what it is given, its
+    /// own name first; that of a function the component exports calls that function instead.
+    ///
+    /// Needs a tokio runtime with time and I/O.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub fn exec(
+        &self,
+        task: TaskId,
+        container: &ContainerName,
+        argv: Vec<String>,
+    ) -> Result<Execution, ExecError> {
+        let beside = self.records.lock().get(task).and_then(|record| record.beside(container));
+        beside.ok_or(ExecError::NotRunning)?.exec(argv)
     }
 
     /// What the tasks of this node use, in no particular order.

@@ -15,10 +15,12 @@ use coracle_sandbox::{
 };
 use coracle_types::{Region, Task, TaskDefinition, TaskObservation, TaskStop};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::agent::{AgentConfig, Facilities};
+use crate::exec::Beside;
 use crate::endpoints::{Endpoint, EndpointRegistry, EndpointTarget, Published};
 use crate::handle::{HttpHandle, SocketHandle};
 use crate::health::Check;
@@ -114,6 +116,8 @@ struct Running {
     serving: Option<Arc<Serving>>,
     probe: Option<(Probe, Duration)>,
     check: Option<AbortHandle>,
+    /// What commands run in, where the task takes any. They end when this is dropped.
+    _beside: Option<Arc<Beside>>,
 }
 
 impl Drop for Running {
@@ -471,6 +475,11 @@ impl Driver {
             (false, None) => (Kind::Plugin, None),
         };
         let exports = self.slots[position].exports.clone();
+        let takes_commands = self.task.rest.get("enableExecuteCommand").and_then(Value::as_bool) == Some(true);
+        let beside = takes_commands.then(|| Beside::new(prepared.clone(), spec.clone()));
+        if let Some(beside) = &beside {
+            self.record.takes_commands(plan.rules.name.clone(), beside);
+        }
         let probe = self.probe(position, plan, &container, prepared, spec);
         let (kill, killed) = oneshot::channel();
         match &serving {
@@ -505,7 +514,7 @@ impl Driver {
             }
         }
         self.slots[position].running =
-            Some(Running { container, kill: Some(kill), serving, probe, check: None });
+            Some(Running { container, kill: Some(kill), serving, probe, check: None, _beside: beside });
         Ok(kind)
     }
 

@@ -12,6 +12,7 @@
 //! | `resolve` | pure: what a task and its definition mean on this node (arguments, environment, limits) |
 //! | `machine` | pure: the life of a task; events in, effects out |
 //! | `driver` | one per task: does what the machine says, brings it events |
+//! | `exec` | commands beside running containers |
 //! | `handle`, `endpoints` | how the router gets requests into HTTP containers, and which there are |
 //! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `network`, `keyvalue` | one part of a task definition each |
 //!
@@ -23,6 +24,7 @@ mod agent;
 mod assignment;
 mod driver;
 mod endpoints;
+mod exec;
 mod handle;
 mod health;
 mod images;
@@ -45,6 +47,7 @@ mod tests;
 
 pub use agent::{Agent, AgentConfig, Clock, Facilities};
 pub use endpoints::{Endpoint, EndpointTarget};
+pub use exec::{ExecError, Execution};
 pub use handle::{CallError, HttpHandle, SocketEntry, SocketHandle};
 pub use images::{FetchedImage, ImageSource};
 pub use keyvalue::KeyValueSource;

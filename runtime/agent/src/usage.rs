@@ -1,12 +1,14 @@
 //! What tasks use, for metrics.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coracle_sandbox::{Container, ContainerStats, CpuBudget, MemoryBudget};
-use coracle_types::{ClusterName, Task, TaskId, TaskObservation};
+use coracle_types::{ClusterName, ContainerName, Task, TaskId, TaskObservation};
 use parking_lot::Mutex;
+
+use crate::exec::Beside;
 
 /// At most this many groups are counted apart; those past it are counted as [`OTHER_GROUPS`].
 const GROUPS_MAX: usize = 1_000;
@@ -43,6 +45,8 @@ pub(crate) struct TaskRecord {
     pub(crate) task: Arc<Task>,
     pub(crate) reported: Mutex<Option<TaskObservation>>,
     meters: Mutex<Meters>,
+    /// The containers that take commands, for as long as they run.
+    commands: Mutex<HashMap<ContainerName, Weak<Beside>>>,
 }
 
 #[derive(Default)]
@@ -73,7 +77,12 @@ impl Sums {
 
 impl TaskRecord {
     pub(crate) fn new(task: Arc<Task>) -> Arc<Self> {
-        Arc::new(Self { task, reported: Mutex::default(), meters: Mutex::default() })
+        Arc::new(Self {
+            task,
+            reported: Mutex::default(),
+            meters: Mutex::default(),
+            commands: Mutex::default(),
+        })
     }
 
     pub(crate) fn set_budgets(&self, cpu: CpuBudget, memory: MemoryBudget) {
@@ -82,6 +91,16 @@ impl TaskRecord {
 
     pub(crate) fn started(&self, container: Container) {
         self.meters.lock().live.push(container);
+    }
+
+    /// Commands can be run beside a container from now on, until `beside` is dropped.
+    pub(crate) fn takes_commands(&self, container: ContainerName, beside: &Arc<Beside>) {
+        self.commands.lock().insert(container, Arc::downgrade(beside));
+    }
+
+    /// What commands run in beside a container; None if it does not run, or takes none.
+    pub(crate) fn beside(&self, container: &ContainerName) -> Option<Arc<Beside>> {
+        self.commands.lock().get(container)?.upgrade()
     }
 
     /// Keeps the sums of containers that will not run again, and lets go of the containers.

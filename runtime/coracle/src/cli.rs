@@ -36,6 +36,15 @@ Exit codes of coracle itself: 124 the time is over, 134 a trap, 137 out of memor
 const CLIENT_NOTES: &str = "\
 Requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if both are set.";
 
+/// What a list of flags can't say about `exec`.
+const EXEC_NOTES: &str = "\
+The task must have been started with enableExecuteCommand. The command runs in an instance of its own, with the
+container's files, network, environment and limits. Its first word is the name of a function that the component
+exports, whose arguments are the others as JSON; or else all of the words are the arguments of wasi:cli/run, the
+first as its own name: `-- batch primes 100`. coracle exec ends with the command's exit code.
+
+Requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if both are set.";
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Start the API, the scheduler, a node and the router in this process.
@@ -52,6 +61,9 @@ pub(crate) enum Command {
     /// Print what a service's tasks, or one task, wrote.
     #[command(after_help = CLIENT_NOTES)]
     Logs(LogsArgs),
+    /// Run a command inside a running task.
+    #[command(after_help = EXEC_NOTES)]
+    Exec(ExecArgs),
     /// Put a component into the built-in registry.
     #[command(after_help = CLIENT_NOTES)]
     Push(PushArgs),
@@ -252,6 +264,27 @@ pub(crate) struct LogsArgs {
     /// The cluster it is in.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) cluster: String,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    /// The cluster it is in.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) cluster: String,
+    /// The task's id, the beginning of it, or its ARN.
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: String,
+    /// The container [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on; otherwise the command finds none.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// The command, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 }

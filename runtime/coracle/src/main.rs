@@ -4,11 +4,13 @@
 //! It parses, wires, and waits for shutdown; what it wires knows nothing of the other side.
 //! Start reading at [`up`].
 
+mod alarm_metrics;
 mod balancing;
 mod cli;
 mod client;
 mod config;
 mod demo;
+mod exec;
 mod images;
 mod keyvalue;
 mod log_sink;
@@ -63,6 +65,7 @@ async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
         cli::Command::Run(args) => run::run(args).await,
         cli::Command::Ps(args) => ps::ps(&args).await,
         cli::Command::Logs(args) => logs::logs(&args).await,
+        cli::Command::Exec(args) => exec::exec(&args).await,
         cli::Command::Push(args) => images::push(&args).await,
         cli::Command::Images(args) => images::list(&args).await,
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use coracle_sandbox::{
     ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, HandleError,
-    MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
+    Input, MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
@@ -76,7 +76,7 @@ fn spec(args: &RunArgs, serve: bool) -> anyhow::Result<ContainerSpec> {
         env: args.env.iter().map(|text| parse_env(text)).collect::<anyhow::Result<_>>()?,
         mounts: args.dir.iter().map(|text| parse_mount(text)).collect::<anyhow::Result<_>>()?,
         network: Network::to(args.allow_net.iter().map(String::as_str)).context("--allow-net")?,
-        inherit_stdin: !serve,
+        input: if serve { Input::Empty } else { Input::Inherited },
         cpu: args.cpu.map_or_else(CpuBudget::unlimited, CpuBudget::capped),
         memory: MemoryBudget::new(u64::from(args.memory) << 20),
         fuel_per_run: args.fuel,

@@ -30,11 +30,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
+use crate::alarm_metrics::AlarmMetrics;
 use crate::balancing;
 use crate::balancing::activation::Activity;
 use crate::balancing::model::Place;
 use crate::balancing::ports::RouterPorts;
 use crate::config::UpConfig;
+use crate::exec::AgentCommands;
 use crate::images::RegistryImages;
 use crate::keyvalue::KeyValueStores;
 use crate::log_sink::StoreLogs;
@@ -217,6 +219,11 @@ impl Coracle {
         let health = balancing::health::run(router.clone(), Arc::clone(&store), was_published, place, now);
         vital.spawn("the health of targets", health);
         let ports = Arc::new(RouterPorts::new(router.clone(), config.router.ip()));
+        let alarm_metrics =
+            AlarmMetrics::new(metrics.registry().clone(), Arc::clone(&store), Arc::clone(&agent));
+        let alarms =
+            coracle_control::alarms::run(Arc::clone(&store), Arc::new(alarm_metrics), now, plan_stopped.clone());
+        vital.spawn("alarms", alarms);
         let feed = node_link::feed(Arc::clone(&store), node, assigned_tx, report_stopped.clone());
         vital.spawn("the node's assignments", feed);
         let report = node_link::report(Arc::clone(&store), observed_rx, report_stopped);
@@ -247,6 +254,7 @@ impl Coracle {
         .with_sealer(sealer)
         .with_audit(audit)
         .with_ports(ports)
+        .with_exec(Arc::new(AgentCommands(Arc::clone(&agent))))
         .with_buckets(dir.join("buckets"))
         .with_metrics({
             let metrics = Arc::clone(&metrics);

@@ -124,6 +124,7 @@ mod worker;
 
 mod cpu;
 mod host;
+mod input;
 mod maps;
 mod memory;
 mod net;
@@ -138,6 +139,7 @@ pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
 pub use host::{HostFunctions, HostState, KeyValue};
+pub use input::{Input, SharedReader};
 pub use link::{Link, LinkError};
 pub use memory::{MemoryBudget, MemoryHold};
 pub use net::{

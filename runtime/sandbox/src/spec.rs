@@ -2,6 +2,7 @@
 
 use crate::cpu::CpuBudget;
 use crate::host::KeyValue;
+use crate::input::Input;
 use crate::link::Link;
 use crate::memory::MemoryBudget;
 use crate::net::Network;
@@ -40,8 +41,8 @@ pub struct ContainerSpec {
     pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// Whose exports answer what the component imports beside WASI; an import that nobody answers keeps it from starting.
     pub links: Vec<Link>,
-    /// Whether the guest reads this process's standard input. For one interactive run at a time.
-    pub inherit_stdin: bool,
+    /// What the guest reads from standard input.
+    pub input: Input,
     /// CPU time, shared by everything that holds a clone of this budget.
     pub cpu: CpuBudget,
     /// Memory, shared by everything that holds a clone of this budget.
@@ -85,7 +86,7 @@ impl Default for ContainerSpec {
             config: None,
             keyvalue: None,
             links: Vec::new(),
-            inherit_stdin: false,
+            input: Input::Empty,
             cpu: CpuBudget::unlimited(),
             memory: MemoryBudget::new(u64::MAX),
             fuel_per_run: None,

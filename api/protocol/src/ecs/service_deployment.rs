@@ -201,7 +201,13 @@ pub fn service_deployment(
                 "threshold": record.failure_threshold,
             }),
         )
-        .with("alarms", json!({"status": record.alarms.name(), "alarmNames": alarms.names}))
+        .with(
+            "alarms",
+            json!({
+                "status": record.alarms.name(), "alarmNames": alarms.names,
+                "triggeredAlarmNames": record.triggered_alarms,
+            }),
+        )
         .into()
 }
 

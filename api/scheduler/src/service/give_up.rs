@@ -1,7 +1,8 @@
-//! Giving a deployment up: the circuit breaker, StopServiceDeployment, and the way back.
+//! Giving a deployment up: the circuit breaker, alarms, StopServiceDeployment, and the way back.
 //!
 //! ```text
 //! IN_PROGRESS ─ threshold reached ──▶ FAILED ─┬ rollback wanted, something to go back to ─▶ a deployment of that
+//!             ─ an alarm goes off ──▶        ─┤
 //!             ─ ROLLBACK requested ─▶        ─┘
 //!             ─ ABORT requested ────▶ FAILED, and everything stays as it is
 //! ```
@@ -13,20 +14,18 @@ use coracle_types::{
 
 use super::draft::Draft;
 use super::traffic;
+use crate::alarms;
 use crate::bounds::failure_threshold;
-use crate::deployment::{
-    FAILED_REASON, GoingBack, NewDeployment, go_back, in_progress_reason, rolling_back, rolling_back_reason,
-};
+use crate::deployment::{GoingBack, NewDeployment, Why, go_back, in_progress_reason, rolling_back};
 use crate::plan::Pass;
 use crate::reason::Reason;
 
 const STOPPED_REASON: &str = "Service deployment stopped by StopServiceDeployment.";
-const ROLLED_BACK_REASON: &str = "Service deployment rolled back by StopServiceDeployment.";
 
 /// Gives the PRIMARY deployment up if its tasks keep failing, or if somebody asked for it. Says whether it did;
 /// the rest is for the next plan, which sees what is PRIMARY then.
 pub(super) fn if_necessary(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
-    heed_request(pass, draft) || trip_breaker(pass, draft)
+    heed_request(pass, draft) || heed_alarms(pass, draft) || trip_breaker(pass, draft)
 }
 
 fn heed_request(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
@@ -35,7 +34,7 @@ fn heed_request(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
         return false;
     };
     match stop {
-        StopType::Rollback => roll_back(pass, draft, ROLLED_BACK_REASON),
+        StopType::Rollback => roll_back(pass, draft, Why::Request),
         StopType::Abort => {
             draft.primary(pass.now).rollout_state = RolloutState::Failed;
             draft.primary(pass.now).rollout_state_reason = STOPPED_REASON.to_owned();
@@ -66,36 +65,63 @@ fn trip_breaker(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
     });
     draft.say(pass, Reason::Failed { service, deployment });
     if breaker.rollback {
-        roll_back(pass, draft, FAILED_REASON);
+        roll_back(pass, draft, Why::Breaker);
     } else {
-        fail(pass, draft, FAILED_REASON);
+        fail(pass, draft, Why::Breaker);
     }
     true
 }
 
-/// Ends the PRIMARY deployment as FAILED for `reason` and goes back to what was before, if there is such a thing.
-pub(super) fn roll_back(pass: &mut Pass<'_>, draft: &mut Draft<'_>, reason: &str) {
-    if super::shifts(draft) && restore(pass, draft, reason) {
+/// Gives a deployment up one of whose alarms has gone off. Says whether it did.
+fn heed_alarms(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
+    let Some(record) = draft.record().filter(|record| !record.status.is_over()) else { return false };
+    // On the way back there is nothing to go back to.
+    if record.alarms != MonitorStatus::Monitoring || record.rollback.is_some() {
+        return false;
+    }
+    let watched = record.configuration.alarms();
+    let triggered = alarms::gone_off(pass.state, draft.service(), &watched);
+    let Some(deployment) = draft.service().primary().map(|primary| primary.id) else { return false };
+    if triggered.is_empty() {
+        return false;
+    }
+    draft.edit_record(pass.now, |record| {
+        record.alarms = MonitorStatus::Triggered;
+        record.triggered_alarms = triggered;
+    });
+    let service = draft.service().id.name.clone();
+    draft.say(pass, Reason::AlarmDetected { service, deployment });
+    if watched.rollback {
+        roll_back(pass, draft, Why::Alarm);
+    } else {
+        fail(pass, draft, Why::Alarm);
+    }
+    true
+}
+
+/// Ends the PRIMARY deployment as FAILED and goes back to what was before, if there is such a thing.
+pub(super) fn roll_back(pass: &mut Pass<'_>, draft: &mut Draft<'_>, why: Why) {
+    if super::shifts(draft) && restore(pass, draft, why) {
         return;
     }
     let Some((new, mut going)) = last_completed(pass.state, draft.service()) else {
-        return fail(pass, draft, reason);
+        return fail(pass, draft, why);
     };
     let now = pass.now;
     let revision = going.revision.clone();
-    draft.edit_record(now, |record| *record = rolling_back(record, revision, reason.to_owned(), now));
+    draft.edit_record(now, |record| *record = rolling_back(record, revision, why.reason().to_owned(), now));
     going.record = draft.record().map(|record| record.id.clone());
     draft.primary(now).rollout_state = RolloutState::Failed;
     let failed = draft.service().primary().map(|primary| primary.id);
     let to = go_back(draft.edit(), new, going, now, pass.rng);
-    note_failed(draft, failed, to);
+    note_failed(draft, failed, to, why);
     let service = draft.service().id.name.clone();
     draft.say(pass, Reason::RollingBack { service, deployment: to });
 }
 
 /// Makes the deployment whose tasks still run beside the new ones PRIMARY again, with all traffic. Says whether
 /// there is one.
-fn restore(pass: &mut Pass<'_>, draft: &mut Draft<'_>, reason: &str) -> bool {
+fn restore(pass: &mut Pass<'_>, draft: &mut Draft<'_>, why: Why) -> bool {
     let Some(source) = source(draft.service()).map(|source| source.id) else { return false };
     let now = pass.now;
     traffic::shift(pass, draft, Some(0.0), Some(0.0));
@@ -122,8 +148,8 @@ fn restore(pass: &mut Pass<'_>, draft: &mut Draft<'_>, reason: &str) -> bool {
     service.deployments.insert(0, restored);
     service.steady = false;
     service.backoff = coracle_types::LaunchBackoff::default();
-    note_failed(draft, failed, source);
-    draft.edit_record(now, |record| *record = rolling_back(record, revision, reason.to_owned(), now));
+    note_failed(draft, failed, source, why);
+    draft.edit_record(now, |record| *record = rolling_back(record, revision, why.reason().to_owned(), now));
     let service = draft.service().id.name.clone();
     draft.say(pass, Reason::RollingBack { service, deployment: source });
     true
@@ -135,18 +161,18 @@ pub(super) fn source(service: &Service) -> Option<&coracle_types::Deployment> {
     others.find(|one| one.rollout_state == RolloutState::Completed)
 }
 
-fn note_failed(draft: &mut Draft<'_>, failed: Option<DeploymentId>, to: DeploymentId) {
+fn note_failed(draft: &mut Draft<'_>, failed: Option<DeploymentId>, to: DeploymentId, why: Why) {
     if let Some(failed) = draft.edit().deployments.iter_mut().find(|one| Some(one.id) == failed) {
-        failed.rollout_state_reason = rolling_back_reason(to);
+        failed.rollout_state_reason = why.rolling_back(to);
     }
 }
 
 /// Ends the PRIMARY deployment as FAILED, with nothing in its place.
-fn fail(pass: &mut Pass<'_>, draft: &mut Draft<'_>, reason: &str) {
+fn fail(pass: &mut Pass<'_>, draft: &mut Draft<'_>, why: Why) {
     let primary = draft.primary(pass.now);
     primary.rollout_state = RolloutState::Failed;
-    reason.clone_into(&mut primary.rollout_state_reason);
-    end_record(pass, draft, reason);
+    why.reason().clone_into(&mut primary.rollout_state_reason);
+    end_record(pass, draft, why.reason());
 }
 
 /// Ends the record of a deployment that will not get any further.

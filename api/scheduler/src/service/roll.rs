@@ -12,6 +12,7 @@ use coracle_types::{
 use super::draft::Draft;
 use super::start::{Origin, Starts, Target, daemon_nodes, may_start, start};
 use super::{Classified, balance, stop_all, to_usize};
+use crate::alarms;
 use crate::bounds::Bounds;
 use crate::classify::Phase;
 use crate::deployment::completed_reason;
@@ -90,7 +91,9 @@ pub(super) fn roll(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifi
 
     let older_left = retire(pass, draft, tasks, &over);
     let enough = ready_kept >= to_usize(bounds.desired);
-    complete(pass, draft, !older_left && missing_at_first == 0 && enough);
+    let ready = !older_left && missing_at_first == 0 && enough;
+    let done = ready && has_baked(pass, draft);
+    complete(pass, draft, done);
     let service = draft.service();
     let steady = still
         && missing_at_first == 0
@@ -102,6 +105,23 @@ pub(super) fn roll(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifi
         draft.say(pass, Reason::Steady { service: name });
     }
     draft.set_steady(steady);
+}
+
+/// Whether a deployment all of whose tasks are ready has been watched for long enough. Without alarms it has.
+fn has_baked(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
+    let Some(record) = draft.record().filter(|record| !record.status.is_over()) else { return true };
+    let bake = alarms::bake_time(pass.state, draft.service(), record);
+    if bake.is_zero() {
+        return true;
+    }
+    let now = pass.now;
+    let since = if record.stage == LifecycleStage::BakeTime { record.stage_since } else { now };
+    if since == now {
+        draft.edit_record(now, |record| (record.stage, record.stage_since) = (LifecycleStage::BakeTime, now));
+    }
+    let until = since.after(bake);
+    pass.wake(until);
+    now >= until
 }
 
 /// Says why nothing, or not enough, was started. Nobody is told of what a task that is about to give its place

@@ -36,10 +36,8 @@ use super::roll::{complete, retire, say_what_is_in_the_way};
 use super::start::{Origin, Target, start};
 use super::{Classified, give_up, stop_all, to_usize, traffic};
 use crate::bounds::Bounds;
+use crate::deployment::Why;
 use crate::plan::Pass;
-
-/// `rolloutStateReason` after a hook said no, or nothing in time.
-const HOOK_REASON: &str = "Service deployment rolled back because of a lifecycle hook.";
 
 /// What a stage comes to.
 enum Next {
@@ -86,7 +84,7 @@ pub(super) fn advance(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Class
                 let now = pass.now;
                 draft.edit_record(now, |record| (record.stage, record.stage_since) = (next, now));
             }
-            Next::Back => return give_up::roll_back(pass, draft, HOOK_REASON),
+            Next::Back => return give_up::roll_back(pass, draft, Why::Hook),
         }
     }
     keep_sides(pass, draft, &sides);

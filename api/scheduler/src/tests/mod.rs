@@ -1,5 +1,6 @@
 //! The scheduler against a pretended cluster in virtual time.
 
+mod alarms;
 mod checker;
 mod failures;
 pub(crate) mod harness;

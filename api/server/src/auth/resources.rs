@@ -32,6 +32,7 @@ impl Request<'_> {
             Service::Ecs => self.ecs(),
             Service::Elb => self.elb(),
             Service::Acm => self.texts(&["CertificateArn"]),
+            Service::CloudWatch => self.alarms(),
             Service::Logs => self.logs(),
             Service::Iam => self.iam(),
             Service::SecretsManager => self.secrets(),
@@ -95,6 +96,12 @@ impl Request<'_> {
         }
         for service in self.texts(&["service", "serviceName"]) {
             context.add("ecs:service", self.service_arn(&service));
+        }
+        if let Some(container) = self.body.get("container").and_then(Value::as_str) {
+            context.add("ecs:container-name", container);
+        }
+        if let Some(enabled) = self.body.get("enableExecuteCommand").and_then(Value::as_bool) {
+            context.add("ecs:enable-execute-command", if enabled { "true" } else { "false" });
         }
         if let Some(definition) = self.body.get("taskDefinition").and_then(Value::as_str) {
             context.add("ecs:task-definition", self.definition_arn(definition));
@@ -329,6 +336,12 @@ impl Request<'_> {
             self.arn_of("logs", &format!("log-group:{name}:*"))
         };
         groups.iter().map(arn).collect()
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        let named = self.texts(&["AlarmName", "AlarmNames"]);
+        let arns = named.iter().map(|name| self.arn_of("cloudwatch", &format!("alarm:{name}")));
+        arns.chain(self.texts(&["ResourceARN"])).collect()
     }
 
     fn iam(&self) -> Vec<String> {

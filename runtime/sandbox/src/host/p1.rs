@@ -2,6 +2,7 @@
 
 use super::HostState;
 use crate::container::Shared;
+use crate::input::GuestInput;
 use crate::output::{self, GuestStream, StdStream};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,11 +26,9 @@ impl HostState {
         wasi.args(&container.spec.args)
             .envs(&container.spec.env)
             .max_random_size(limits.random)
+            .stdin(GuestInput(container.spec.input.clone()))
             .stdout(ContainerStream::new(container, StdStream::Stdout))
             .stderr(ContainerStream::new(container, StdStream::Stderr));
-        if container.spec.inherit_stdin {
-            wasi.inherit_stdin();
-        }
         let mut context = wasi.build_p1();
         context.ctx().table.set_max_capacity(limits.resources);
         context

@@ -4,10 +4,12 @@ use super::HostState;
 use super::held::charge_p2_fields;
 use super::http::bound_p2_requests;
 use super::outgoing_body::charge_p2_bodies;
+use crate::input::GuestInput;
 use crate::net;
 use crate::output::{GuestStream, StdStream};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::cli::StdinStream;
 use wasmtime_wasi::clocks::WasiClocks;
 use wasmtime_wasi::filesystem::WasiFilesystem;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
@@ -80,12 +82,7 @@ impl cli::exit::Host for HostState {
 
 impl cli::stdin::Host for HostState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        use wasmtime_wasi::cli::StdinStream;
-        let stream = if self.container.spec.inherit_stdin {
-            wasmtime_wasi::cli::stdin().p2_stream()
-        } else {
-            tokio::io::empty().p2_stream()
-        };
+        let stream = GuestInput(self.container.spec.input.clone()).p2_stream();
         Ok(self.table().push(stream)?)
     }
 }

@@ -1,6 +1,7 @@
 //! WASI 0.3.
 
 use super::HostState;
+use crate::input::GuestInput;
 use crate::net;
 use crate::output::{self, StdStream};
 use bytes::BytesMut;
@@ -67,11 +68,7 @@ impl<U> cli::stdin::HostWithStore<U> for Stdio {
     fn read_via_stream(
         mut store: Access<'_, U, Self>,
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<StreamEnd>)> {
-        let input = if store.get().container.spec.inherit_stdin {
-            wasmtime_wasi::cli::stdin().async_stream()
-        } else {
-            Box::new(tokio::io::empty())
-        };
+        let input = GuestInput(store.get().container.spec.input.clone()).async_stream();
         let (failed, failure) = oneshot::channel();
         let reader = Input { reader: Box::into_pin(input), failed: Some(failed) };
         let stream = StreamReader::new(&mut store, reader)?;

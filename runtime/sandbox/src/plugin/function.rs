@@ -138,6 +138,10 @@ impl Functions {
 }
 
 impl Function {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn interface(&self) -> Option<&str> {
         self.interface.map(|end| &self.name[..end])
     }

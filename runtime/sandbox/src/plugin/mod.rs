@@ -189,6 +189,14 @@ impl Plugin {
         })
     }
 
+    /// The whole name of the function that [`call`](Self::call) calls for `name`.
+    ///
+    /// # Errors
+    /// [`CallError::Call`]: there is none of that name, or there are several.
+    pub fn function(&self, name: &str) -> Result<String, CallError> {
+        self.0.current.read().functions.find(name).map(|function| function.name().to_owned())
+    }
+
     /// The names of all functions that can be called.
     pub fn functions(&self) -> Vec<String> {
         self.0.current.read().functions.names()

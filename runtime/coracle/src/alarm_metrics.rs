@@ -1,0 +1,185 @@
+//! What alarms can watch, under CloudWatch's names: the router's counters, and what tasks use.
+//!
+//! | namespace | dimensions | metrics |
+//! |---|---|---|
+//! | `AWS/ApplicationELB` | `LoadBalancer`, `TargetGroup`, or both | what `/metrics` has under those names: `RequestCount`, `HTTPCode_Target_5XX_Count`, `TargetResponseTime`, `UnHealthyHostCount`, … |
+//! | `AWS/ECS` | `ClusterName` and `ServiceName` | `CPUUtilization`, `MemoryUtilization`: of what the tasks reserve, in percent |
+//! | `Coracle/Router` | `ClusterName` and `ServiceName` | `RequestCount`, `HTTPCode_Target_2XX_Count` to `5XX`, `TargetResponseTime`: of services that are reached by their names |
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use coracle_agent::{Agent, UsageGroup, UsageTotals};
+use coracle_control::alarms::{Histogram, MetricSource, Reading};
+use coracle_store::Store;
+use coracle_types::{Alarm, ClusterId, LastStatus, ServiceId, TaskGroup};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::Registry;
+
+/// The metrics of this process, for alarms.
+pub(crate) struct AlarmMetrics {
+    registry: Registry,
+    store: Arc<dyn Store>,
+    agent: Arc<Agent>,
+    /// CPU time used when it was last asked for, and when that was.
+    used: Mutex<BTreeMap<UsageGroup, (Duration, Instant)>>,
+}
+
+impl AlarmMetrics {
+    pub(crate) fn new(registry: Registry, store: Arc<dyn Store>, agent: Arc<Agent>) -> Self {
+        Self { registry, store, agent, used: Mutex::default() }
+    }
+
+    /// What a service's tasks use, in percent of what they reserve. CPU is what was used since it was last asked.
+    fn utilization(&self, alarm: &Alarm, usage: &Usage) -> Option<Reading> {
+        let dimension = |name: &str| alarm.dimensions.get(name).map(String::as_str);
+        let (cluster, service) = (dimension("ClusterName")?, dimension("ServiceName")?);
+        if alarm.dimensions.len() != 2 {
+            return None;
+        }
+        let id = ServiceId {
+            cluster: ClusterId { region: alarm.id.region.clone(), name: cluster.parse().ok()? },
+            name: service.parse().ok()?,
+        };
+        let state = self.store.snapshot();
+        let running = state.tasks_of(&id).filter(|task| task.last_status == LastStatus::Running);
+        let (cpu_units, memory_mib) = running.fold((0.0, 0.0), |(cpu, memory), task| {
+            (cpu + f64::from(task.cpu), memory + f64::from(task.memory))
+        });
+        let group =
+            UsageGroup { cluster: id.cluster.name.clone(), group: TaskGroup::Service(id.name).to_string() };
+        let used = usage.totals.get(&group)?;
+        let percent = |used: f64, of: f64| (of > 0.0).then(|| Reading::Gauge(100.0 * used / of));
+        match alarm.metric.as_str() {
+            #[expect(clippy::cast_precision_loss, reason = "a percentage needs no 53 bits")]
+            "MemoryUtilization" => percent(used.memory_current as f64, memory_mib * f64::from(1 << 20)),
+            "CPUUtilization" => {
+                let (before, since) = usage.before.get(&group)?;
+                let cores = used.cpu_time.saturating_sub(*before).as_secs_f64()
+                    / usage.now.saturating_duration_since(*since).as_secs_f64().max(0.001);
+                percent(cores, cpu_units / 1024.0)
+            }
+            _ => None,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let totals = self.agent.usage_totals();
+        let now = Instant::now();
+        let cpu_times = totals.iter().map(|(group, used)| (group.clone(), (used.cpu_time, now))).collect();
+        let mut known = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        Usage { totals, now, before: std::mem::replace(&mut *known, cpu_times) }
+    }
+}
+
+/// What tasks use, now and when it was last asked for.
+struct Usage {
+    totals: BTreeMap<UsageGroup, UsageTotals>,
+    now: Instant,
+    before: BTreeMap<UsageGroup, (Duration, Instant)>,
+}
+
+impl MetricSource for AlarmMetrics {
+    fn read(&self, alarms: &[&Alarm]) -> Vec<Option<Reading>> {
+        let any = |namespace: &str| alarms.iter().any(|alarm| alarm.namespace == namespace);
+        let counts = any("AWS/ApplicationELB") || any("Coracle/Router");
+        let families = if counts { self.registry.gather() } else { Vec::new() };
+        let usage = any("AWS/ECS").then(|| self.usage());
+        let readings = alarms.iter().map(|alarm| match alarm.namespace.as_str() {
+            "AWS/ApplicationELB" => load_balancing(&families, alarm),
+            "Coracle/Router" => by_name(&families, alarm),
+            "AWS/ECS" => self.utilization(alarm, usage.as_ref()?),
+            _ => None,
+        });
+        readings.collect()
+    }
+}
+
+fn load_balancing(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
+    let known = ["LoadBalancer", "TargetGroup"];
+    if alarm.dimensions.is_empty() || !alarm.dimensions.keys().all(|name| known.contains(&name.as_str())) {
+        return None;
+    }
+    let found = sum(families, &alarm.metric, |label| {
+        alarm.dimensions.iter().all(|(name, value)| label(name) == Some(value.as_str()))
+    });
+    // What has never happened has no series yet.
+    let counts = alarm.metric.ends_with("_Count") || alarm.metric == "RequestCount";
+    found.or_else(|| counts.then_some(Reading::Count(0.0)))
+}
+
+/// A service's numbers, whichever way its requests come.
+fn by_name(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
+    let dimension = |name: &str| alarm.dimensions.get(name).map(String::as_str);
+    let (cluster, service) = (dimension("ClusterName")?, dimension("ServiceName")?);
+    if alarm.dimensions.len() != 2 {
+        return None;
+    }
+    let is_its = |label: &Label<'_>| label("cluster") == Some(cluster) && label("service") == Some(service);
+    if alarm.metric == "TargetResponseTime" {
+        return sum(families, "coracle_router_request_duration_seconds", is_its);
+    }
+    let class = match alarm.metric.as_str() {
+        "RequestCount" => "",
+        metric => {
+            let class = metric.strip_prefix("HTTPCode_Target_")?.strip_suffix("XX_Count")?;
+            ["2", "3", "4", "5"].into_iter().find(|known| *known == class)?
+        }
+    };
+    let found = sum(families, "coracle_router_requests_total", |label| {
+        is_its(label) && label("code").is_some_and(|code| code.starts_with(class))
+    });
+    found.or(Some(Reading::Count(0.0)))
+}
+
+/// The value of a series' label.
+type Label<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
+/// A family's series whose labels fit, taken together; None if there are none.
+fn sum(
+    families: &[MetricFamily],
+    name: &str,
+    fits: impl Fn(&Label<'_>) -> bool,
+) -> Option<Reading> {
+    let family = families.iter().find(|family| family.name() == name)?;
+    let kind = family.get_field_type();
+    let series = family.get_metric().iter().filter(|metric| fits(&|name| label(metric, name)));
+    series.map(|metric| reading(kind, metric)).reduce(add)
+}
+
+fn label<'a>(metric: &'a Metric, name: &str) -> Option<&'a str> {
+    metric.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value())
+}
+
+fn reading(kind: MetricType, metric: &Metric) -> Reading {
+    match kind {
+        MetricType::COUNTER => Reading::Count(metric.get_counter().get_value()),
+        MetricType::HISTOGRAM => {
+            let histogram = metric.get_histogram();
+            let known = histogram.get_bucket().iter();
+            let mut buckets: Vec<(f64, u64)> =
+                known.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
+            if buckets.last().is_none_or(|(bound, _)| bound.is_finite()) {
+                buckets.push((f64::INFINITY, histogram.get_sample_count()));
+            }
+            Reading::Histogram(Histogram { sum: histogram.get_sample_sum(), buckets })
+        }
+        _ => Reading::Gauge(metric.get_gauge().get_value()),
+    }
+}
+
+/// Two series of one family together.
+fn add(one: Reading, other: Reading) -> Reading {
+    match (one, other) {
+        (Reading::Count(one), Reading::Count(other)) => Reading::Count(one + other),
+        (Reading::Gauge(one), Reading::Gauge(other)) => Reading::Gauge(one + other),
+        (Reading::Histogram(one), Reading::Histogram(other)) => {
+            let counts = one.buckets.iter().zip(&other.buckets);
+            let buckets = counts.map(|((bound, one), (_, other))| (*bound, one + other)).collect();
+            Reading::Histogram(Histogram { sum: one.sum + other.sum, buckets })
+        }
+        // A family is of one kind.
+        (one, _) => one,
+    }
+}

@@ -196,4 +196,4 @@ else:
     print(f"\nStarting session with SessionId: {session['sessionId']}", flush=True)
     plugin = Plugin(session)
     plugin.run()
-    assert plugin.dropped, "something was sent again"
+    assert plugin.dropped or plugin.expected == 2, "something was sent again, if there was anything"

@@ -248,7 +248,9 @@ pub fn alarm_name(members: &mut Members) -> Result<String, ApiError> {
 fn check_name(members: &Members, member: &str, name: &str) -> Result<(), ApiError> {
     match name.chars().count() {
         1..=255 if !name.chars().any(char::is_control) => Ok(()),
-        _ => Err(members.invalid(member, "it must have 1 to 255 characters, none of which controls anything")),
+        _ => {
+            Err(members.invalid(member, "it must have 1 to 255 characters, none of which controls anything"))
+        }
     }
 }
 
@@ -277,9 +279,7 @@ fn statistic(members: &mut Members) -> Result<Statistic, ApiError> {
                 members.invalid("ExtendedStatistic", "only percentiles are supported, such as p99 and p99.9")
             })
         }
-        (Some(_), Some(_)) => {
-            Err(members.refuse("Statistic and ExtendedStatistic are mutually exclusive."))
-        }
+        (Some(_), Some(_)) => Err(members.refuse("Statistic and ExtendedStatistic are mutually exclusive.")),
         (None, None) => Err(members.missing("Statistic")),
     }
 }
@@ -378,8 +378,10 @@ pub fn metric_alarm(account: AccountId, alarm: &Alarm, wire: Wire) -> Value {
         Statistic::Percentile(percent) => (None, Some(format!("p{percent}"))),
         plain => (Some(plain.name()), None),
     };
-    let dimensions =
-        alarm.dimensions.iter().map(|(name, value)| Object::new().with("Name", name.as_str()).with("Value", value.as_str()));
+    let dimensions = alarm
+        .dimensions
+        .iter()
+        .map(|(name, value)| Object::new().with("Name", name.as_str()).with("Value", value.as_str()));
     let empty = || list::<Value>([]);
     Object::new()
         .with("AlarmName", alarm.id.name.as_str())
@@ -403,10 +405,7 @@ pub fn metric_alarm(account: AccountId, alarm: &Alarm, wire: Wire) -> Value {
         .with("Period", alarm.period_s)
         .with("EvaluationPeriods", alarm.evaluation_periods)
         .with("Threshold", alarm.threshold)
-        .with(
-            "ComparisonOperator",
-            alarm.comparison.name(),
-        )
+        .with("ComparisonOperator", alarm.comparison.name())
         .rest(&alarm.rest)
         .into()
 }
@@ -464,7 +463,10 @@ mod tests {
             json!({"AlarmActions": ["a", "b", "c", "d", "e", "f"]}),
         ] {
             let refused = decode(change.clone());
-            assert!(matches!(refused, Err(ApiError::Named { code: "ValidationError", .. })), "{change}: {refused:?}");
+            assert!(
+                matches!(refused, Err(ApiError::Named { code: "ValidationError", .. })),
+                "{change}: {refused:?}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use coracle_types::{
 };
 
 use crate::bounds::Bounds;
-use crate::classify::{Context, Phase};
+use crate::classify::{Context, Phase, replacing};
 use crate::placement::host_ports;
 use crate::placement::query::{Expression, Subject};
 use crate::plan::Plan;
@@ -211,8 +211,10 @@ impl Check<'_> {
     }
 
     fn is_ready(&self, task: &Task) -> bool {
-        let grace = Duration::ZERO;
-        Context { state: self.state, now: self.now, grace }.classify(task) == Phase::Ready
+        let service = service_id(task).and_then(|id| self.state.services.get(&id));
+        let replacing = service.and_then(|found| replacing(&found.value));
+        let context = Context { state: self.state, now: self.now, grace: Duration::ZERO, replacing };
+        context.classify(task) == Phase::Ready
     }
 
     /// Only what is wrong with a task may stop it while it is protected, and the end of its service.

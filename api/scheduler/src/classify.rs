@@ -3,10 +3,21 @@
 use std::time::Duration;
 
 use coracle_types::elb::TargetHealthState;
-use coracle_types::{DesiredStatus, HealthCheck, HealthStatus, LastStatus, State, Task, Timestamp};
+use coracle_types::{
+    DeploymentId, DesiredStatus, HealthCheck, HealthStatus, LastStatus, Service, ServiceStatus, State, Task,
+    Timestamp,
+};
 
 /// Health that is still UNKNOWN after this long is not waited for any longer, however patient the check.
 const UNKNOWN_HEALTH_MAX: Duration = Duration::from_secs(600);
+
+/// How long a task nobody checks has to have run before an older one goes because of it.
+///
+/// ECS waits for 40 seconds, because a container may take that long to find out that it can't do its work. A
+/// component's start takes microseconds, and what fails at its start has failed within the second; but without any
+/// wait, a deployment of something that crashes at once would have taken the tasks that worked with it. Only a
+/// deployment that replaces another waits, so that nothing else does.
+pub(crate) const PROVES_ITSELF_AFTER: Duration = Duration::from_secs(1);
 
 /// What a task counts as, when its service is reconciled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +30,7 @@ pub(crate) enum Phase {
     Unhealthy,
     /// It is on its way to RUNNING.
     Starting,
-    /// It is RUNNING; its health check has yet to pass.
+    /// It is RUNNING; its health check has yet to pass, or, without one, it has yet to run for a moment.
     Settling,
     /// It is RUNNING, and healthy where there is a check.
     Ready,
@@ -38,6 +49,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     /// `healthCheckGracePeriodSeconds`: how long after its start an UNHEALTHY task is left alone.
     pub(crate) grace: Duration,
+    /// The deployment that is to replace an older one.
+    pub(crate) replacing: Option<DeploymentId>,
 }
 
 type Rule = (fn(&Task, &Context<'_>) -> bool, Phase);
@@ -65,10 +78,16 @@ const RULES: [Rule; 7] = [
         Phase::Unhealthy,
     ),
     (|task, _| task.last_status < LastStatus::Running, Phase::Starting),
-    // Has a check that has not passed, and may still pass or fail.
+    // Has a check that has not passed, and may still pass or fail; or has only just started.
     (|task, context| context.settles_at(task).is_some_and(|at| context.now < at), Phase::Settling),
     (|_, _| true, Phase::Ready),
 ];
+
+/// The deployment of a service that is to replace an older one, if there is one.
+pub(crate) fn replacing(service: &Service) -> Option<DeploymentId> {
+    let several = service.deployments.len() > 1 && service.status == ServiceStatus::Active;
+    service.primary().filter(|_| several).map(|primary| primary.id)
+}
 
 impl Context<'_> {
     pub(crate) fn classify(&self, task: &Task) -> Phase {
@@ -87,7 +106,16 @@ impl Context<'_> {
             // Nobody checks what nobody uses.
             _ => None,
         };
-        target.max(self.check_settles_at(task))
+        target.max(self.check_settles_at(task)).max(self.proves_itself_at(task))
+    }
+
+    /// Until when a task that takes an older one's place, and that neither a health check nor a target group looks
+    /// at, may still turn out to crash at its start.
+    fn proves_itself_at(&self, task: &Task) -> Option<Timestamp> {
+        let replaces = task.deployment.is_some() && task.deployment == self.replacing;
+        let checked = task.containers.iter().any(|one| one.essential && one.has_health_check)
+            || task.target_health().is_some();
+        task.started_at.filter(|_| replaces && !checked).map(|at| at.after(PROVES_ITSELF_AFTER))
     }
 
     /// Until when a task that is not HEALTHY may still become it: None for one that is, or has no
@@ -123,7 +151,7 @@ impl Context<'_> {
             {
                 Some(self.grace_end(task))
             }
-            Phase::Settling => self.settles_at(task).filter(|at| *at < Timestamp(i64::MAX)),
+            Phase::Settling => self.settles_at(task).filter(|at| *at > self.now && *at < Timestamp(i64::MAX)),
             _ => None,
         }
     }

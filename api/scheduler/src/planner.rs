@@ -62,7 +62,8 @@ impl Scope {
             }
             Key::Alarm(id) => {
                 let alarm = state.alarms.get(id).map(|found| &*found.value);
-                self.services.extend(alarm.into_iter().flat_map(|one| alarms::watched_by(state, one)).cloned());
+                self.services
+                    .extend(alarm.into_iter().flat_map(|one| alarms::watched_by(state, one)).cloned());
             }
             Key::TaskDefinition(_) => {
                 self.definitions = true;

@@ -237,10 +237,9 @@ impl fmt::Display for Reason {
                 f,
                 "(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
             ),
-            Self::AlarmDetected { service, deployment } => write!(
-                f,
-                "(service {service}) (deployment {deployment}) deployment failed: alarm detected."
-            ),
+            Self::AlarmDetected { service, deployment } => {
+                write!(f, "(service {service}) (deployment {deployment}) deployment failed: alarm detected.")
+            }
             Self::RollingBack { service, deployment } => {
                 write!(f, "(service {service}) rolling back to deployment {deployment}.")
             }

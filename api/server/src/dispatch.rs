@@ -124,15 +124,13 @@ impl Service {
             Self::Iam => "iam",
         }
     }
-
 }
 
 impl Operation {
     /// How it was asked for.
     pub(crate) fn protocol(&self) -> Protocol {
-        let is_this = |service: Service, protocol: Protocol| {
-            service == self.service && protocol.wire() == self.wire
-        };
+        let is_this =
+            |service: Service, protocol: Protocol| service == self.service && protocol.wire() == self.wire;
         let found = Service::ALL.into_iter().find(|(service, protocol)| is_this(*service, *protocol));
         found.map(|(_, protocol)| protocol).expect("operations are made of rows of the table")
     }
@@ -272,7 +270,9 @@ mod tests {
         assert!(reveals(Service::SecretsManager, "GetSecretValue", plain.clone()));
         assert!(!reveals(Service::SecretsManager, "DescribeSecret", plain.clone()));
         for name in ["GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"] {
-            assert!(reveals(Service::Ssm, name, decrypt.clone()) && !reveals(Service::Ssm, name, plain.clone()));
+            assert!(
+                reveals(Service::Ssm, name, decrypt.clone()) && !reveals(Service::Ssm, name, plain.clone())
+            );
         }
         assert!(!reveals(Service::Ecs, "DescribeTasks", decrypt));
     }

@@ -102,7 +102,9 @@ async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
             let name = HeaderValue::from_static(error.row().json);
             response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
             // Clients of services that were once spoken in Query know errors by the codes they had there.
-            if query_mode && let Ok(code) = HeaderValue::from_str(&format!("{};{}", error.row().query, error.fault())) {
+            if query_mode
+                && let Ok(code) = HeaderValue::from_str(&format!("{};{}", error.row().query, error.fault()))
+            {
                 response.headers_mut().insert(HeaderName::from_static("x-amzn-query-error"), code);
             }
             response

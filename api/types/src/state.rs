@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::{Alarm, AlarmId};
 use crate::account_setting::{AccountSetting, AccountSettingId};
+use crate::alarm::{Alarm, AlarmId};
 use crate::capacity_provider::CapacityProvider;
 use crate::cluster::Cluster;
 use crate::elb::{

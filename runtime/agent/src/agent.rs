@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use coracle_sandbox::{ArtifactCache, InProcess, TlsClient};
 use coracle_types::{
-    Assigned, AssignedTask, ContainerName, ContainerStatus, LastStatus, NodeId, StopCode, TaskId, TaskObservation, TaskStop,
-    Timestamp,
+    Assigned, AssignedTask, ContainerName, ContainerStatus, LastStatus, NodeId, StopCode, TaskId,
+    TaskObservation, TaskStop, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};

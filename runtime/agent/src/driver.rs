@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::agent::{AgentConfig, Facilities};
-use crate::exec::Beside;
 use crate::endpoints::{Endpoint, EndpointRegistry, EndpointTarget, Published};
+use crate::exec::Beside;
 use crate::handle::{HttpHandle, SocketHandle};
 use crate::health::Check;
 use crate::keyvalue;

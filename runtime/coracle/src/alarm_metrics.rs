@@ -14,8 +14,8 @@ use coracle_agent::{Agent, UsageGroup, UsageTotals};
 use coracle_control::alarms::{Histogram, MetricSource, Reading};
 use coracle_store::Store;
 use coracle_types::{Alarm, ClusterId, LastStatus, ServiceId, TaskGroup};
-use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::Registry;
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 /// The metrics of this process, for alarms.
 pub(crate) struct AlarmMetrics {
@@ -137,11 +137,7 @@ fn by_name(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
 type Label<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
 
 /// A family's series whose labels fit, taken together; None if there are none.
-fn sum(
-    families: &[MetricFamily],
-    name: &str,
-    fits: impl Fn(&Label<'_>) -> bool,
-) -> Option<Reading> {
+fn sum(families: &[MetricFamily], name: &str, fits: impl Fn(&Label<'_>) -> bool) -> Option<Reading> {
     let family = families.iter().find(|family| family.name() == name)?;
     let kind = family.get_field_type();
     let series = family.get_metric().iter().filter(|metric| fits(&|name| label(metric, name)));
@@ -181,5 +177,86 @@ fn add(one: Reading, other: Reading) -> Reading {
         }
         // A family is of one kind.
         (one, _) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_types::AlarmId;
+    use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
+
+    use super::*;
+
+    fn alarm(namespace: &str, metric: &str, dimensions: &[(&str, &str)]) -> Alarm {
+        let dimensions =
+            dimensions.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Alarm {
+            id: AlarmId { region: "us-east-1".parse().unwrap(), name: "a".to_owned() },
+            namespace: namespace.to_owned(),
+            metric: metric.to_owned(),
+            dimensions,
+            statistic: coracle_types::alarm::Statistic::Sum,
+            period_s: 60,
+            evaluation_periods: 1,
+            datapoints_to_alarm: 1,
+            threshold: 1.0,
+            comparison: coracle_types::alarm::Comparison::GreaterThan,
+            missing_data: Default::default(),
+            state: coracle_types::AlarmState::Ok,
+            state_reason: String::new(),
+            state_reason_data: None,
+            state_updated_at: coracle_types::Timestamp(0),
+            state_transitioned_at: coracle_types::Timestamp(0),
+            configured_at: coracle_types::Timestamp(0),
+            tags: Default::default(),
+            rest: Default::default(),
+        }
+    }
+
+    #[test]
+    fn series_are_found_by_dimensions_and_summed() {
+        let registry = Registry::new();
+        let labels = ["LoadBalancer", "TargetGroup"];
+        let requests = IntCounterVec::new(Opts::new("RequestCount", "x"), &labels).unwrap();
+        let times = HistogramOpts::new("TargetResponseTime", "x").buckets(vec![0.1, 1.0]);
+        let times = HistogramVec::new(times, &labels).unwrap();
+        registry.register(Box::new(requests.clone())).unwrap();
+        registry.register(Box::new(times.clone())).unwrap();
+        for (group, count) in [("blue", 3), ("green", 4)] {
+            requests.with_label_values(&["app/web/1", group]).inc_by(count);
+            times.with_label_values(&["app/web/1", group]).observe(0.5);
+        }
+        let families = registry.gather();
+        let read = |metric, dimensions: &[(&str, &str)]| {
+            load_balancing(&families, &alarm("AWS/ApplicationELB", metric, dimensions))
+        };
+        assert_eq!(read("RequestCount", &[("TargetGroup", "blue")]), Some(Reading::Count(3.0)));
+        assert_eq!(read("RequestCount", &[("LoadBalancer", "app/web/1")]), Some(Reading::Count(7.0)));
+        assert_eq!(read("RequestCount", &[("TargetGroup", "none")]), Some(Reading::Count(0.0)));
+        assert_eq!(read("HTTPCode_Target_5XX_Count", &[("TargetGroup", "blue")]), Some(Reading::Count(0.0)));
+        assert_eq!(read("HealthyHostCount", &[("TargetGroup", "blue")]), None);
+        assert_eq!(read("RequestCount", &[]), None);
+        assert_eq!(read("RequestCount", &[("AvailabilityZone", "a")]), None);
+        let times = read("TargetResponseTime", &[("LoadBalancer", "app/web/1")]);
+        let buckets = vec![(0.1, 0), (1.0, 2), (f64::INFINITY, 2)];
+        assert_eq!(times, Some(Reading::Histogram(Histogram { sum: 1.0, buckets })));
+    }
+
+    #[test]
+    fn services_are_found_by_name() {
+        let registry = Registry::new();
+        let labels = ["cluster", "service", "code"];
+        let requests = IntCounterVec::new(Opts::new("coracle_router_requests_total", "x"), &labels).unwrap();
+        registry.register(Box::new(requests.clone())).unwrap();
+        for (code, count) in [("200", 5), ("502", 2), ("503", 1)] {
+            requests.with_label_values(&["default", "web", code]).inc_by(count);
+        }
+        let families = registry.gather();
+        let its = [("ClusterName", "default"), ("ServiceName", "web")];
+        let read = |metric| by_name(&families, &alarm("Coracle/Router", metric, &its));
+        assert_eq!(read("RequestCount"), Some(Reading::Count(8.0)));
+        assert_eq!(read("HTTPCode_Target_5XX_Count"), Some(Reading::Count(3.0)));
+        assert_eq!(read("HTTPCode_Target_4XX_Count"), Some(Reading::Count(0.0)));
+        assert_eq!(read("HTTPCode_Target_9XX_Count"), None);
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, HandleError,
-    Input, MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, HandleError, Input,
+    MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;

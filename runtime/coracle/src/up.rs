@@ -221,8 +221,12 @@ impl Coracle {
         let ports = Arc::new(RouterPorts::new(router.clone(), config.router.ip()));
         let alarm_metrics =
             AlarmMetrics::new(metrics.registry().clone(), Arc::clone(&store), Arc::clone(&agent));
-        let alarms =
-            coracle_control::alarms::run(Arc::clone(&store), Arc::new(alarm_metrics), now, plan_stopped.clone());
+        let alarms = coracle_control::alarms::run(
+            Arc::clone(&store),
+            Arc::new(alarm_metrics),
+            now,
+            plan_stopped.clone(),
+        );
         vital.spawn("alarms", alarms);
         let feed = node_link::feed(Arc::clone(&store), node, assigned_tx, report_stopped.clone());
         vital.spawn("the node's assignments", feed);

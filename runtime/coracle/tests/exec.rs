@@ -79,7 +79,9 @@ fn coracle_exec_is_like_running_it_here() {
     let mut waiting: Vec<_> = (0..16)
         .map(|_| {
             let mut command = coracle();
-            command.env("AWS_ENDPOINT_URL", &server.api).args(["exec", "--task", &arn, "--", "command", "lines", "1"]);
+            command
+                .env("AWS_ENDPOINT_URL", &server.api)
+                .args(["exec", "--task", &arn, "--", "command", "lines", "1"]);
             command.arg("x").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();
@@ -96,7 +98,8 @@ fn coracle_exec_is_like_running_it_here() {
         .unwrap();
     let session = || {
         let log = std::fs::read_to_string(server.path().join("data/audit.jsonl")).unwrap();
-        let calls = log.lines().filter(|line| line.contains("sleep-forever") && line.contains("ExecuteCommand"));
+        let calls =
+            log.lines().filter(|line| line.contains("sleep-forever") && line.contains("ExecuteCommand"));
         (calls.count() > 0).then_some(())
     };
     wait_for("the session to be noted", session);
@@ -144,7 +147,9 @@ fn the_aws_cli_has_a_terminal_in_a_task() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let said = execute("command lines 50", "");
-    for line in ["stdout line 0\r\n", "stderr line 49\r\n", "Starting session with SessionId: ecs-execute-command-"] {
+    for line in
+        ["stdout line 0\r\n", "stderr line 49\r\n", "Starting session with SessionId: ecs-execute-command-"]
+    {
         assert!(said.contains(line), "{said}");
     }
     assert!(execute("command exit 3", "").contains("The command ended with exit code 3."));
@@ -155,9 +160,8 @@ fn the_aws_cli_has_a_terminal_in_a_task() {
     let said = execute("command sleep-forever", "\x03");
     assert!(said.contains("^C") && said.contains("exit code 130"), "{said:?}");
 
-    let refused: Value = serde_json::from_slice(
-        &support::http("GET", &server.api, "/_coracle/exec/x", &[], b"").body,
-    )
-    .unwrap();
+    let refused: Value =
+        serde_json::from_slice(&support::http("GET", &server.api, "/_coracle/exec/x", &[], b"").body)
+            .unwrap();
     assert!(refused["message"].as_str().unwrap().contains("WebSocket"), "{refused}");
 }

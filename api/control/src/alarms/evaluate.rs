@@ -125,7 +125,11 @@ mod tests {
             (1, 2, &[None, None], InsufficientData),
             (1, 2, &[HIGH, None], Alarm),
         ] {
-            assert_eq!(state(needed, of, MissingData::Missing, points), Some(expected), "{needed}/{of} {points:?}");
+            assert_eq!(
+                state(needed, of, MissingData::Missing, points),
+                Some(expected),
+                "{needed}/{of} {points:?}"
+            );
         }
     }
 

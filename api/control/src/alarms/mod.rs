@@ -105,12 +105,7 @@ struct Watched {
 
 impl Watcher {
     /// Reads what alarms watch at `now`, and says which of them are in another state than they say.
-    fn look(
-        &mut self,
-        state: &State,
-        source: &dyn MetricSource,
-        now: Timestamp,
-    ) -> BTreeMap<AlarmId, News> {
+    fn look(&mut self, state: &State, source: &dyn MetricSource, now: Timestamp) -> BTreeMap<AlarmId, News> {
         self.series.retain(|id, _| state.alarms.contains_key(id));
         let alarms: Vec<&Alarm> = state.alarms.values().map(|found| &*found.value).collect();
         if alarms.is_empty() {
@@ -144,11 +139,7 @@ impl Watched {
     }
 }
 
-async fn write(
-    store: &dyn Store,
-    news: &BTreeMap<AlarmId, News>,
-    now: Timestamp,
-) -> Result<(), CommitError> {
+async fn write(store: &dyn Store, news: &BTreeMap<AlarmId, News>, now: Timestamp) -> Result<(), CommitError> {
     let written = transact(store, |state: &State| {
         let mut changes = Changes::new();
         for (id, news) in news {
@@ -236,7 +227,7 @@ mod tests {
         at(15, 109.0).await;
         let (state, since, reason) = at(21, 109.0).await;
         assert_eq!((state, since), (AlarmState::Alarm, 21));
-        assert!(reason.contains("[6.0") && reason.contains("greater than the threshold (5.0)"), "{reason}");
+        assert!(reason.contains("[3.0, 6.0] were greater than the threshold (5.0)"), "{reason}");
         assert_eq!(at(31, 109.0).await.0, AlarmState::Alarm, "one of the last two");
         assert_eq!(at(41, 109.0).await.0, AlarmState::Ok);
     }

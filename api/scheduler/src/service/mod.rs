@@ -27,7 +27,7 @@ use coracle_types::{
 
 use self::draft::Draft;
 use crate::backoff::{self, BackoffPolicy, Changed, Tally};
-use crate::classify::{Context, Phase};
+use crate::classify::{self, Context, Phase};
 use crate::placement::node_takes_tasks;
 use crate::plan::Pass;
 use crate::reason::{Reason, UNHEALTHY_REASON, scaling_reason, unhealthy_target_reason};
@@ -82,7 +82,7 @@ pub(crate) fn reconcile<'a>(pass: &mut Pass<'a>, service: &'a Service, members: 
 fn reconcile_active<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Member<'a>]) {
     let mut draft = Draft::of(pass.state, service);
     if DeploymentController::of(&service.rest) == DeploymentController::External {
-        let mut tasks = classify(pass, service, None, members);
+        let mut tasks = classify_all(pass, service, None, members);
         targets::register(pass, &mut draft, &tasks);
         stop_unhealthy(pass, &mut draft, &mut tasks);
         count_failures(pass, &mut draft, &tasks);
@@ -97,7 +97,7 @@ fn reconcile_active<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Me
         draft.set_desired(service.desired_count, pass.now);
     }
 
-    let mut tasks = classify(pass, service, Some(primary.id), members);
+    let mut tasks = classify_all(pass, service, Some(primary.id), members);
     targets::register(pass, &mut draft, &tasks);
     stop_unhealthy(pass, &mut draft, &mut tasks);
     count_failures(pass, &mut draft, &tasks);
@@ -123,13 +123,14 @@ fn shifts(draft: &Draft<'_>) -> bool {
 }
 
 /// What each task counts as. Without a PRIMARY deployment, all belong to what is current.
-fn classify<'t>(
+fn classify_all<'t>(
     pass: &mut Pass<'_>,
     service: &Service,
     primary: Option<DeploymentId>,
     members: &[Member<'t>],
 ) -> Vec<Classified<'t>> {
-    let context = Context { state: pass.state, now: pass.now, grace: service.health_check_grace() };
+    let (grace, replacing) = (service.health_check_grace(), classify::replacing(service));
+    let context = Context { state: pass.state, now: pass.now, grace, replacing };
     let mut tasks = Vec::with_capacity(members.len());
     for member in members {
         let task = member.task;
@@ -227,7 +228,8 @@ fn count_failures(pass: &mut Pass<'_>, draft: &mut Draft<'_>, tasks: &[Classifie
 /// Stops everything a deleted service has; INACTIVE once nothing of it is before STOPPING.
 fn drain<'a>(pass: &mut Pass<'a>, service: &'a Service, members: &[Member<'a>]) {
     let mut draft = Draft::of(pass.state, service);
-    let context = Context { state: pass.state, now: pass.now, grace: std::time::Duration::ZERO };
+    let grace = std::time::Duration::ZERO;
+    let context = Context { state: pass.state, now: pass.now, grace, replacing: None };
     let mut stopped = Vec::new();
     let mut drained = true;
     for member in members {

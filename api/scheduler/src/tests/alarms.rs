@@ -42,7 +42,8 @@ fn rolling(more: &Value, before: AlarmState) -> Harness {
     let mut harness = Harness::new();
     harness.put(alarm(AlarmState::Ok));
     harness.create_with("web", 3, 1, |service| {
-        let mut rest = json!({"alarms": {"enable": true, "rollback": true, "alarmNames": ["errors", "none"]}});
+        let mut rest =
+            json!({"alarms": {"enable": true, "rollback": true, "alarmNames": ["errors", "none"]}});
         rest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         service.deployment_configuration.rest = rest.as_object().unwrap().clone();
     });
@@ -89,7 +90,10 @@ fn one_that_goes_off_brings_back_what_was() {
     let record = record(&harness);
     assert_eq!(record.status, ServiceDeploymentStatus::RollbackSuccessful);
     assert_eq!(record.status_reason.as_deref(), Some("ECS deployment failed: alarm detected."));
-    assert_eq!((record.alarms, record.triggered_alarms), (MonitorStatus::Triggered, vec!["errors".to_owned()]));
+    assert_eq!(
+        (record.alarms, record.triggered_alarms),
+        (MonitorStatus::Triggered, vec!["errors".to_owned()])
+    );
     assert_eq!(harness.said(|reason| matches!(reason, Reason::AlarmDetected { .. })), 1);
     assert_eq!(harness.said(|reason| matches!(reason, Reason::RollingBack { .. })), 1);
 }

@@ -72,6 +72,32 @@ fn old_tasks_stay_until_new_ones_run() {
     assert_eq!((harness.running(1), harness.running(2)), (0, 3));
 }
 
+/// A task without a check proves itself by running for a second: one that crashes at its start replaces nothing.
+#[test]
+fn old_tasks_stay_until_new_ones_have_run_for_a_moment() {
+    let mut harness = Harness::new();
+    harness.create("web", 2, 1);
+    harness.settle();
+    harness.deploy("web", 2);
+    harness.plan();
+    let starting: Vec<_> =
+        harness.live().filter(|task| task.last_status < LastStatus::Running).cloned().collect();
+    for task in &starting {
+        let mut seen = Harness::see(task, LastStatus::Running, harness.now);
+        seen.started_at = Some(harness.now);
+        assert!(harness.observe(&seen));
+    }
+    harness.settle();
+    assert_eq!((harness.running(1), harness.running(2)), (2, 2));
+    harness.pass(Duration::from_millis(999));
+    assert_eq!(harness.running(1), 2);
+    harness.exit(starting[0].id);
+    harness.behaviours.insert(2, Behaviour::Hangs);
+    harness.pass(Duration::from_millis(1));
+    assert_eq!((harness.running(1), harness.running(2)), (1, 1), "only one of them lived");
+    assert_eq!(harness.rollout("web"), RolloutState::InProgress);
+}
+
 #[test]
 fn old_tasks_stay_until_new_ones_are_healthy() {
     let mut harness = Harness::new();

@@ -101,11 +101,9 @@ impl AgentMessage {
         if length > 0 && Sha256::digest(payload)[..] != array::<32>(bytes, 80)? {
             return Err("the digest of a message's payload is another".to_owned());
         }
-        let kind = String::from_utf8_lossy(&array::<TYPE_BYTES>(bytes, 4)?)
-            .trim_matches(['\0', ' '])
-            .to_owned();
-        let (less, more) =
-            (u64::from_be_bytes(array(bytes, 64)?), u64::from_be_bytes(array(bytes, 72)?));
+        let kind =
+            String::from_utf8_lossy(&array::<TYPE_BYTES>(bytes, 4)?).trim_matches(['\0', ' ']).to_owned();
+        let (less, more) = (u64::from_be_bytes(array(bytes, 64)?), u64::from_be_bytes(array(bytes, 72)?));
         Ok(Self {
             kind,
             created_ms: u64::from_be_bytes(array(bytes, 40)?),

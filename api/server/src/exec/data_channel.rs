@@ -41,10 +41,15 @@ const CLOSE_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     /// The plugin has not said yet what it can do.
-    Handshake { since: Instant },
+    Handshake {
+        since: Instant,
+    },
     Open,
     /// Only what is not acknowledged is waited for.
-    Closing { why: String, until: Instant },
+    Closing {
+        why: String,
+        until: Instant,
+    },
     Closed,
 }
 
@@ -169,7 +174,9 @@ impl DataChannel {
         let payload = content.to_string().into_bytes();
         self.stage = Stage::Closed;
         vec![
-            Step::Send(message(kind::CHANNEL_CLOSED, 0, FLAG_FIRST | FLAG_LAST, payload::NONE, payload).into()),
+            Step::Send(
+                message(kind::CHANNEL_CLOSED, 0, FLAG_FIRST | FLAG_LAST, payload::NONE, payload).into(),
+            ),
             Step::Close,
         ]
     }
@@ -300,7 +307,8 @@ mod tests {
         assert_eq!((request.sequence, request.payload_type), (0, payload::HANDSHAKE_REQUEST));
         assert!(text(request).contains("InteractiveCommands"), "{request:?}");
         assert!(!channel.has_room());
-        let steps = channel.receive(&input(0, payload::HANDSHAKE_RESPONSE, b"{\"Errors\": null}"), now).unwrap();
+        let steps =
+            channel.receive(&input(0, payload::HANDSHAKE_RESPONSE, b"{\"Errors\": null}"), now).unwrap();
         let [ack, complete] = &sent(&steps)[..] else { panic!("{steps:?}") };
         assert_eq!((ack.kind.as_str(), ack.flags), (kind::ACKNOWLEDGE, 3));
         assert_eq!((complete.sequence, complete.payload_type), (1, payload::HANDSHAKE_COMPLETE));

@@ -215,7 +215,8 @@ async fn carry<C: AsyncRead + AsyncWrite + Unpin>(
         let now = Instant::now();
         if end.is_none() && now >= idle_at {
             let minutes = IDLE_TIMEOUT.as_secs() / 60;
-            end = Some(End::Failed(format!("The session was idle for {minutes} minutes and has been ended.")));
+            end =
+                Some(End::Failed(format!("The session was idle for {minutes} minutes and has been ended.")));
         }
         if let Some(end) = end
             && output.take().is_some()

@@ -152,10 +152,7 @@ mod tests {
     fn what_is_typed_can_be_taken_back() {
         let mut terminal = Terminal::default();
         assert_eq!(terminal.type_in("grüß".as_bytes()), [echo("grüß")]);
-        assert_eq!(
-            terminal.type_in(b"\x7f\x08x\r"),
-            [echo("\x08 \x08\x08 \x08x\r\n"), line("grx\n")]
-        );
+        assert_eq!(terminal.type_in(b"\x7f\x08x\r"), [echo("\x08 \x08\x08 \x08x\r\n"), line("grx\n")]);
         assert_eq!(terminal.type_in(b"\x7f"), []);
         assert_eq!(terminal.type_in(b"ab\x15c\r"), [echo("ab\x08 \x08\x08 \x08c\r\n"), line("c\n")]);
     }

@@ -1,10 +1,12 @@
 //! Commands beside running containers.
 
 use bytes::Bytes;
-use coracle_types::{ContainerDefinition, ExecOutput, LastStatus, MountPoint, TaskDefinition, TaskId, Volume};
+use coracle_types::{
+    ContainerDefinition, ExecOutput, LastStatus, MountPoint, TaskDefinition, TaskId, Volume,
+};
 
 use super::life::command;
-use super::node::{Node, words};
+use super::node::{Node, eventually, words};
 use crate::testing::{container, definition};
 use crate::{ExecError, Execution};
 
@@ -83,8 +85,8 @@ async fn input_goes_in_and_ends() {
     let task = sleeping(&mut node).await;
     let running = exec(&node, task, &["command", "stdin"]).unwrap();
     let Execution { input, mut output } = running;
-    input.send(Bytes::from_static(b"one ")).await.unwrap();
-    assert_eq!(output.recv().await.unwrap(), ExecOutput::Stdout(b"one ".to_vec()), "before the input ends");
+    input.send(Bytes::from_static(b"one\n")).await.unwrap();
+    assert_eq!(output.recv().await.unwrap(), ExecOutput::Stdout(b"one\n".to_vec()), "before the input ends");
     input.send(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
     drop(input);
     let (silent, _) = tokio::sync::mpsc::channel(1);
@@ -98,14 +100,13 @@ async fn who_does_not_read_makes_the_command_wait_and_who_goes_ends_it() {
     let task = sleeping(&mut node).await;
     let mut flood = exec(&node, task, &["command", "flood"]).unwrap();
     assert!(matches!(flood.output.recv().await, Some(ExecOutput::Stdout(_))));
+    let mut sleeping: Vec<_> =
+        (0..15).map(|_| exec(&node, task, &["command", "sleep-forever"]).unwrap()).collect();
+    let full = || exec(&node, task, &["command", "env"]).map(drop) == Err(ExecError::TooMany);
+    assert!(full());
     drop(flood);
-    let spinning: Vec<_> =
-        (0..16).map(|_| exec(&node, task, &["command", "sleep-forever"]).unwrap()).collect();
-    assert_eq!(exec(&node, task, &["command", "env"]).unwrap_err(), ExecError::TooMany);
-    drop(spinning);
-    while exec(&node, task, &["command", "env"]).is_err() {
-        tokio::task::yield_now().await;
-    }
+    eventually("the flood has ended", || !full()).await;
+    sleeping.clear();
 }
 
 #[tokio::test]

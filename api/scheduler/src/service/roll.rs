@@ -114,9 +114,9 @@ fn has_baked(pass: &mut Pass<'_>, draft: &mut Draft<'_>) -> bool {
     if bake.is_zero() {
         return true;
     }
-    let now = pass.now;
-    let since = if record.stage == LifecycleStage::BakeTime { record.stage_since } else { now };
-    if since == now {
+    let (now, began) = (pass.now, record.stage == LifecycleStage::BakeTime);
+    let since = if began { record.stage_since } else { now };
+    if !began {
         draft.edit_record(now, |record| (record.stage, record.stage_since) = (LifecycleStage::BakeTime, now));
     }
     let until = since.after(bake);

@@ -163,7 +163,7 @@ fn within_the_grace_period_an_unhealthy_target_is_left_alone() {
     let task = running(&harness).remove(0);
     report(&mut harness, TargetHealthState::Unhealthy);
     harness.settle();
-    harness.pass(Duration::from_secs(59));
+    harness.pass(Duration::from_secs(58));
     assert_eq!(harness.task(task.id).desired_status, DesiredStatus::Running);
     harness.pass(Duration::from_secs(2));
     assert_eq!(harness.task(task.id).desired_status, DesiredStatus::Stopped);

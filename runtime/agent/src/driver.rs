@@ -475,7 +475,8 @@ impl Driver {
             (false, None) => (Kind::Plugin, None),
         };
         let exports = self.slots[position].exports.clone();
-        let takes_commands = self.task.rest.get("enableExecuteCommand").and_then(Value::as_bool) == Some(true);
+        let takes_commands =
+            self.task.rest.get("enableExecuteCommand").and_then(Value::as_bool) == Some(true);
         let beside = takes_commands.then(|| Beside::new(prepared.clone(), spec.clone()));
         if let Some(beside) = &beside {
             self.record.takes_commands(plan.rules.name.clone(), beside);

@@ -23,6 +23,7 @@ pub mod names;
 pub mod object;
 pub mod page;
 pub mod query;
+pub mod query_client;
 pub mod secretsmanager;
 pub mod shape;
 pub mod ssm;

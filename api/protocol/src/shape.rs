@@ -128,6 +128,62 @@ impl Shape {
         }
     }
 
+    /// What of `value` does not fit this shape, as whoever wrote it by hand wants to hear it: every place at
+    /// once, and members the shape does not have among them, which [`Shape::conform`] leaves out.
+    #[must_use]
+    pub fn misfits(&self, value: &Value) -> Vec<Misfit> {
+        let mut found = Vec::new();
+        self.find_misfits(value, &mut String::new(), &mut found);
+        found
+    }
+
+    fn find_misfits(&self, value: &Value, path: &mut String, found: &mut Vec<Misfit>) {
+        let mut misfit = |why: String| found.push(Misfit { path: path.clone(), why });
+        match (self, value) {
+            // What is null is not there.
+            (_, Value::Null)
+            | (Self::Text, Value::String(_))
+            | (Self::Flag, Value::Bool(_))
+            | (Self::Number, Value::Number(_))
+            | (Self::Any, _) => {}
+            (Self::Int, Value::Number(number)) => {
+                if number.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+                    misfit(format!("must be an integer of 32 bits, not {number}"));
+                }
+            }
+            (Self::OneOf(names), Value::String(given)) => {
+                if !names.contains(&given.as_str()) {
+                    misfit(format!("is {given:?}; it can be {}", names.join(", ")));
+                }
+            }
+            (Self::List(item), Value::Array(items)) => {
+                for (index, one) in items.iter().enumerate() {
+                    let outer = path.len();
+                    let _ = write!(path, "[{index}]");
+                    item.find_misfits(one, path, found);
+                    path.truncate(outer);
+                }
+            }
+            (Self::Map(item), Value::Object(members)) => {
+                for (name, member) in members {
+                    within(path, name, |path| item.find_misfits(member, path, found));
+                }
+            }
+            (Self::Object(shapes), Value::Object(members)) => {
+                for (name, member) in members {
+                    within(path, name, |path| match shapes.iter().find(|(known, _)| known == name) {
+                        Some((_, shape)) => shape.find_misfits(member, path, found),
+                        None => found.push(Misfit { path: path.clone(), why: unknown_member(name, shapes) }),
+                    });
+                }
+            }
+            (Self::Text, Value::Number(_) | Value::Bool(_)) => {
+                misfit(format!("must be a string, not {}; put it in quotes: \"{value}\"", type_name(value)));
+            }
+            (_, other) => misfit(format!("must be {}, not {}", self.in_words(), type_name(other))),
+        }
+    }
+
     fn conform_member(
         &self,
         member: &mut Value,
@@ -155,6 +211,50 @@ impl Shape {
             Self::Map(_) | Self::Object(_) => "an object",
             Self::Any => "anything",
         }
+    }
+}
+
+/// A place where a value is not what its shape says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where, such as `containerDefinitions[0].image`; empty for the value itself.
+    pub path: String,
+    /// What is wrong there, as the rest of a sentence that begins with the place.
+    pub why: String,
+}
+
+/// Does something with the path of a member.
+fn within(path: &mut String, name: &str, inside: impl FnOnce(&mut String)) {
+    let outer = path.len();
+    if outer > 0 {
+        path.push('.');
+    }
+    path.push_str(name);
+    inside(path);
+    path.truncate(outer);
+}
+
+/// Says that there is no such member, and which one may have been meant: spelled otherwise, or the one that
+/// begins alike.
+fn unknown_member(name: &str, shapes: &[(&'static str, Shape)]) -> String {
+    let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    let given = plain(name);
+    let alike = |known: &str| {
+        let known = plain(known);
+        let same = known.bytes().zip(given.bytes()).take_while(|(one, other)| one == other).count();
+        // All but the last few letters: `command` for `commands`, `portMappings` for `portMapping`.
+        if known == given {
+            usize::MAX
+        } else if same + 2 >= known.len().max(given.len()) {
+            same
+        } else {
+            0
+        }
+    };
+    let closest = shapes.iter().map(|(known, _)| (alike(known), *known)).max_by_key(|(alike, _)| *alike);
+    match closest {
+        Some((1.., known)) => format!("is not known; did you mean {known}?"),
+        _ => "is not known".to_owned(),
     }
 }
 
@@ -220,5 +320,27 @@ mod tests {
                 "Invalid value for items[0].mode: \"auto\" is not one of on, off".to_owned()
             ))
         );
+    }
+
+    #[test]
+    fn misfits_are_all_told_with_unknown_members_among_them() {
+        let value = json!({
+            "Name": "a", "name": 5, "bogus": 1, "labels": {"a": null, "b": []},
+            "items": [{"mode": "auto", "sizes": 1}, "x"], "share": 1.5, "free": {"any": "thing"},
+        });
+        let found: Vec<String> =
+            OUTER.misfits(&value).into_iter().map(|one| format!("{} {}", one.path, one.why)).collect();
+        let expected = [
+            "Name is not known; did you mean name?",
+            "bogus is not known",
+            "items[0].mode is \"auto\"; it can be on, off",
+            "items[0].sizes is not known; did you mean size?",
+            "items[1] must be an object, not a string",
+            "labels.b must be a string, not a list",
+            "name must be a string, not a number; put it in quotes: \"5\"",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(OUTER.misfits(&json!({"items": [{"size": 3_000_000_000u32}]})).len(), 1);
+        assert_eq!(OUTER.misfits(&json!({"name": null, "items": [], "wanted": false})), []);
     }
 }

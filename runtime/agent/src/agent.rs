@@ -21,6 +21,7 @@ use crate::exec::{ExecError, Execution};
 use crate::images::ImageSource;
 use crate::keyvalue::KeyValueSource;
 use crate::logs::LogSink;
+use crate::requests::RequestObserver;
 use crate::secrets::SecretSource;
 use crate::usage::{Ledger, TaskRecord, TaskUsage, UsageGroup, UsageTotals};
 use crate::volumes;
@@ -61,6 +62,8 @@ pub struct Facilities {
     pub tls: TlsClient,
     /// Services that tasks call by name and that are answered in this process.
     pub in_process: Option<Arc<dyn InProcess>>,
+    /// Who wants to be told of every request.
+    pub requests: Option<Arc<dyn RequestObserver>>,
 }
 
 /// Runs the tasks assigned to one node. Dropping it kills them all, unreported; see [`Agent::shutdown`].

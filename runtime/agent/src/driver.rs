@@ -29,6 +29,7 @@ use crate::logs::LogOutput;
 use crate::machine::{Effect, Event, Kind, Machine};
 use crate::network::TaskNetwork;
 use crate::probe::Probe;
+use crate::requests::Watch;
 use crate::resolve::{
     CallPlan, ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
 };
@@ -464,7 +465,12 @@ impl Driver {
             plan.ports.first().and_then(|&port| network.address(port)).filter(|_| !http && exports.command);
         let (kind, serving) = match (http, listens) {
             (true, _) => {
-                let handle = HttpHandle::new(container.clone());
+                let watch = self.environment.facilities.requests.clone().map(|observer| Watch {
+                    observer,
+                    task: self.task.id,
+                    container: plan.rules.name.as_str().into(),
+                });
+                let handle = HttpHandle::new(container.clone(), watch);
                 network.serve(&plan.ports, &handle);
                 (Kind::Http, Some(Serving::new(EndpointTarget::Http(handle))))
             }

@@ -15,6 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::Notify;
 
+use crate::requests::{Watch, Watched};
+
 /// Why a call of an HTTP container got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError<B> {
@@ -37,11 +39,12 @@ const LINGER_POLL: Duration = Duration::from_millis(2);
 struct Inner {
     container: Container,
     gate: Gate,
+    watch: Option<Watch>,
 }
 
 impl HttpHandle {
-    pub(crate) fn new(container: Container) -> Self {
-        Self(Arc::new(Inner { container, gate: Gate::default() }))
+    pub(crate) fn new(container: Container, watch: Option<Watch>) -> Self {
+        Self(Arc::new(Inner { container, gate: Gate::default(), watch }))
     }
 
     /// Passes the request to the container and resolves with its response's head. The request counts as in
@@ -49,14 +52,19 @@ impl HttpHandle {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn call<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, CallError<B>>
+    pub async fn call<B>(&self, mut request: Request<B>) -> Result<Response<ResponseBody>, CallError<B>>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Some(entry) = Entry::new(&self.0) else { return Err(CallError::Draining(request)) };
-        let response = self.0.container.handle(request).await.map_err(CallError::Handle)?;
-        Ok(response.map(|body| Counted { body, _entry: entry }.boxed_unsync()))
+        let watched = self.0.watch.as_ref().map(|watch| watch.begin(&mut request));
+        let answer = self.0.container.handle(request).await;
+        if let Some(watched) = &watched {
+            watched.answered(&answer);
+        }
+        let response = answer.map_err(CallError::Handle)?;
+        Ok(response.map(|body| Counted { body, _entry: entry, _watched: watched }.boxed_unsync()))
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -212,6 +220,7 @@ impl Drop for Entry {
 struct Counted {
     body: ResponseBody,
     _entry: Entry,
+    _watched: Option<Arc<Watched>>,
 }
 
 impl Body for Counted {

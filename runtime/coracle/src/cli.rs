@@ -45,6 +45,23 @@ first as its own name: `-- batch primes 100`. coracle exec ends with the command
 
 Requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if both are set.";
 
+/// What a list of flags can't say about `dev`.
+const DEV_NOTES: &str = "\
+The folder has a coracle.toml, each key of which has a default where there is a Cargo.toml:
+  build = \"cargo build --release --target wasm32-wasip2\"   # run by sh, in the folder
+  component = \"target/wasm32-wasip2/release/NAME.wasm\"     # what that leaves
+  task-definition = \"task-definition.json\"                 # JSON or YAML, as for RegisterTaskDefinition
+  watch = [\"src\", \"Cargo.toml\"]                           # all of the folder but what builds write
+A container with a portMapping is served; a task definition without one is run as a task after each build.";
+
+/// What a list of flags can't say about `apply`.
+const APPLY_NOTES: &str = "\
+A document is one task definition, service or cluster as for --cli-input-json, or has lists of them:
+  clusters, secrets, parameters, taskDefinitions, targetGroups, loadBalancers, listeners, rules, services
+with the members that ECS and ELBv2 take. Where they take an ARN, a name will do. An image that is a path, such as
+./web.wasm, is pushed first. What a file does not mention is left as it is.
+Requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if both are set.";
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Start the API, the scheduler, a node and the router in this process.
@@ -52,6 +69,9 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Start Coracle with an example service of three tasks, and show it at work.
     Demo(DemoArgs),
+    /// Build the project in a folder, serve it, and swap it whenever it changes.
+    #[command(after_help = DEV_NOTES)]
+    Dev(DevArgs),
     /// Run one component under limits, without a server.
     #[command(after_help = RUN_NOTES)]
     Run(RunArgs),
@@ -70,6 +90,12 @@ pub(crate) enum Command {
     /// List the images in the built-in registry.
     #[command(after_help = CLIENT_NOTES)]
     Images(ImagesArgs),
+    /// Make clusters, task definitions, routes and services what a file declares, and wait until they are.
+    #[command(after_help = APPLY_NOTES)]
+    Apply(ApplyArgs),
+    /// Remove what a file declares.
+    #[command(after_help = CLIENT_NOTES)]
+    Delete(DeleteArgs),
 }
 
 /// The only argument when this program has started itself to compile a component: nothing for people to type.
@@ -176,14 +202,30 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the AWS API listens [default: 127.0.0.1:4566, or a free port if that is taken]
-    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
+    #[arg(long, env = "CORACLE_API", value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) api: Option<SocketAddr>,
     /// Where the router listens [default: 127.0.0.1:8080, or a free port if that is taken]
-    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
+    #[arg(long, env = "CORACLE_ROUTER", value_name = "IP:PORT", value_parser = parse_address)]
     pub(crate) router: Option<SocketAddr>,
     /// Stop after the demonstration instead of leaving it running.
     #[arg(long)]
     pub(crate) exit: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DevArgs {
+    /// The project's folder.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where the AWS API listens [default: 127.0.0.1:4566, or a free port if that is taken]
+    #[arg(long, env = "CORACLE_API", value_name = "IP:PORT", value_parser = parse_address)]
+    pub(crate) api: Option<SocketAddr>,
+    /// Where the router listens [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, env = "CORACLE_ROUTER", value_name = "IP:PORT", value_parser = parse_address)]
+    pub(crate) router: Option<SocketAddr>,
+    /// Where state, such as key-value stores, is kept between two sessions [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -298,6 +340,51 @@ pub(crate) struct PushArgs {
     pub(crate) reference: String,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ApplyArgs {
+    /// What to apply: a JSON or YAML file, or - for standard input. Repeatable.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Only show what would change.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
+    /// Do not wait until the services are steady.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long the services may take to become steady: 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5m")]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct DeleteArgs {
+    /// What to remove: the file that was applied, or - for standard input. Repeatable.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Only show what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
+    /// How long the tasks of the services may take to stop: 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5m")]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+/// Whether to ask before something is changed.
+#[derive(Args)]
+pub(crate) struct ConfirmArgs {
+    /// Do not ask. Only a terminal is asked anyway.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args)]

@@ -1,5 +1,5 @@
-//! A small client of the API for `ps`, `logs`, `push`, `images` and `demo`: the same requests the
-//! AWS SDKs send, signed with the same credentials.
+//! A small client of the API for the commands that are clients of it (`ps`, `logs`, `push`, `apply`, …): the
+//! same requests the AWS SDKs send, signed with the same credentials.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +8,8 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
+use coracle_protocol::{ecs, elb, logs, query_client, secretsmanager, ssm};
+use http::StatusCode;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -72,14 +74,45 @@ impl ApiClient {
         })
     }
 
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Calls an ECS operation.
     pub(crate) async fn ecs(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
-        self.json("ecs", &format!("AmazonEC2ContainerServiceV20141113.{operation}"), body).await
+        self.json("ecs", ecs::TARGET_PREFIX, operation, body).await
     }
 
     /// Calls a CloudWatch Logs operation.
     pub(crate) async fn cloudwatch_logs(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
-        self.json("logs", &format!("Logs_20140328.{operation}"), body).await
+        self.json("logs", logs::TARGET_PREFIX, operation, body).await
+    }
+
+    /// Calls a Secrets Manager operation.
+    pub(crate) async fn secrets(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json("secretsmanager", secretsmanager::TARGET_PREFIX, operation, body).await
+    }
+
+    /// Calls an operation of Systems Manager's Parameter Store.
+    pub(crate) async fn ssm(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json("ssm", ssm::TARGET_PREFIX, operation, body).await
+    }
+
+    /// Calls an ELBv2 operation. In its answer numbers and flags are text.
+    pub(crate) async fn elb(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("{}/", self.endpoint))
+            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        let form = query_client::form(operation, elb::VERSION, body);
+        let (status, answer) = self.send("elasticloadbalancing", request, form.into()).await?;
+        let text = String::from_utf8_lossy(&answer);
+        if status.is_success() {
+            return query_client::result(operation, &text).ok_or_else(|| self.not_coracle(status));
+        }
+        let refused = query_client::refused(&text).ok_or_else(|| self.not_coracle(status))?;
+        Err(ApiError { name: Some(refused.code), message: refused.message }.into())
     }
 
     /// Calls an operation page by page and gathers the list `member` of all pages.
@@ -108,16 +141,24 @@ impl ApiClient {
             .method(method)
             .uri(format!("{}/_coracle/{path_and_query}", self.endpoint))
             .header("content-type", "application/octet-stream");
-        self.send("coracle", request, body).await
+        let (status, answer) = self.send("coracle", request, body).await?;
+        self.decode(status, &answer)
     }
 
-    async fn json(&self, service: &str, target: &str, body: &Value) -> anyhow::Result<Value> {
+    async fn json(
+        &self,
+        service: &str,
+        prefix: &str,
+        operation: &str,
+        body: &Value,
+    ) -> anyhow::Result<Value> {
         let request = http::Request::builder()
             .method("POST")
             .uri(format!("{}/", self.endpoint))
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", target);
-        self.send(service, request, Bytes::from(serde_json::to_vec(body)?)).await
+            .header("x-amz-target", format!("{prefix}.{operation}"));
+        let (status, answer) = self.send(service, request, Bytes::from(serde_json::to_vec(body)?)).await?;
+        self.decode(status, &answer)
     }
 
     async fn send(
@@ -125,7 +166,7 @@ impl ApiClient {
         service: &str,
         request: http::request::Builder,
         body: Bytes,
-    ) -> anyhow::Result<Value> {
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let mut request =
             request.body(Full::new(body.clone())).context("the API's address is not a valid URL")?;
         self.sign(service, &mut request, &body)?;
@@ -136,12 +177,14 @@ impl ApiClient {
                 Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| anyhow!(error))?.to_bytes();
             Ok::<_, anyhow::Error>((head.status, body))
         };
-        let (status, body) = tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| {
-            anyhow!("{} did not answer within {} seconds", self.endpoint, TIMEOUT.as_secs())
-        })??;
-        let value: Value = serde_json::from_slice(&body).map_err(|_| {
-            anyhow!("{} answered {status} with something that is not Coracle's", self.endpoint)
-        })?;
+        tokio::time::timeout(TIMEOUT, answer)
+            .await
+            .map_err(|_| anyhow!("{} did not answer within {} seconds", self.endpoint, TIMEOUT.as_secs()))?
+    }
+
+    /// What a JSON service answered.
+    fn decode(&self, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
+        let value: Value = serde_json::from_slice(body).map_err(|_| self.not_coracle(status))?;
         if status.is_success() {
             return Ok(value);
         }
@@ -152,6 +195,10 @@ impl ApiClient {
             None => format!("{} answered {status} without an explanation", self.endpoint),
         };
         Err(ApiError { name, message }.into())
+    }
+
+    fn not_coracle(&self, status: StatusCode) -> anyhow::Error {
+        anyhow!("{} answered {status} with something that is not Coracle's", self.endpoint)
     }
 
     fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> anyhow::Error {

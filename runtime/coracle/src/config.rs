@@ -44,6 +44,8 @@ pub(crate) struct UpConfig {
     pub(crate) artifacts: ArtifactCacheConfig,
     /// Instances of components that live at the same time.
     pub(crate) max_instances: u32,
+    /// Where compiled components are kept; None is `artifacts` in the data directory.
+    pub(crate) artifacts_dir: Option<PathBuf>,
 }
 
 /// The same as a file may give it: any part, spelled with underscores or, as on the command line, hyphens.
@@ -130,6 +132,7 @@ impl UpConfig {
                 .map(|path| AccessLogConfig { format: access_log_format, ..AccessLogConfig::new(path) }),
             artifacts,
             max_instances,
+            artifacts_dir: None,
             data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
             api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),
             router: args.router.or(file.router).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),

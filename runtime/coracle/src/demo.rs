@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crate::client::ApiClient;
 use crate::config::UpConfig;
 use crate::images::push_bytes;
 use crate::output::{note, say};
+use crate::temporary::Temporary;
 use crate::up::{Coracle, Signals, port};
 
 /// `examples/hello`, built with this binary.
@@ -35,9 +35,9 @@ const START: Duration = Duration::from_secs(60);
 
 pub(crate) async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let mut stop = Signals::listen()?;
-    let temporary = args.data_dir.is_none().then(Temporary::new);
+    let temporary = args.data_dir.is_none().then(|| Temporary::new("coracle-demo"));
     let up = UpArgs {
-        data_dir: args.data_dir.clone().or_else(|| Some(temporary.as_ref()?.0.clone())),
+        data_dir: args.data_dir.clone().or_else(|| Some(temporary.as_ref()?.path().to_owned())),
         api: Some(args.api.unwrap_or_else(|| free_or([127, 0, 0, 1], 4566))),
         router: Some(args.router.unwrap_or_else(|| free_or([127, 0, 0, 1], 8080))),
         account_id: Some(AccountId::default().to_string()),
@@ -55,28 +55,8 @@ pub(crate) async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     shown.map(|()| ExitCode::SUCCESS)
 }
 
-/// A directory for one demonstration, gone with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("coracle-demo-{:016x}", rand::random::<u64>())))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!("cannot remove {}: {error}", self.0.display());
-            }
-            _ => {}
-        }
-    }
-}
-
 /// The usual port if nobody has it, else any.
-fn free_or(host: [u8; 4], port: u16) -> SocketAddr {
+pub(crate) fn free_or(host: [u8; 4], port: u16) -> SocketAddr {
     let usual = SocketAddr::from((host, port));
     if std::net::TcpListener::bind(usual).is_ok() { usual } else { SocketAddr::from((host, 0)) }
 }

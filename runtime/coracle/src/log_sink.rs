@@ -17,11 +17,18 @@ pub(crate) struct StoreLogs {
     /// Regions and groups that are known to be there: one is made before anything is written to it, so that who
     /// looks for the lines of a silent container finds a group without any.
     groups: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
+    observer: Option<Arc<dyn LineObserver>>,
+}
+
+/// Is told of every line that a container writes.
+pub(crate) trait LineObserver: Send + Sync + 'static {
+    /// A line, without its end. Must not block.
+    fn line(&self, target: &LogScope, line: &str);
 }
 
 impl StoreLogs {
-    pub(crate) fn new(store: &LogStore) -> Self {
-        Self { store: store.clone(), writer: store.writer(), groups: Mutex::default() }
+    pub(crate) fn new(store: &LogStore, observer: Option<Arc<dyn LineObserver>>) -> Self {
+        Self { store: store.clone(), writer: store.writer(), groups: Mutex::default(), observer }
     }
 
     /// A handle to the queue that all lines go through.
@@ -50,7 +57,7 @@ impl LogSink for StoreLogs {
             stream: target.stream.into(),
         };
         self.ensure_group(&scope);
-        Arc::new(StoreStream { scope, writer: self.writer.clone() })
+        Arc::new(StoreStream { scope, writer: self.writer.clone(), observer: self.observer.clone() })
     }
 }
 
@@ -58,11 +65,15 @@ impl LogSink for StoreLogs {
 struct StoreStream {
     scope: LogScope,
     writer: LogWriter,
+    observer: Option<Arc<dyn LineObserver>>,
 }
 
 impl LogStream for StoreStream {
     fn line(&self, timestamp: Timestamp, line: &[u8]) {
         let message = String::from_utf8_lossy(line).into_owned();
+        if let Some(observer) = &self.observer {
+            observer.line(&self.scope, &message);
+        }
         let event = LogEvent { scope: self.scope.clone(), timestamp_ms: timestamp.as_millis(), message };
         self.writer.send(event);
     }

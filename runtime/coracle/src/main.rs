@@ -5,12 +5,14 @@
 //! Start reading at [`up`].
 
 mod alarm_metrics;
+mod apply;
 mod balancing;
 mod cli;
 mod client;
 mod config;
 mod demo;
 mod exec;
+mod dev;
 mod images;
 mod keyvalue;
 mod log_sink;
@@ -23,6 +25,7 @@ mod run;
 mod secrets;
 mod services;
 mod table;
+mod temporary;
 mod up;
 
 use std::process::ExitCode;
@@ -62,12 +65,15 @@ async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
     match command {
         cli::Command::Up(args) => up::up(config::UpConfig::resolve(&args)?).await,
         cli::Command::Demo(args) => demo::demo(&args).await,
+        cli::Command::Dev(args) => dev::dev(&args).await,
         cli::Command::Run(args) => run::run(args).await,
         cli::Command::Ps(args) => ps::ps(&args).await,
         cli::Command::Logs(args) => logs::logs(&args).await,
         cli::Command::Exec(args) => exec::exec(&args).await,
         cli::Command::Push(args) => images::push(&args).await,
         cli::Command::Images(args) => images::list(&args).await,
+        cli::Command::Apply(args) => apply::apply(&args).await,
+        cli::Command::Delete(args) => apply::delete(&args).await,
     }
 }
 

@@ -60,7 +60,8 @@ async fn prepare(component: &Path) -> anyhow::Result<Prepared> {
     prepared.with_context(|| format!("cannot run {}", component.display()))
 }
 
-fn cache_dir() -> Option<PathBuf> {
+/// Where compiled components are kept for the next time, if there is a place for that.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
     Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("coracle/artifacts"))
 }

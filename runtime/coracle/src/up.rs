@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
-use coracle_agent::{Agent, AgentConfig, Facilities};
+use coracle_agent::{Agent, AgentConfig, Facilities, RequestObserver};
 use coracle_control::node_link;
 use coracle_logs::LogStore;
 use coracle_registry::Registry;
@@ -39,7 +39,7 @@ use crate::config::UpConfig;
 use crate::exec::AgentCommands;
 use crate::images::RegistryImages;
 use crate::keyvalue::KeyValueStores;
-use crate::log_sink::StoreLogs;
+use crate::log_sink::{LineObserver, StoreLogs};
 use crate::metrics::Metrics;
 use crate::output::{note, say};
 use crate::routes;
@@ -78,6 +78,15 @@ pub(crate) async fn up(config: UpConfig) -> anyhow::Result<ExitCode> {
     Ok(if failed.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Whoever watches a Coracle at work from within its process.
+#[derive(Default)]
+pub(crate) struct Observer {
+    /// Is told of every request.
+    pub(crate) requests: Option<Arc<dyn RequestObserver>>,
+    /// Is told of every line that a container writes.
+    pub(crate) lines: Option<Arc<dyn LineObserver>>,
+}
+
 /// A whole Coracle in this process.
 pub(crate) struct Coracle {
     /// The API's URL.
@@ -107,6 +116,11 @@ pub(crate) struct Coracle {
 impl Coracle {
     /// Opens the data directory and starts everything.
     pub(crate) async fn start(config: UpConfig) -> anyhow::Result<Self> {
+        Self::start_observed(config, Observer::default()).await
+    }
+
+    /// [`Self::start`] with somebody who watches.
+    pub(crate) async fn start_observed(config: UpConfig, observer: Observer) -> anyhow::Result<Self> {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
@@ -136,8 +150,8 @@ impl Coracle {
             Arc::new(Sealer::open(&dir.join("secret-key")).context("cannot open the key of secrets")?);
         let cookie_key = open_key(&dir.join("cookie-key")).context("cannot open the key of cookies")?;
         let audit = AuditLog::open(&dir.join("audit.jsonl")).context("cannot open the audit log")?;
-        let artifacts =
-            ArtifactCache::with_config(engine.clone(), &dir.join("artifacts"), config.artifacts.clone())?;
+        let artifacts_dir = config.artifacts_dir.clone().unwrap_or_else(|| dir.join("artifacts"));
+        let artifacts = ArtifactCache::with_config(engine.clone(), &artifacts_dir, config.artifacts.clone())?;
 
         let logs = logs.await?.with_context(|| {
             format!("the logs are damaged; to go on without them, move {} away", dir.join("logs").display())
@@ -150,7 +164,7 @@ impl Coracle {
         let node_text = format!("{} CPU units and {} MiB", node.cpu_units, node.memory_mib);
 
         tokio::spawn(sweep_logs(logs.clone(), config.log_storage));
-        let sink = StoreLogs::new(&logs);
+        let sink = StoreLogs::new(&logs, observer.lines);
         let writer = sink.writer();
         let (assigned_tx, assigned) = watch::channel(Arc::default());
         let (observed, observed_rx) = mpsc::unbounded_channel();
@@ -176,6 +190,7 @@ impl Coracle {
                 clock: Arc::new(now),
                 tls: tls_client(&config.tls_roots)?,
                 in_process: Some(Arc::clone(&services) as Arc<dyn InProcess>),
+                requests: observer.requests,
             },
             assigned,
             observed,

@@ -6,17 +6,11 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::net::TcpListener;
 
 use coracle_fixtures as fixtures;
 use serde_json::{Value, json};
 use support::load::Load;
-use support::{Server, http, try_http, wait_for};
-
-/// A port nobody listens on now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use support::{Server, free_port, http, try_http, wait_for};
 
 /// A load balancer with one listener, made by the official CLI.
 struct Balanced<'a> {

@@ -8,6 +8,7 @@ use crate::exit::{Exit, HandleError};
 use crate::hold::{AbandonOnDrop, Hold};
 use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
 use crate::net::Hops;
+use crate::usage::Metered;
 use crate::worker::{Occupied, Reuse, Workers};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -173,6 +174,7 @@ async fn call(
             return End(Err(shared.admission.overloaded()));
         }
     };
+    instance.metered = Metered::begin(request.extensions(), instance.fuel);
     let Instance { store, exports, .. } = &mut instance;
     store.data_mut().answering().begin(Hops::of(&request));
     let mut http = store.data_mut().http();

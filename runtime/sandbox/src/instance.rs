@@ -7,6 +7,7 @@ use crate::entry::Entry;
 use crate::exit::{Exit, HandleError, TrapInfo, TrapKind};
 use crate::host::HostState;
 use crate::memory::{INSTANCE_MEMORY, Limiter, MemoryRefused};
+use crate::usage::Metered;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,8 @@ pub(crate) struct Instance<E> {
     pub(crate) exports: E,
     /// The fuel it started with, or was last given.
     pub(crate) fuel: u64,
+    /// The request it serves, if somebody wants to know what that uses.
+    pub(crate) metered: Option<Metered>,
     shared: Arc<Shared>,
 }
 
@@ -86,6 +89,7 @@ impl<E: Send> Instance<E> {
                         store,
                         exports,
                         fuel: fuel.unwrap_or(u64::MAX),
+                        metered: None,
                         shared: shared.clone(),
                     });
                 }
@@ -146,8 +150,18 @@ pub(crate) fn refuel(
     }
 }
 
+impl<E> Instance<E> {
+    /// Tells what the request has used, if somebody wants to know.
+    pub(crate) fn end_request(&mut self) {
+        if let Some(metered) = self.metered.take() {
+            metered.end(self.store.get_fuel().ok(), self.store.data().limiter.held());
+        }
+    }
+}
+
 impl<E> Drop for Instance<E> {
     fn drop(&mut self) {
+        self.end_request();
         let left = self.store.get_fuel().unwrap_or(self.fuel);
         self.shared.counters.instance_ended(self.fuel.saturating_sub(left));
     }

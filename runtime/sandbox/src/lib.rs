@@ -120,6 +120,7 @@ mod instance;
 mod link;
 mod plugin;
 mod spec;
+mod usage;
 mod worker;
 
 mod cpu;
@@ -150,6 +151,7 @@ pub use output::{LineSplitter, Output, OutputSink, StdStream};
 pub use plugin::{CallError, CallFuture, CallLimits, Dynamic, Invocation, Plugin};
 pub use prepare::{Exports, PrepareError, Prepared};
 pub use spec::{ContainerSpec, Mount};
+pub use usage::{RequestMeter, RequestUsage};
 
 /// The engine underneath, for `bindgen!` and the types it speaks of.
 pub use wasmtime;

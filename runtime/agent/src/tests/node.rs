@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::testing::{config, task};
 use crate::{
     Agent, CallError, Endpoint, EndpointTarget, Facilities, FetchedImage, HttpHandle, ImageSource,
-    KeyValueSource, LogSink, LogStream, LogTarget, SecretSource,
+    KeyValueSource, LogSink, LogStream, LogTarget, RequestObserver, SecretSource,
 };
 
 /// How long anything may take before a test gives up. Generous: the first test compiles the guests.
@@ -38,7 +38,8 @@ static ARTIFACTS: LazyLock<ArtifactCache> = LazyLock::new(|| {
     ArtifactCache::open(engine, &program.with_file_name("coracle-agent-test-artifacts")).unwrap()
 });
 
-/// `http`, `command`, `exotic`, and those of links, `caller`, `policy` and `old`, are fixtures; `text` is none; others are missing.
+/// `http`, `http3`, `command`, `exotic`, and those of links, `caller`, `policy` and `old`, are fixtures; `text` is none;
+/// others are missing.
 struct Fixtures {
     text: PathBuf,
 }
@@ -47,6 +48,7 @@ impl ImageSource for Fixtures {
     fn fetch(&self, image: &str) -> BoxFuture<'static, Result<FetchedImage, String>> {
         let path = match image {
             "http" => Ok(coracle_fixtures::http().to_owned()),
+            "http3" => Ok(coracle_fixtures::p3_http().to_owned()),
             "command" => Ok(coracle_fixtures::command().to_owned()),
             "caller" => Ok(coracle_fixtures::link_caller().to_owned()),
             "policy" => Ok(coracle_fixtures::link_policy().to_owned()),
@@ -216,6 +218,11 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new() -> Self {
+        Self::observed(None)
+    }
+
+    /// One whose requests somebody watches.
+    pub(super) fn observed(requests: Option<Arc<dyn RequestObserver>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = directory.path().join("text.wasm");
         std::fs::write(&text, "FROM scratch\n").unwrap();
@@ -234,6 +241,7 @@ impl Node {
                 clock: Arc::new(move || Timestamp(now.fetch_add(1, Ordering::Relaxed))),
                 tls: coracle_sandbox::TlsClient::default(),
                 in_process: None,
+                requests,
             },
             assigned_rx,
             observed_tx,

@@ -1,12 +1,53 @@
 //! Requests while tasks come and go.
 
+use std::sync::Arc;
+
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 
 use super::node::{Node, call, end, eventually, get, http};
-use crate::CallError;
 use crate::testing::{container, definition};
+use crate::{CallError, ObservedRequest, RequestObserver};
 use coracle_types::LastStatus;
+use parking_lot::Mutex;
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Seen(Mutex<Vec<ObservedRequest>>);
+
+impl RequestObserver for Seen {
+    fn ended(&self, request: &ObservedRequest) {
+        self.0.lock().push(request.clone());
+    }
+}
+
+#[tokio::test]
+async fn who_watches_is_told_what_each_request_used() {
+    for image in ["http", "http3"] {
+        let seen = Arc::new(Seen::default());
+        let mut node = Node::observed(Some(Arc::clone(&seen) as Arc<dyn RequestObserver>));
+        let task = node.assign(&definition(vec![container("web", image)]));
+        node.running(task).await;
+        let endpoint = node.endpoint().await;
+        let mut fuel = Vec::new();
+        for (count, path) in ["/hello?a=b", "/hello?a=b", "/trap"].into_iter().enumerate() {
+            if let Ok(response) = call(&endpoint, path).await {
+                response.into_body().collect().await.unwrap();
+            }
+            eventually("the request's end is told", || seen.0.lock().len() > count).await;
+            let told = seen.0.lock()[count].clone();
+            assert_eq!((told.path.as_str(), told.task, &*told.container), (path, task, "web"));
+            let usage = told.usage.unwrap_or_else(|| panic!("{image}: nothing is known of {path}"));
+            assert!(usage.memory >= 64 * 1024, "{image}: {usage:?}");
+            fuel.push(usage.fuel.unwrap());
+            match path {
+                "/trap" => assert!(told.answer.unwrap().unwrap_err().contains("unreachable")),
+                _ => assert_eq!(told.answer, Some(Ok(StatusCode::OK))),
+            }
+        }
+        assert!(fuel.iter().all(|&fuel| (100..10_000_000).contains(&fuel)), "{image}: {fuel:?}");
+    }
+}
 
 #[tokio::test]
 async fn a_stop_lets_requests_in_flight_end_and_gives_new_ones_back() {

@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::host::HostState;
 use crate::instance::{End, Instance, NoInstance, refuel};
 use crate::net::Hops;
+use crate::usage::Metered;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
@@ -153,6 +154,7 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
     let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);
     while let Some(Job { request, head, ticket }) = jobs.recv().await {
         refuel(&mut instance.store, &mut instance.fuel, &worker.shared, fuel_per_request);
+        instance.metered = Metered::begin(request.extensions(), instance.fuel);
         let Instance { store, exports, .. } = &mut *instance;
         let hops = Hops::of(&request);
         store.data_mut().answering().begin(hops);
@@ -163,6 +165,7 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
         })?;
         exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
         store.data_mut().answering().end(hops);
+        instance.end_request();
         ticket.finish();
         if worker.rest(Rest::Idle) {
             break;
@@ -179,6 +182,8 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
     store
         .run_concurrent(async |accessor| {
             let mut calls = FuturesUnordered::new();
+            // The request whose usage is told, for as long as it is alone.
+            let mut metered: Option<Metered> = None;
             poll_fn(|cx: &mut Context<'_>| {
                 loop {
                     match calls.poll_next_unpin(cx) {
@@ -192,6 +197,8 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
                         accessor.with(|mut access| {
                             refuel(access.as_context_mut(), fuel, &worker.shared, fuel_per_request);
                         });
+                        let alone = calls.is_empty() && metered.is_none();
+                        metered = Metered::begin(job.request.extensions(), *fuel).filter(|_| alone);
                         calls.push(call(accessor, service, job));
                         continue;
                     }
@@ -202,6 +209,14 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
                         Poll::Ready(()) => Rest::Idle,
                         Poll::Pending => Rest::PostReturn,
                     };
+                    if rest == Rest::Idle
+                        && let Some(metered) = metered.take()
+                    {
+                        accessor.with(|mut access| {
+                            let left = access.as_context_mut().get_fuel().ok();
+                            metered.end(left, access.data_mut().limiter.held());
+                        });
+                    }
                     return if worker.rest(rest) { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
             })

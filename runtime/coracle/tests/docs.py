@@ -1,0 +1,301 @@
+"""Runs the commands of a Markdown document, one after the other, and compares what they print with what it says.
+
+    docs.py ROOT DOCUMENT WORK CORACLE AWS_BIN
+
+Blocks marked `console` have commands behind `$ ` and their output below; blocks marked `sh` are scripts whose output is
+not shown. A line or part of a line that varies is written `…` in the document; times, sizes, ids and dates need no such
+mark, see `masked`. Commands run in WORK, a copy of what documents refer to, with the ports that documents name replaced
+by free ones. What serves until Ctrl-C is left running in the background, as readers do in another terminal.
+
+An HTML comment before a block says what else there is to know: `<!-- run: fails -->`, or `<!-- run: not REASON -->` for
+one that is not run.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DEADLINE = 180
+# Ports that documents use, beside those of the API and the router.
+OTHER_PORTS = ["8000", "8081", "9000", "9090"]
+# Commands that serve until Ctrl-C, and what they print once they do.
+SERVERS = [
+    (re.compile(r"^coracle up\b"), "Coracle is up."),
+    (re.compile(r"^(cargo run --release --|coracle) demo$"), "It stays up until Ctrl-C."),
+    (re.compile(r"^coracle run .*--listen"), "Serving "),
+    (re.compile(r"^coracle dev\b"), "answers at"),
+]
+# Commands that are about the repository itself: tests would run themselves, and benches take their time.
+NOT_RUN = [
+    re.compile(r"^cargo (test|bench|doc)\b"),
+    re.compile(r"^cargo run --release -p coracle-bench\b"),
+    re.compile(r"^benches/setup\.sh\b"),
+]
+
+
+def blocks(text):
+    """The blocks of a document that are run: (line, language, remark, lines)."""
+    remark, found, lines = None, [], text.split("\n")
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        comment = re.match(r"\s*<!-- run: (.*) -->$", line)
+        fence = re.match(r"^(\s*)```(\w*)", line)
+        if comment:
+            remark = comment.group(1)
+        elif fence:
+            start, indent = index + 1, len(fence.group(1))
+            index += 1
+            inside = []
+            while index < len(lines) and not lines[index].strip().startswith("```"):
+                inside.append(lines[index][indent:])
+                index += 1
+            if fence.group(2) in ("sh", "console", "bash"):
+                found.append((start, fence.group(2), remark, inside))
+            remark = None
+        elif line.strip():
+            remark = None
+        index += 1
+    return found
+
+
+def is_server(command):
+    return next((ready for pattern, ready in SERVERS if pattern.search(command)), None)
+
+
+def without_comment(command):
+    return re.sub(r"\s{2,}#.*$", "", command).strip()
+
+
+def commands(language, lines):
+    """(command, expected output or None) of a block."""
+    if language != "console":
+        found, current = [], []
+        for line in lines:
+            current.append(line)
+            # A quote or a here-document goes over several lines, as does what ends in a backslash.
+            text = "\n".join(current)
+            if line.endswith("\\") or text.count("'") % 2 or text.count('"') % 2 or unfinished_here(text):
+                continue
+            if text.strip() and not text.strip().startswith("#"):
+                found.append((text, None))
+            current = []
+        return found
+    found = []
+    for line in lines:
+        serves = found and is_server(without_comment(found[-1][0]))
+        if line.startswith("$ ") and not serves:
+            found.append((line[2:], []))
+        elif found and not found[-1][1] and (found[-1][0].endswith("\\") or unfinished_here(found[-1][0])):
+            found[-1] = (found[-1][0] + "\n" + line, [])
+        elif found:
+            found[-1][1].append(line)
+    return found
+
+
+def unfinished_here(text):
+    opened = re.search(r"<<-?\s*'?(\w+)'?", text)
+    return bool(opened) and not re.search(rf"^\s*{opened.group(1)}$", text, re.M)
+
+
+MASKS = [
+    (re.compile(r"\x1b\[[0-9;]*m"), ""),
+    (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+Z-]+"), "<date>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<id>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,64}\b"), "<id>"),
+    (re.compile(r"\becs-svc/\d+\b"), "ecs-svc/<id>"),
+    (re.compile(r"(?<![\w.])\d+(\.\d+)? ?(ns|µs|ms|s|seconds)\b"), "<time>"),
+    (re.compile(r"(?<![\w.])(\d+m)?\d+s( ago)?\b"), "<time>"),
+    (re.compile(r"(?<![\w.])\d+(\.\d+)? ?(B|KiB|MiB)\b"), "<size>"),
+    (re.compile(r"\d[\d,]* fuel\b"), "<fuel> fuel"),
+    (re.compile(r"[ \t]+"), " "),
+]
+
+
+def masked(line):
+    for pattern, text in MASKS:
+        line = pattern.sub(text, line)
+    return line.strip()
+
+
+def line_matches(expected, actual):
+    parts = [re.escape(part.strip()) for part in re.split("…|\\.\\.\\.", expected)]
+    return re.fullmatch(r"\s*.*?\s*".join(parts), actual) is not None
+
+
+def matches(expected, actual):
+    """Whether the lines are those expected; a line of nothing but `…` stands for any number of lines."""
+    if not expected:
+        return not actual
+    if expected[0] in ("…", "..."):
+        return any(matches(expected[1:], actual[skip:]) for skip in range(len(actual) + 1))
+    return bool(actual) and line_matches(expected[0], actual[0]) and matches(expected[1:], actual[1:])
+
+
+def lines_of(text):
+    found = [masked(line) for line in text.replace("\r", "").split("\n")]
+    return [line for line in found if line]
+
+
+class Session:
+    """A shell, and the servers beside it."""
+
+    def __init__(self, work, coracle, aws):
+        self.work, self.servers, self.said = Path(work), {}, ""
+        ports = ["4566", "8080", *OTHER_PORTS]
+        holders = [socket.socket() for _ in ports]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        self.ports = {port: str(holder.getsockname()[1]) for port, holder in zip(ports, holders)}
+        for holder in holders:
+            holder.close()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CORACLE_"))}
+        self.environment = {
+            **kept,
+            "PATH": f"{self.shims(coracle)}:{aws}:{kept['PATH']}",
+            "CORACLE_API": f"127.0.0.1:{self.ports['4566']}",
+            "CORACLE_ROUTER": f"127.0.0.1:{self.ports['8080']}",
+            "CORACLE_DATA_DIR": str(self.work / "data"),
+            "CORACLE_CPU": "65536",
+            "CORACLE_MEMORY": "65536",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_PAGER": "",
+            "NO_COLOR": "1",
+        }
+        self.shell = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"], cwd=self.work, env=self.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+
+    def shims(self, coracle):
+        """Stand-ins: what documents build in release has been built for the tests, and nobody presses Ctrl-C."""
+        shims = self.work / ".shims"
+        shims.mkdir()
+        beside = Path(coracle).parent
+        texts = {
+            "coracle": f'case "$1 $2" in "logs -f") exec timeout --preserve-status -s INT 3 {coracle} "$@";; esac\n'
+                       f'exec {coracle} "$@"\n',
+            "cargo": 'case "$*" in\n'
+                     '"install --locked --path runtime/coracle") exit 0;;\n'
+                     '"build --manifest-path examples/Cargo.toml --release --target wasm32-wasip2"*) exit 0;;\n'
+                     f'"run -p plugin-host -- "*) shift 4; exec {beside}/plugin-host "$@";;\n'
+                     f'"run --release -- "*) shift 3; exec {coracle} "$@";;\n'
+                     'esac\nshims=$(dirname "$0"); PATH=${PATH#$shims:} exec cargo "$@"\n',
+        }
+        for name, text in texts.items():
+            path = shims / name
+            path.write_text("#!/bin/sh\n" + text)
+            path.chmod(0o755)
+        return shims
+
+    def here(self, text):
+        """A command with the ports and directories of this session."""
+        for port, own in self.ports.items():
+            text = re.sub(rf"(?<![\w.]){port}(?![\w.])", own, text)
+        return text.replace("/tmp/", f"{self.work}/tmp/")
+
+    def there(self, text):
+        """Output with the ports and directories of the document."""
+        for port, own in self.ports.items():
+            text = re.sub(rf"(?<![\w.]){own}(?![\w.])", port, text)
+        return text.replace(f"{self.work}/tmp/", "/tmp/")
+
+    def run(self, command):
+        """Runs a command in the shell and gives its exit code and output."""
+        ready = is_server(without_comment(command))
+        if ready:
+            return self.serve(without_comment(command), ready)
+        mark = f"--- {os.urandom(8).hex()} ---"
+        # The command does not read what is meant for the shell.
+        with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=self.work / ".shims", delete=False) as script:
+            script.write(self.here(command) + "\n")
+        self.shell.stdin.write(f". {script.name} </dev/null\necho; echo \"{mark} $?\"\n")
+        self.shell.stdin.flush()
+        output = []
+        signal.alarm(DEADLINE)
+        for line in self.shell.stdout:
+            if line.startswith(mark):
+                signal.alarm(0)
+                return int(line.split()[-1]), self.there("".join(output))
+            output.append(line)
+        raise SystemExit(f"the shell has ended at {command!r}: {''.join(output)}")
+
+    def serve(self, command, ready):
+        """Leaves a server running and gives what it printed until it served; the one before has to stop."""
+        kind = "run" if command.startswith("coracle run") else "up"
+        self.stop(kind)
+        log = self.work / f".{kind}.log"
+        with log.open("w") as output:
+            self.servers[kind] = subprocess.Popen(
+                ["bash", "-c", "exec " + self.here(command)], cwd=self.work, env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            text = log.read_text()
+            position = text.find(ready)
+            if position >= 0 and "\n" in text[position:]:
+                return 0, self.there(text)
+            if self.servers[kind].poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{command!r} does not say {ready!r}: {text}")
+            time.sleep(0.01)
+
+    def stop(self, kind):
+        server = self.servers.pop(kind, None)
+        if server:
+            server.send_signal(signal.SIGINT)
+            server.wait(DEADLINE)
+
+    def end(self):
+        self.shell.stdin.close()
+        self.shell.wait(DEADLINE)
+        for kind in list(self.servers):
+            self.stop(kind)
+
+
+def main():
+    root, document, work, coracle, aws = sys.argv[1:]
+    text = (Path(root) / document).read_text()
+    # Whoever says "in another terminal" does not mean this one.
+    starts_itself = any(
+        is_server(without_comment(command)) and "coracle up" in command
+        for _, language, _, lines in blocks(text) for command, _ in commands(language, lines)
+    )
+    session = Session(work, coracle, aws)
+    wrong, count = [], 0
+    try:
+        if not starts_itself and "coracle up" in text:
+            session.serve("coracle up", "Coracle is up.")
+        for line, language, remark, lines in blocks(text):
+            if remark and remark.startswith("not "):
+                print(f"{document}:{line}: not run: {remark[4:]}")
+                continue
+            for command, expected in commands(language, lines):
+                if any(pattern.search(without_comment(command)) for pattern in NOT_RUN):
+                    print(f"{document}:{line}: not run here: {command}")
+                    continue
+                code, output = session.run(command)
+                count += 1
+                place = f"{document}:{line}: $ {command}"
+                if (code != 0) != (remark == "fails"):
+                    wrong.append(f"{place}\nended with {code}:\n{output}")
+                elif expected is not None and not matches(lines_of("\n".join(expected)), lines_of(output)):
+                    wrong.append(f"{place}\nprinted\n{output}\nwhere the document says\n" + "\n".join(expected))
+    finally:
+        session.end()
+    if wrong:
+        log = session.work / ".up.log"
+        sys.exit("\n\n".join(wrong) + ("\n\n" + log.read_text() if log.exists() else ""))
+    print(f"{document}: {count} commands")
+
+
+if __name__ == "__main__":
+    main()

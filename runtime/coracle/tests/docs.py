@@ -161,6 +161,8 @@ class Session:
             "PATH": f"{self.shims(coracle)}:{aws}:{kept['PATH']}",
             "CORACLE_API": f"127.0.0.1:{self.ports['4566']}",
             "CORACLE_ROUTER": f"127.0.0.1:{self.ports['8080']}",
+            # Where clients look unless told otherwise.
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['4566']}",
             "CORACLE_DATA_DIR": str(self.work / "data"),
             "CORACLE_CPU": "65536",
             "CORACLE_MEMORY": "65536",
@@ -217,7 +219,7 @@ class Session:
         # The command does not read what is meant for the shell.
         with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=self.work / ".shims", delete=False) as script:
             script.write(self.here(command) + "\n")
-        self.shell.stdin.write(f". {script.name} </dev/null\necho; echo \"{mark} $?\"\n")
+        self.shell.stdin.write(f". {script.name} </dev/null; ended=$?\necho; echo \"{mark} $ended\"\n")
         self.shell.stdin.flush()
         output = []
         signal.alarm(DEADLINE)

@@ -76,7 +76,8 @@ impl Places {
         }
         let is_source = match &self.sources {
             Some(sources) => {
-                sources.iter().any(|source| path.starts_with(source)) && !path.file_name().is_some_and(is_passing)
+                sources.iter().any(|source| path.starts_with(source))
+                    && !path.file_name().is_some_and(is_passing)
             }
             None => path.strip_prefix(&self.dir).is_ok_and(|inside| {
                 let mut parts = inside.iter();

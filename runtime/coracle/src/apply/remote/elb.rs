@@ -271,8 +271,7 @@ async fn find_rule(client: &ApiClient, listener: &str, priority: &str) -> anyhow
     if !listener.starts_with("arn:") {
         return Ok(None);
     }
-    let Some(answer) =
-        or_missing(client.elb("DescribeRules", &json!({ "ListenerArn": listener })).await)?
+    let Some(answer) = or_missing(client.elb("DescribeRules", &json!({ "ListenerArn": listener })).await)?
     else {
         return Ok(None);
     };

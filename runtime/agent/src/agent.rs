@@ -18,6 +18,7 @@ use crate::assignment::{Told, compute_actions, wanted_stop};
 use crate::driver::{Command, Driver, Environment, release_volumes};
 use crate::endpoints::{Endpoint, EndpointRegistry};
 use crate::exec::{ExecError, Execution};
+use crate::figures::{Figures, GuestFigure};
 use crate::images::ImageSource;
 use crate::keyvalue::KeyValueSource;
 use crate::logs::LogSink;
@@ -69,6 +70,7 @@ pub struct Facilities {
 /// Runs the tasks assigned to one node. Dropping it kills them all, unreported; see [`Agent::shutdown`].
 pub struct Agent {
     endpoints: Arc<EndpointRegistry>,
+    figures: Arc<Figures>,
     records: Records,
     stopping: watch::Sender<bool>,
     done: watch::Receiver<bool>,
@@ -107,11 +109,13 @@ impl Agent {
         observed: mpsc::UnboundedSender<TaskObservation>,
     ) -> Self {
         let endpoints = EndpointRegistry::new();
+        let figures = Arc::<Figures>::default();
         let environment = Arc::new(Environment {
             config,
             artifacts,
             facilities,
             endpoints: Arc::clone(&endpoints),
+            figures: Arc::clone(&figures),
             observed,
         });
         let records = Records::default();
@@ -140,7 +144,7 @@ impl Agent {
             })
         };
         let loops = [reconcile.abort_handle(), publish.abort_handle()];
-        Self { endpoints, records, stopping, done, assigned, progress, loops }
+        Self { endpoints, figures, records, stopping, done, assigned, progress, loops }
     }
 
     /// The HTTP containers that take requests: a new list when a task becomes RUNNING, and before one drains.
@@ -181,9 +185,17 @@ impl Agent {
     }
 
     /// Forgets what earlier tasks have used, but for the groups of which `keep` is true: the agent does not
-    /// know which services there still are. What the tasks use that it still has is counted in any case.
-    pub fn retain_usage(&self, keep: impl FnMut(&UsageGroup) -> bool) {
+    /// know which services there still are. What the tasks use that it still has is counted in any case. The figures
+    /// of the other groups are forgotten, too.
+    pub fn retain_usage(&self, mut keep: impl FnMut(&UsageGroup) -> bool) {
+        self.figures.retain(&mut keep);
         self.records.lock().retain(keep);
+    }
+
+    /// The figures that guests keep of their own, up to what [`Agent::retain_usage`] has let go.
+    #[must_use]
+    pub fn figures(&self) -> Vec<GuestFigure> {
+        self.figures.all()
     }
 
     /// What the tasks of this node have used since the agent started, those included that are long gone, up to

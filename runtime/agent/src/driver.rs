@@ -22,11 +22,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::agent::{AgentConfig, Facilities};
 use crate::endpoints::{Endpoint, EndpointRegistry, EndpointTarget, Published};
 use crate::exec::Beside;
+use crate::figures::Figures;
 use crate::handle::{HttpHandle, SocketHandle};
 use crate::health::Check;
 use crate::keyvalue;
 use crate::logs::LogOutput;
 use crate::machine::{Effect, Event, Kind, Machine};
+use crate::metadata::Metadata;
 use crate::network::TaskNetwork;
 use crate::probe::Probe;
 use crate::requests::Watch;
@@ -34,7 +36,7 @@ use crate::resolve::{
     CallPlan, ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
 };
 use crate::secrets::{self, Variables};
-use crate::usage::TaskRecord;
+use crate::usage::{TaskRecord, UsageGroup};
 use crate::volumes;
 
 /// How long a container's end waits for its last lines to be written. A log store that hangs must not keep
@@ -47,6 +49,7 @@ pub(crate) struct Environment {
     pub(crate) artifacts: ArtifactCache,
     pub(crate) facilities: Facilities,
     pub(crate) endpoints: Arc<EndpointRegistry>,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) observed: mpsc::UnboundedSender<TaskObservation>,
 }
 
@@ -184,7 +187,10 @@ impl Driver {
         let task = Arc::clone(&record.task);
         let mut events = VecDeque::new();
         let resolved = resolve(&task, definition, &environment.config).and_then(|resolved| {
-            let network = task_network(&resolved, &environment.facilities)?;
+            let resolved = Arc::new(resolved);
+            let account = environment.config.account.clone();
+            let metadata = Metadata::new(account, Arc::clone(&record), Arc::clone(&resolved));
+            let network = task_network(&resolved, metadata, &environment.facilities)?;
             Ok((resolved, network))
         });
         let (resolved, network) = match resolved {
@@ -202,7 +208,7 @@ impl Driver {
                 Event::Unresolvable { container: error.container, reason: error.reason.clone() }
             }
         });
-        let resolved = resolved.ok().map(Arc::new);
+        let resolved = resolved.ok();
         let budgets = resolved.as_ref().map(|resolved| {
             let cpu = match resolved.cpu {
                 CpuPlan::Capped(units) => CpuBudget::capped(units),
@@ -432,6 +438,7 @@ impl Driver {
         let spec = ContainerSpec {
             config: Some(plan.config(&env)),
             keyvalue: Some(self.environment.facilities.keyvalue.open(&namespace)),
+            metrics: Some(self.environment.figures.desk(UsageGroup::of(&self.task))),
             env,
             network: network.with_egress(&plan.labels.egress),
             ..container_spec(plan, cpu, memory)
@@ -509,8 +516,9 @@ impl Driver {
             }
             serving => {
                 let (container, serving) = (container.clone(), serving.clone());
+                let stop_timeout = plan.stop_timeout;
                 self.work.spawn(async move {
-                    let exit = run(&container, call, killed).await;
+                    let exit = run(&container, call, killed, stop_timeout).await;
                     if let Some(serving) = serving {
                         serving.withdraw().await;
                         serving.target.close();
@@ -605,9 +613,13 @@ fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudg
 }
 
 /// The network of a task.
-fn task_network(resolved: &ResolvedTask, facilities: &Facilities) -> Result<TaskNetwork, ResolveError> {
+fn task_network(
+    resolved: &ResolvedTask,
+    metadata: Metadata,
+    facilities: &Facilities,
+) -> Result<TaskNetwork, ResolveError> {
     let (tls, beyond) = (facilities.tls.clone(), facilities.in_process.clone());
-    TaskNetwork::new(resolved.network_mode, resolved.network_quotas, tls, beyond)
+    TaskNetwork::new(resolved.network_mode, resolved.network_quotas, tls, metadata, beyond)
         .map_err(|error| ResolveError { container: None, reason: cannot_start(&error.to_string()) })
 }
 
@@ -705,11 +717,13 @@ fn call_of(container: &Container, call: &CallPlan) -> Result<(Plugin, Invocation
     Ok((plugin, invocation))
 }
 
-/// Runs a command, or the call of a plugin, to its end.
+/// Runs a command, or the call of a plugin, to its end. One that is to end, and listens for that, has `stop_timeout` to
+/// do so by itself.
 async fn run(
     container: &Container,
     call: Option<(Plugin, Invocation)>,
     killed: oneshot::Receiver<()>,
+    stop_timeout: Duration,
 ) -> Exit {
     let mut run = std::pin::pin!(async {
         match &call {
@@ -719,12 +733,16 @@ async fn run(
     });
     tokio::select! {
         biased;
-        exit = &mut run => exit,
-        _ = killed => {
-            container.kill();
-            run.await
-        }
+        exit = &mut run => return exit,
+        _ = killed => {}
     }
+    if container.request_stop()
+        && let Ok(exit) = tokio::time::timeout(stop_timeout, &mut run).await
+    {
+        return exit;
+    }
+    container.kill();
+    run.await
 }
 
 /// Lets an HTTP container serve until it is to end, or has to.

@@ -14,6 +14,8 @@
 //! | `driver` | one per task: does what the machine says, brings it events |
 //! | `exec` | commands beside running containers |
 //! | `handle`, `endpoints` | how the router gets requests into HTTP containers, and which there are |
+//! | `usage`, `figures` | what tasks use, and what they count of their own |
+//! | `metadata` | what a task can learn of itself |
 //! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `network`, `keyvalue` | one part of a task definition each |
 //!
 //! This room deliberately does not know where images come from, where logs go, how requests get to the node, or
@@ -25,6 +27,7 @@ mod assignment;
 mod driver;
 mod endpoints;
 mod exec;
+mod figures;
 mod handle;
 mod health;
 mod images;
@@ -32,6 +35,7 @@ mod keyvalue;
 mod labels;
 mod logs;
 mod machine;
+mod metadata;
 mod network;
 mod probe;
 mod requests;
@@ -49,6 +53,7 @@ mod tests;
 pub use agent::{Agent, AgentConfig, Clock, Facilities};
 pub use endpoints::{Endpoint, EndpointTarget};
 pub use exec::{ExecError, Execution};
+pub use figures::{BUCKETS, Figure, GuestFigure};
 pub use handle::{CallError, HttpHandle, SocketEntry, SocketHandle};
 pub use images::{FetchedImage, ImageSource};
 pub use keyvalue::KeyValueSource;

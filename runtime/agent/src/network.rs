@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 
 use crate::handle::{CallError, HttpHandle};
+use crate::metadata::{self, Metadata};
 
 /// The network of one task.
 pub(crate) struct TaskNetwork {
@@ -28,6 +29,7 @@ impl TaskNetwork {
         mode: Option<NetworkMode>,
         quotas: NetworkQuotas,
         tls: TlsClient,
+        metadata: Metadata,
         beyond: Option<Arc<dyn InProcess>>,
     ) -> Result<Self, NoLoopback> {
         let localhost = match mode {
@@ -36,7 +38,8 @@ impl TaskNetwork {
             Some(NetworkMode::Awsvpc | NetworkMode::Bridge) | None => Localhost::Own(Loopback::take()?),
         };
         let has_own_localhost = matches!(localhost, Localhost::Own(_));
-        let services = Arc::new(Services { local: Mutex::default(), has_own_localhost, beyond });
+        let metadata = Arc::new(metadata);
+        let services = Arc::new(Services { local: Mutex::default(), has_own_localhost, metadata, beyond });
         let in_process = Some(Arc::clone(&services) as Arc<dyn InProcess>);
         let shared =
             Network::new(NetworkSpec { localhost, quotas, tls, in_process, ..NetworkSpec::default() });
@@ -70,6 +73,8 @@ struct Services {
     local: Mutex<HashMap<u16, HttpHandle>>,
     /// Whether every name below `localhost` is the task's.
     has_own_localhost: bool,
+    /// What the task can learn of itself.
+    metadata: Arc<Metadata>,
     /// What lies beyond the task: other services, by name.
     beyond: Option<Arc<dyn InProcess>>,
 }
@@ -80,10 +85,17 @@ impl InProcess for Services {
             let handle = self.local.lock().get(&port).cloned()?;
             return Some(Arc::new(Sibling(handle)));
         }
+        if (host, port) == (metadata::HOST, metadata::PORT) {
+            return Some(Arc::clone(&self.metadata) as Arc<dyn Upstream>);
+        }
         if self.has_own_localhost && is_below_localhost(host) {
             return None;
         }
         self.beyond.as_ref()?.find(host, port)
+    }
+
+    fn is_open(&self, host: &str, port: u16) -> bool {
+        (host, port) == (metadata::HOST, metadata::PORT)
     }
 }
 

@@ -11,7 +11,8 @@
 //! |---|---|
 //! | `AWS_EXECUTION_ENV` | `AWS_ECS_FARGATE`, `AWS_ECS_EC2` or `AWS_ECS_EXTERNAL` |
 //! | `AWS_REGION`, `AWS_DEFAULT_REGION` | the task's region |
-//! | `CORACLE_TASK_ID`, `CORACLE_TASK_ARN` | which task this is, where ECS has a metadata server to ask |
+//! | `CORACLE_TASK_ID`, `CORACLE_TASK_ARN` | which task this is |
+//! | `ECS_CONTAINER_METADATA_URI_V4` | where it can learn more: see `metadata` |
 //!
 //! CPU units belong to the task as a whole: FARGATE caps it, EC2 and EXTERNAL weigh it. A container's own `cpu`
 //! only adds to what a task without units of its own gets.
@@ -34,6 +35,7 @@ use crate::agent::AgentConfig;
 use crate::health::{Check, HealthPlan, HealthRules};
 use crate::labels::Labels;
 use crate::logs::{LogNames, LogTarget, log_target};
+use crate::metadata;
 use crate::secrets::{VariablePlan, Variables};
 use crate::volumes::VolumePlan;
 
@@ -336,6 +338,7 @@ fn resolve_container(
             runtime_id: &runtime_id,
         },
     );
+    let surroundings = surroundings(task, &config.account, &runtime_id);
     let health = container.health_check.as_ref().and_then(HealthPlan::new);
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
     Ok(ResolvedContainer {
@@ -360,7 +363,7 @@ fn resolve_container(
         call,
         links,
         is_linked_to: false,
-        surroundings: surroundings(task, &config.account),
+        surroundings,
         env,
         variables,
         working_dir,
@@ -404,7 +407,7 @@ impl ResolvedContainer {
 }
 
 /// What every container is told about where it is.
-fn surroundings(task: &Task, account: &str) -> Vec<(String, String)> {
+fn surroundings(task: &Task, account: &str, runtime_id: &str) -> Vec<(String, String)> {
     let execution = match task.launch_type {
         LaunchType::Fargate => "AWS_ECS_FARGATE",
         LaunchType::Ec2 => "AWS_ECS_EC2",
@@ -418,6 +421,7 @@ fn surroundings(task: &Task, account: &str) -> Vec<(String, String)> {
         ("AWS_DEFAULT_REGION", region.to_owned()),
         ("CORACLE_TASK_ID", task.id.to_string()),
         ("CORACLE_TASK_ARN", arn.to_string()),
+        ("ECS_CONTAINER_METADATA_URI_V4", metadata::uri(runtime_id)),
     ];
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -145,6 +145,14 @@ pub struct UsageGroup {
     pub group: String,
 }
 
+impl UsageGroup {
+    /// The group of a task.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
+        Self { cluster: task.cluster.name.clone(), group: task.group.to_string() }
+    }
+}
+
 /// What the tasks of a group use, and what they and all earlier ones have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageTotals {
@@ -182,8 +190,7 @@ struct Groups(BTreeMap<UsageGroup, UsageTotals>);
 
 impl Groups {
     fn add(&mut self, task: &TaskUsage) {
-        let mut group =
-            UsageGroup { cluster: task.task.cluster.name.clone(), group: task.task.group.to_string() };
+        let mut group = UsageGroup::of(&task.task);
         if self.0.len() >= GROUPS_MAX && !self.0.contains_key(&group) {
             OTHER_GROUPS.clone_into(&mut group.group);
         }

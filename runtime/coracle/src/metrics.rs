@@ -4,16 +4,19 @@
 //! sandbox when somebody asks. Labels are clusters, services and families there are, at most
 //! [`MAX_SERIES`] of them; what is past that is summed under `_other`. The series of a service go when
 //! it has been deleted and its last task has stopped, those of a family when its last task is forgotten.
+//!
+//! Guests' own figures are among them, by the names they gave them. Labels `cluster` and `group` say whose they are; no
+//! guest can set those, nor use a name that begins with `coracle_`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coracle_agent::{Agent, UsageGroup};
+use coracle_agent::{Agent, BUCKETS, Figure, GuestFigure, UsageGroup};
 use coracle_sandbox::{ArtifactCache, Engine};
 use coracle_store::Store;
 use coracle_types::{ClusterId, LastStatus, ServiceStatus, State, TaskGroup};
 use prometheus::core::Collector as _;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
 
 /// At most this many label sets of one metric.
@@ -52,6 +55,7 @@ impl Metrics {
         families.extend(tasks(&state));
         families.extend(self.usage(&state));
         families.extend(self.sandbox());
+        families.extend(guest_families(self.agent.figures()));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
             tracing::error!("cannot encode the metrics: {error}");
@@ -186,11 +190,78 @@ impl Series {
 /// Gauges are filled because a counter can't be set; what only grows is published as a counter.
 fn into_counter(family: &mut MetricFamily) {
     for metric in family.mut_metric() {
-        let mut counter = prometheus::proto::Counter::default();
+        let mut counter = Counter::default();
         counter.set_value(metric.get_gauge().get_value());
         metric.set_counter(counter);
     }
-    family.set_field_type(prometheus::proto::MetricType::COUNTER);
+    family.set_field_type(MetricType::COUNTER);
+}
+
+/// What guests count of their own. A name has one type on the page, and two services may use one for a gauge and a
+/// histogram; the histogram then says so in its name.
+fn guest_families(figures: Vec<GuestFigure>) -> Vec<MetricFamily> {
+    let gauges: BTreeSet<String> = figures
+        .iter()
+        .filter(|one| matches!(one.figure, Figure::Gauge(_)))
+        .map(|one| one.name.clone())
+        .collect();
+    let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+    for one in figures {
+        let is_histogram = matches!(one.figure, Figure::Histogram { .. });
+        let name =
+            if is_histogram && gauges.contains(&one.name) { format!("{}_histogram", one.name) } else { one.name };
+        let mut metric = Metric::default();
+        let kind = set_figure(&mut metric, &one.figure);
+        let own = [("cluster".to_owned(), one.group.cluster.to_string()), ("group".to_owned(), one.group.group)];
+        metric.set_label(own.into_iter().chain(one.labels).map(label_pair).collect());
+        let family = families.entry(name).or_insert_with_key(|name| {
+            let mut family = MetricFamily::default();
+            family.set_name(name.clone());
+            family.set_help("A figure of a service's own.".to_owned());
+            family.set_field_type(kind);
+            family
+        });
+        family.mut_metric().push(metric);
+    }
+    families.into_values().collect()
+}
+
+fn set_figure(metric: &mut Metric, figure: &Figure) -> MetricType {
+    match figure {
+        Figure::Counter(all) => {
+            let mut counter = Counter::default();
+            counter.set_value(*all);
+            metric.set_counter(counter);
+            MetricType::COUNTER
+        }
+        Figure::Gauge(now) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(*now);
+            metric.set_gauge(gauge);
+            MetricType::GAUGE
+        }
+        Figure::Histogram { counts, count, sum } => {
+            let buckets = counts.iter().zip(BUCKETS).map(|(&count, bound)| {
+                let mut bucket = Bucket::default();
+                bucket.set_cumulative_count(count);
+                bucket.set_upper_bound(bound);
+                bucket
+            });
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(buckets.collect());
+            histogram.set_sample_count(*count);
+            histogram.set_sample_sum(*sum);
+            metric.set_histogram(histogram);
+            MetricType::HISTOGRAM
+        }
+    }
+}
+
+fn label_pair((name, value): (String, String)) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name);
+    pair.set_value(value);
+    pair
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric is read to three digits")]
@@ -223,6 +294,36 @@ mod tests {
         let families: Vec<_> = [none, some].into_iter().flat_map(Series::finish).collect();
         let text = TextEncoder::new().encode_to_string(&families).unwrap();
         assert!(text.contains("some_total{name=\"a\"} 1") && !text.contains("none_total"), "{text}");
+    }
+
+    #[test]
+    fn guests_figures_have_their_service_on_them() {
+        let of = |group: &str, name: &str, figure| GuestFigure {
+            group: UsageGroup { cluster: "default".parse().unwrap(), group: group.to_owned() },
+            name: name.to_owned(),
+            labels: vec![("kind".to_owned(), "a\"b".to_owned())],
+            figure,
+        };
+        let histogram = Figure::Histogram { counts: Box::new([1; BUCKETS.len()]), count: 2, sum: 3.5 };
+        let families = guest_families(vec![
+            of("service:shop", "orders_total", Figure::Counter(3.0)),
+            of("family:job", "orders_total", Figure::Counter(1.0)),
+            of("service:shop", "size", Figure::Gauge(2.0)),
+            of("family:job", "size", histogram),
+        ]);
+        let text = TextEncoder::new().encode_to_string(&families).unwrap();
+        for line in [
+            "# TYPE orders_total counter",
+            r#"orders_total{cluster="default",group="service:shop",kind="a\"b"} 3"#,
+            r#"orders_total{cluster="default",group="family:job",kind="a\"b"} 1"#,
+            "# TYPE size gauge",
+            "# TYPE size_histogram histogram",
+            r#"size_histogram_bucket{cluster="default",group="family:job",kind="a\"b",le="0.001"} 1"#,
+            r#"size_histogram_bucket{cluster="default",group="family:job",kind="a\"b",le="+Inf"} 2"#,
+            r#"size_histogram_sum{cluster="default",group="family:job",kind="a\"b"} 3.5"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

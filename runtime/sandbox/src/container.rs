@@ -7,7 +7,7 @@ use crate::entry::{CommandEntry, Entry, HttpEntry};
 use crate::exit::{Exit, HandleError, TrapInfo};
 use crate::hold::{AbandonOnDrop, Hold};
 use crate::host::linkers::missing_grant;
-use crate::host::{HostLimits, HostState};
+use crate::host::{HostLimits, HostState, is_heard};
 use crate::http_call;
 use crate::instance::{Instance, drive};
 use crate::link::{self, LinkError, Linked};
@@ -119,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     pub(crate) counters: Counters,
     stopped: AtomicBool,
+    /// Whether guests that listen for it have been told to end.
+    pub(crate) stop_requested: watch::Sender<bool>,
     in_flight: AtomicU32,
     fatal: watch::Sender<Option<Exit>>,
 }
@@ -236,6 +238,7 @@ impl Container {
             workers: Workers::default(),
             counters,
             stopped: AtomicBool::new(false),
+            stop_requested: watch::Sender::new(false),
             in_flight: AtomicU32::new(0),
             fatal: watch::Sender::new(None),
             spec,
@@ -342,6 +345,13 @@ impl Container {
     /// Requests that wait or run, those included whose guest is still busy after its response.
     pub fn in_flight(&self) -> u32 {
         self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells the guest to end by itself, if it listens: what imports `coracle:services/lifecycle` does. Answers whether
+    /// it does; if not, there is only [`kill`](Self::kill).
+    pub fn request_stop(&self) -> bool {
+        self.0.stop_requested.send_replace(true);
+        is_heard(self.0.prepared.imports())
     }
 
     /// Stops every live instance and refuses all that come later. Instances are gone a moment after this returns.

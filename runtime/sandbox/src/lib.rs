@@ -139,7 +139,7 @@ pub use container::{Container, ContainerError, ContainerStats, IdleInstance};
 pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
-pub use host::{HostFunctions, HostState, KeyValue};
+pub use host::{HostFunctions, HostState, KeyValue, Metric, MetricKind, Metrics};
 pub use input::{Input, SharedReader};
 pub use link::{Link, LinkError};
 pub use memory::{MemoryBudget, MemoryHold};

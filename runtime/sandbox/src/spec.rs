@@ -1,7 +1,7 @@
 //! What a container may do and how much of it: plain data.
 
 use crate::cpu::CpuBudget;
-use crate::host::KeyValue;
+use crate::host::{KeyValue, Metrics};
 use crate::input::Input;
 use crate::link::Link;
 use crate::memory::MemoryBudget;
@@ -41,6 +41,8 @@ pub struct ContainerSpec {
     pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// Whose exports answer what the component imports beside WASI; an import that nobody answers keeps it from starting.
     pub links: Vec<Link>,
+    /// Who takes the figures of `coracle:services/metrics`; None: nobody, and the guest is told so.
+    pub metrics: Option<Arc<dyn Metrics>>,
     /// What the guest reads from standard input.
     pub input: Input,
     /// CPU time, shared by everything that holds a clone of this budget.
@@ -86,6 +88,7 @@ impl Default for ContainerSpec {
             config: None,
             keyvalue: None,
             links: Vec::new(),
+            metrics: None,
             input: Input::Empty,
             cpu: CpuBudget::unlimited(),
             memory: MemoryBudget::new(u64::MAX),

@@ -3,7 +3,9 @@
 //! All of `wasi:cli/imports` and `wasi:http` is linked for everybody, and empty where nothing is granted. A further
 //! interface of the host goes into a file of its own with a `link` function, called from [`components`].
 
-use super::{HostState, config, held, http, keyvalue, logging, p1, p2, p3};
+use super::{
+    HostState, config, held, http, keyvalue, lifecycle, logging, metrics, p1, p2, p3, remaining,
+};
 use crate::engine::Flavour;
 use crate::spec::ContainerSpec;
 use std::any::Any;
@@ -22,6 +24,9 @@ pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtim
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;
     logging::link(&mut linker)?;
+    metrics::link(&mut linker)?;
+    remaining::link(&mut linker)?;
+    lifecycle::link(&mut linker)?;
     Ok(linker)
 }
 

@@ -10,17 +10,22 @@ mod config;
 mod held;
 mod http;
 mod keyvalue;
+mod lifecycle;
 mod limits;
 pub(crate) mod linkers;
 mod logging;
+mod metrics;
 mod outgoing_body;
 mod p1;
 mod p2;
 mod p3;
+mod remaining;
 
 pub use keyvalue::KeyValue;
+pub(crate) use lifecycle::is_heard;
 pub(crate) use limits::HostLimits;
 pub use linkers::HostFunctions;
+pub use metrics::{Metric, MetricKind, Metrics};
 
 use crate::container::Shared;
 use crate::memory::Limiter;

@@ -368,9 +368,10 @@ impl Network {
 
     /// The service that answers for a host in this process, if this network may call it.
     fn upstream(&self, host: &str, port: u16) -> Option<Arc<dyn Upstream>> {
-        let found = self.0.spec.in_process.as_ref()?.find(host, port)?;
+        let in_process = self.0.spec.in_process.as_ref()?;
+        let found = in_process.find(host, port)?;
         let own = self.loopback().is_some() && is_localhost(host);
-        (own || self.policy().allows_host(host, port)).then_some(found)
+        (own || in_process.is_open(host, port) || self.policy().allows_host(host, port)).then_some(found)
     }
 }
 

@@ -16,6 +16,11 @@ pub trait InProcess: Send + Sync + 'static {
     /// The service that answers for `host` (a name, lower or upper case) at `port`; None if a connection has to be
     /// made. Whether the guest may call it has not been checked yet.
     fn find(&self, host: &str, port: u16) -> Option<Arc<dyn Upstream>>;
+
+    /// Whether every guest may call it, whatever the rules of its network say.
+    fn is_open(&self, _host: &str, _port: u16) -> bool {
+        false
+    }
 }
 
 /// Answers requests.

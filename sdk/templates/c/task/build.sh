@@ -1,0 +1,15 @@
+#!/bin/sh
+# Makes {{name}}.wasm, or with `test` runs the tests. The first time it installs zig, whose C compiler it uses, from PyPI
+# into .tools, or where TOOLS says.
+set -eu
+cd "$(dirname "$0")"
+tools="${TOOLS:-.tools}"
+if [ ! -x "$tools/bin/python" ]; then
+    python3 -m venv "$tools"
+    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+fi
+cc() { "$tools/bin/python" -m ziglang cc -Wall -Wextra "$@"; }
+case "${1:-build}" in
+build) cc -target wasm32-wasi -Os -s -o {{name}}.wasm main.c greet.c ;;
+test) cc -o test test.c greet.c && ./test ;;
+esac

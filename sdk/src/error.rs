@@ -119,7 +119,10 @@ mod tests {
     #[test]
     fn clients_learn_what_concerns_them() {
         let error = Error::from("x".parse::<u32>().unwrap_err());
-        assert_eq!((error.status(), error.message()), (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"));
+        assert_eq!(
+            (error.status(), error.message()),
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+        );
         assert_eq!(error.to_string(), "invalid digit found in string");
 
         let error = Error::from(Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "too large".to_owned()));

@@ -52,7 +52,9 @@ impl Error {
         match self {
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::NotGranted(_) | Self::Request(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unresolved(_) | Self::Unreachable(_) | Self::Tls(_) | Self::Failed(_) => StatusCode::BAD_GATEWAY,
+            Self::Unresolved(_) | Self::Unreachable(_) | Self::Tls(_) | Self::Failed(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 
@@ -211,7 +213,9 @@ mod tests {
     #[crate::test]
     async fn tests_say_who_answers() {
         let error = get("https://api.example.com/").send().await.unwrap_err();
-        assert!(error.to_string().contains("coracle.egress") && error.to_string().contains("api.example.com:443"));
+        assert!(
+            error.to_string().contains("coracle.egress") && error.to_string().contains("api.example.com:443")
+        );
 
         testing::on_fetch(|request| {
             assert_eq!(request.headers()[header::CONTENT_TYPE], "application/json");

@@ -40,7 +40,9 @@ impl KeyValueError {
     pub(crate) fn not_granted() -> Self {
         Self::NotGranted(NotGranted {
             wanted: "the key-value store".to_owned(),
-            grant: "a host of its own has to set `keyvalue` of its ContainerSpec; in a Coracle task it always is".to_owned(),
+            grant:
+                "a host of its own has to set `keyvalue` of its ContainerSpec; in a Coracle task it always is"
+                    .to_owned(),
         })
     }
 }
@@ -176,6 +178,9 @@ mod tests {
     fn what_is_not_granted_is_named() {
         crate::testing::deny_keyvalue();
         let Err(error) = Bucket::open("default") else { panic!("it is granted") };
-        assert!(error.to_string().contains("not granted") && error.to_string().contains("`keyvalue`"), "{error}");
+        assert!(
+            error.to_string().contains("not granted") && error.to_string().contains("`keyvalue`"),
+            "{error}"
+        );
     }
 }

@@ -31,7 +31,9 @@ impl MetricError {
     pub(crate) fn not_granted() -> Self {
         Self::NotGranted(NotGranted {
             wanted: "a place for metrics".to_owned(),
-            grant: "a host of its own has to set `metrics` of its ContainerSpec; in a Coracle task it always is".to_owned(),
+            grant:
+                "a host of its own has to set `metrics` of its ContainerSpec; in a Coracle task it always is"
+                    .to_owned(),
         })
     }
 }

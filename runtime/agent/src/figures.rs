@@ -111,7 +111,9 @@ impl Metrics for Desk {
             return figure.take(metric);
         }
         if figures.len() >= MOST_FIGURES {
-            return Err(format!("the service has {MOST_FIGURES} figures already, each combination of labels counted"));
+            return Err(format!(
+                "the service has {MOST_FIGURES} figures already, each combination of labels counted"
+            ));
         }
         let of_this_name = figures.range((metric.name.to_owned(), Vec::new())..).next();
         if let Some(((name, _), figure)) = of_this_name
@@ -176,7 +178,9 @@ fn wrong_kind(name: &str, kind: MetricKind) -> String {
 fn check(metric: &Metric<'_>) -> Result<(), String> {
     let name: String = metric.name.chars().take(LONGEST).collect();
     if !is_name(metric.name) {
-        return Err(format!("{name:?} is no name: letters, digits and _ are, not beginning with a digit, at most {LONGEST}"));
+        return Err(format!(
+            "{name:?} is no name: letters, digits and _ are, not beginning with a digit, at most {LONGEST}"
+        ));
     }
     if metric.name.starts_with("coracle_") {
         return Err(format!("{name:?}: names beginning with coracle_ are Coracle's own"));
@@ -191,12 +195,16 @@ fn check(metric: &Metric<'_>) -> Result<(), String> {
         return Err(format!("{name:?} has {} labels; it may have {MOST_LABELS}", metric.labels.len()));
     }
     for (label, value) in metric.labels {
-        if !is_name(label) || label.starts_with("__") || matches!(label.as_str(), "cluster" | "group" | "le") {
+        if !is_name(label) || label.starts_with("__") || matches!(label.as_str(), "cluster" | "group" | "le")
+        {
             let label: String = label.chars().take(LONGEST).collect();
             return Err(format!("{name:?}: {label:?} can't be a label"));
         }
         if value.len() > LONGEST {
-            return Err(format!("{name:?}: a label's value has at most {LONGEST} bytes, and {label}'s has {}", value.len()));
+            return Err(format!(
+                "{name:?}: a label's value has at most {LONGEST} bytes, and {label}'s has {}",
+                value.len()
+            ));
         }
     }
     Ok(())
@@ -217,8 +225,15 @@ mod tests {
         UsageGroup { cluster: "default".parse().unwrap(), group: format!("service:{name}") }
     }
 
-    fn record(desk: &dyn Metrics, kind: MetricKind, name: &str, labels: &[(&str, &str)], value: f64) -> Result<(), String> {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    fn record(
+        desk: &dyn Metrics,
+        kind: MetricKind,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) -> Result<(), String> {
+        let labels: Vec<_> =
+            labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         desk.record(&Metric { kind, name, labels: &labels, value })
     }
 
@@ -234,7 +249,10 @@ mod tests {
         let all = figures.all();
         let names: Vec<_> = all.iter().map(|one| (one.group.group.as_str(), one.name.as_str())).collect();
         let web = "service:web";
-        assert_eq!(names, [("service:other", "queue"), (web, "orders_total"), (web, "queue"), (web, "took_seconds")]);
+        assert_eq!(
+            names,
+            [("service:other", "queue"), (web, "orders_total"), (web, "queue"), (web, "took_seconds")]
+        );
         assert_eq!(all[1].figure, Figure::Counter(3.0));
         assert_eq!(all[1].labels[0].0, "a");
         assert_eq!(all[2].figure, Figure::Gauge(7.0));

@@ -203,7 +203,8 @@ impl Upstream for Metadata {
             None => (StatusCode::NOT_FOUND, json!("there is no such task metadata").to_string()),
         };
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-        let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json").body(body);
+        let response =
+            Response::builder().status(status).header(header::CONTENT_TYPE, "application/json").body(body);
         Box::pin(std::future::ready(response.map_err(|error| error.to_string())))
     }
 }
@@ -257,7 +258,9 @@ mod tests {
         let (metadata, id) = metadata();
         let task = metadata.answer(&format!("/v4/{id}/task")).unwrap();
         assert_eq!(task["Cluster"], "arn:aws:ecs:us-east-1:123456789012:cluster/default");
-        assert!(task["TaskARN"].as_str().unwrap().starts_with("arn:aws:ecs:us-east-1:123456789012:task/default/"));
+        assert!(
+            task["TaskARN"].as_str().unwrap().starts_with("arn:aws:ecs:us-east-1:123456789012:task/default/")
+        );
         assert_eq!((&task["Family"], &task["Revision"]), (&json!("app"), &json!("1")));
         assert_eq!((&task["ServiceName"], &task["LaunchType"]), (&json!("shop"), &json!("FARGATE")));
         assert_eq!(task["Limits"], json!({ "CPU": 1.0, "Memory": 512 }));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use coracle_router::AccessLogFormat;
 
 /// Amazon ECS for WebAssembly components, in one binary.
@@ -75,6 +75,8 @@ pub(crate) enum Command {
     /// Run one component under limits, without a server.
     #[command(after_help = RUN_NOTES)]
     Run(RunArgs),
+    /// Write a small project that builds to a component.
+    New(NewArgs),
     /// List tasks.
     #[command(after_help = CLIENT_NOTES)]
     Ps(PsArgs),
@@ -260,6 +262,40 @@ pub(crate) struct RunArgs {
     /// Where an HTTP component is served; port 0 picks a free one.
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+}
+
+#[derive(Args)]
+pub(crate) struct NewArgs {
+    /// The folder to make; its last part is the project's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) path: PathBuf,
+    /// What it is written in.
+    #[arg(long)]
+    pub(crate) lang: Language,
+    /// What it is.
+    #[arg(long, default_value = "http")]
+    pub(crate) kind: Kind,
+}
+
+/// What a project is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Rust,
+    Js,
+    Python,
+    Go,
+    C,
+}
+
+/// What a project is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// An HTTP service
+    Http,
+    /// A batch task, which runs to an exit code
+    Task,
+    /// A plugin, whose functions a program calls by name
+    Plugin,
 }
 
 /// How a client command finds the API.

@@ -18,6 +18,7 @@ mod keyvalue;
 mod log_sink;
 mod logs;
 mod metrics;
+mod new;
 mod output;
 mod ps;
 mod routes;
@@ -67,6 +68,7 @@ async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
         cli::Command::Demo(args) => demo::demo(&args).await,
         cli::Command::Dev(args) => dev::dev(&args).await,
         cli::Command::Run(args) => run::run(args).await,
+        cli::Command::New(args) => new::new(&args),
         cli::Command::Ps(args) => ps::ps(&args).await,
         cli::Command::Logs(args) => logs::logs(&args).await,
         cli::Command::Exec(args) => exec::exec(&args).await,

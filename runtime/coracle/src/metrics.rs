@@ -208,11 +208,15 @@ fn guest_families(figures: Vec<GuestFigure>) -> Vec<MetricFamily> {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
     for one in figures {
         let is_histogram = matches!(one.figure, Figure::Histogram { .. });
-        let name =
-            if is_histogram && gauges.contains(&one.name) { format!("{}_histogram", one.name) } else { one.name };
+        let name = if is_histogram && gauges.contains(&one.name) {
+            format!("{}_histogram", one.name)
+        } else {
+            one.name
+        };
         let mut metric = Metric::default();
         let kind = set_figure(&mut metric, &one.figure);
-        let own = [("cluster".to_owned(), one.group.cluster.to_string()), ("group".to_owned(), one.group.group)];
+        let own =
+            [("cluster".to_owned(), one.group.cluster.to_string()), ("group".to_owned(), one.group.group)];
         metric.set_label(own.into_iter().chain(one.labels).map(label_pair).collect());
         let family = families.entry(name).or_insert_with_key(|name| {
             let mut family = MetricFamily::default();

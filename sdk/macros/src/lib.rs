@@ -16,7 +16,9 @@ pub fn http(arguments: TokenStream, item: TokenStream) -> TokenStream {
         let name = &function.sig.ident;
         // Without an argument the request is not even looked at.
         let call = match function.sig.inputs.first() {
-            Some(_) => quote!(async |incoming: ::coracle_sdk::private::Incoming| Ok(#name(incoming.request()?).await)),
+            Some(_) => {
+                quote!(async |incoming: ::coracle_sdk::private::Incoming| Ok(#name(incoming.request()?).await))
+            }
             None => quote!(async |_: ::coracle_sdk::private::Incoming| Ok(#name().await)),
         };
         Ok(quote! {
@@ -52,7 +54,10 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(arguments.into(), item, |mut function| {
         require_plain(&function, "#[coracle_sdk::main]", 1)?;
         if function.sig.ident != "main" {
-            return Err(Error::new_spanned(&function.sig.ident, "#[coracle_sdk::main] is for `async fn main`"));
+            return Err(Error::new_spanned(
+                &function.sig.ident,
+                "#[coracle_sdk::main] is for `async fn main`",
+            ));
         }
         function.sig.ident = syn::Ident::new("task", function.sig.ident.span());
         let call = match function.sig.inputs.first() {
@@ -104,7 +109,10 @@ fn require_plain(function: &ItemFn, attribute: &str, most: usize) -> Result<(), 
         return Err(Error::new_spanned(signature.fn_token, format!("{attribute} is for an `async fn`")));
     }
     if !signature.generics.params.is_empty() {
-        return Err(Error::new_spanned(&signature.generics, format!("{attribute} can't fill in generic parameters")));
+        return Err(Error::new_spanned(
+            &signature.generics,
+            format!("{attribute} can't fill in generic parameters"),
+        ));
     }
     if let Some(receiver @ FnArg::Receiver(_)) = signature.inputs.first() {
         return Err(Error::new_spanned(receiver, format!("{attribute} is for a function, not for a method")));

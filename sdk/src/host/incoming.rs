@@ -91,7 +91,11 @@ async fn respond(response: Response, out: ResponseOutparam) {
     let headers = match Fields::from_list(&entries) {
         Ok(headers) => headers,
         Err(error) => {
-            log::line(Level::Error, "", &format!("the response's headers are not for a handler to set: {error:?}"));
+            log::line(
+                Level::Error,
+                "",
+                &format!("the response's headers are not for a handler to set: {error:?}"),
+            );
             let reason = "the handler set a header that it may not set".to_owned();
             ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(reason))));
             return;
@@ -99,7 +103,9 @@ async fn respond(response: Response, out: ResponseOutparam) {
     };
     let response = OutgoingResponse::new(headers);
     if head.status != StatusCode::OK {
-        response.set_status_code(head.status.as_u16()).expect("the http crate has no status that HTTP has not");
+        response
+            .set_status_code(head.status.as_u16())
+            .expect("the http crate has no status that HTTP has not");
     }
     let outgoing = response.body().expect("a response has one body, taken here first");
     // From here on the host may send the head, while the body is still being written.

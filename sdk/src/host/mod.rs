@@ -11,9 +11,9 @@ mod incoming;
 #[cfg(target_family = "wasm")]
 mod outgoing;
 #[cfg(target_family = "wasm")]
-mod streams;
-#[cfg(target_family = "wasm")]
 mod services;
+#[cfg(target_family = "wasm")]
+mod streams;
 #[cfg(target_family = "wasm")]
 pub use self::{
     executor::block_on,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use ::http::uri::Scheme as HttpScheme;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use wasip2::http::outgoing_handler::{self, FutureIncomingResponse};
-use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, Method as WasiMethod, OutgoingRequest, RequestOptions, Scheme};
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingResponse, Method as WasiMethod, OutgoingRequest, RequestOptions, Scheme,
+};
 
 use super::executor::until;
 use super::{IncomingBody, streams};
@@ -30,8 +32,8 @@ pub(crate) async fn fetch(request: Request, timeouts: Timeouts) -> Result<Respon
     outgoing.set_path_with_query(path).map_err(|()| refused("path"))?;
 
     let to = outgoing.body().expect("a request has one body, taken here first");
-    let response = outgoing_handler::handle(outgoing, Some(options(timeouts)))
-        .map_err(|code| error(code, &head.uri))?;
+    let response =
+        outgoing_handler::handle(outgoing, Some(options(timeouts))).map_err(|code| error(code, &head.uri))?;
     if let Err(failure) = streams::send(body, to).await {
         // The server may have answered before the end.
         if response.get().is_none() {
@@ -88,7 +90,8 @@ fn fields(headers: &HeaderMap, body: &Body) -> Result<Fields, Error> {
 
 fn options(timeouts: Timeouts) -> RequestOptions {
     let options = RequestOptions::new();
-    let nanos = |timeout: Option<Duration>| timeout.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    let nanos =
+        |timeout: Option<Duration>| timeout.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     // A host that can't keep them is one without time-outs.
     let _ = options.set_connect_timeout(nanos(timeouts.connect));
     let _ = options.set_first_byte_timeout(nanos(timeouts.first_byte));
@@ -121,9 +124,9 @@ fn error(code: ErrorCode, uri: &Uri) -> Error {
         | ErrorCode::HttpResponseTimeout
         | ErrorCode::DnsTimeout => Error::TimedOut,
         ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => Error::Unresolved(words()),
-        ErrorCode::ConnectionRefused | ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => {
-            Error::Unreachable(words())
-        }
+        ErrorCode::ConnectionRefused
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable => Error::Unreachable(words()),
         ErrorCode::TlsProtocolError | ErrorCode::TlsCertificateError | ErrorCode::TlsAlertReceived(_) => {
             Error::Tls(words())
         }

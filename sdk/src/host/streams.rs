@@ -105,7 +105,8 @@ fn splice(incoming: &IncomingBody, outgoing: &OutgoingBody) -> Result<(), BodyEr
 fn finish(body: Rc<OutgoingHandle>) -> Result<(), Error> {
     // Whoever keeps the writer has not finished.
     if let Some(body) = Rc::into_inner(body) {
-        OutgoingHandle::finish(body, None).map_err(|error| Error::internal(format!("a body was not sent: {error:?}")))?;
+        OutgoingHandle::finish(body, None)
+            .map_err(|error| Error::internal(format!("a body was not sent: {error:?}")))?;
     }
     Ok(())
 }

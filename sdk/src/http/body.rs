@@ -81,7 +81,8 @@ impl Writer {
             Sink::Here(pieces) => {
                 pieces.borrow_mut().push_back(piece);
                 // Polled again by whoever takes the piece.
-                poll_fn(|_| if pieces.borrow().is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }).await
+                poll_fn(|_| if pieces.borrow().is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending })
+                    .await
             }
         }
     }
@@ -282,8 +283,10 @@ mod tests {
     async fn what_is_too_large_is_not_taken() {
         let mut body = Body::from("12345");
         assert!(body.bytes_up_to(4).await.is_err());
-        let mut body = Body::stream(async |mut writer| loop {
-            writer.write("for ever").await?;
+        let mut body = Body::stream(async |mut writer| {
+            loop {
+                writer.write("for ever").await?;
+            }
         });
         assert!(body.bytes_up_to(100).await.unwrap_err().to_string().contains("100 bytes"));
         assert_eq!(Body::from("12345").bytes_up_to(5).await.unwrap(), "12345");

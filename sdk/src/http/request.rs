@@ -116,7 +116,8 @@ impl RequestExt for Request {
     }
 
     async fn bytes(&mut self) -> Result<Bytes, Rejection> {
-        let length = self.header(header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
+        let length =
+            self.header(header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
         let too_large = || {
             Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {MAX_BODY} bytes"))
         };
@@ -166,19 +167,19 @@ mod tests {
 
     #[crate::test]
     async fn bodies_are_rejected_for_what_is_wrong_with_them() {
-        for (kind, body, status) in [
-            ("text/plain", "1", 415),
-            ("application/json", "{", 400),
-            ("application/json", "\"one\"", 422),
-        ] {
+        for (kind, body, status) in
+            [("text/plain", "1", 415), ("application/json", "{", 400), ("application/json", "\"one\"", 422)]
+        {
             let rejection = request(kind, body).json::<u32>().await.unwrap_err();
             assert_eq!(rejection.status().as_u16(), status, "{rejection}");
         }
         assert_eq!(request("application/json; charset=utf-8", "[1]").json::<Vec<u32>>().await.unwrap(), [1]);
         assert_eq!(request("application/vnd.x+json", "1").json::<u32>().await.unwrap(), 1);
 
-        let body = Body::stream(async |mut writer| loop {
-            writer.write(vec![0; 64 << 10]).await?;
+        let body = Body::stream(async |mut writer| {
+            loop {
+                writer.write(vec![0; 64 << 10]).await?;
+            }
         });
         let rejection = RequestExt::bytes(&mut Request::new(body)).await.unwrap_err();
         assert_eq!(rejection.status(), StatusCode::PAYLOAD_TOO_LARGE);

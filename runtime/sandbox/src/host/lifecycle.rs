@@ -1,10 +1,10 @@
 //! `coracle:services/lifecycle`: that a guest is to end.
 
+use tokio::sync::watch;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{Pollable, subscribe};
-use tokio::sync::watch;
 
 use super::HostState;
 

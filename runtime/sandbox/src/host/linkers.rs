@@ -3,9 +3,7 @@
 //! All of `wasi:cli/imports` and `wasi:http` is linked for everybody, and empty where nothing is granted. A further
 //! interface of the host goes into a file of its own with a `link` function, called from [`components`].
 
-use super::{
-    HostState, config, held, http, keyvalue, lifecycle, logging, metrics, p1, p2, p3, remaining,
-};
+use super::{HostState, config, held, http, keyvalue, lifecycle, logging, metrics, p1, p2, p3, remaining};
 use crate::engine::Flavour;
 use crate::spec::ContainerSpec;
 use std::any::Any;

@@ -158,7 +158,11 @@ impl Metrics for Figures {
         if metric.name.contains(' ') {
             return Err("a blank".to_owned());
         }
-        self.0.lock().unwrap().push((metric.kind, format!("{}{:?}", metric.name, metric.labels), metric.value));
+        self.0.lock().unwrap().push((
+            metric.kind,
+            format!("{}{:?}", metric.name, metric.labels),
+            metric.value,
+        ));
         Ok(())
     }
 }
@@ -248,7 +252,8 @@ fn functions(text: &str) -> BTreeSet<String> {
             && (of.starts_with("func") || of.starts_with("static func"))
         {
             let kind = if of.starts_with("static") { "static" } else { "method" };
-            let name = if resource.is_empty() { name.to_owned() } else { format!("[{kind}]{resource}.{name}") };
+            let name =
+                if resource.is_empty() { name.to_owned() } else { format!("[{kind}]{resource}.{name}") };
             found.insert(format!("{package}/{interface}@{version}#{name}"));
         }
     }

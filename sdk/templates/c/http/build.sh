@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 tools="${TOOLS:-.tools}"
-if [ ! -x "$tools/bin/python" ]; then
+if ! "$tools/bin/python" -c 'import ziglang' 2> /dev/null; then
     python3 -m venv "$tools"
     "$tools/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 fi

@@ -8,57 +8,84 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use crate::cleanup::Guard;
+
 /// How long a program gets to serve.
 const START: Duration = Duration::from_secs(60);
 
-/// A child process that ends with its handle.
-pub(crate) struct Running(Child);
+/// A child process that ends with its handle, or when the run is interrupted.
+pub struct Running {
+    id: u32,
+    _guard: Guard,
+}
 
 impl Running {
-    pub(crate) fn new(child: Child) -> Self {
-        Self(child)
+    /// Takes charge of a process.
+    pub fn new(mut child: Child) -> Self {
+        let id = child.id();
+        let guard = Guard::new(move || {
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        Self { id, _guard: guard }
     }
 
     /// The process's id.
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The sources this program was built from, if they are still there.
+pub(crate) fn sources() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    root.join("runtime/coracle/Cargo.toml").is_file().then(|| root.to_owned())
 }
 
-/// The release build of the binary, built if need be.
-pub(crate) fn coracle_binary() -> anyhow::Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "coracle"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .status()?;
-    if !status.success() {
-        bail!("the coracle binary does not build");
-    }
-    // This program stands in the same directory.
+/// The `coracle` that stands beside this program, brought up to date first if the sources are there.
+///
+/// # Errors
+/// If there is none.
+pub fn coracle_binary() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("coracle");
+    // A debug build is a test's, and cargo has just made it.
+    if let Some(sources) = sources()
+        && !(cfg!(debug_assertions) && binary.exists())
+    {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        // The same selection of packages as everywhere, the workspace's default: another one would have other
+        // features, and compile wasmtime again.
+        build.args(["build", "--quiet", "--bin", "coracle"]).current_dir(sources);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        match build.status() {
+            Ok(status) if !status.success() => bail!("the coracle binary does not build"),
+            Ok(_) => {}
+            Err(error) if binary.exists() => eprintln!("cargo: {error}; {} may be old", binary.display()),
+            Err(error) => bail!("cannot run cargo to build the coracle binary: {error}"),
+        }
+    }
     if !binary.exists() {
-        bail!("{} is not there after the build", binary.display());
+        bail!("{} is not there: install it beside this program", binary.display());
     }
     Ok(binary)
 }
 
-/// A program on PATH or in cargo's own directory.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+/// A program on PATH, in cargo's own directory, or where Debian puts daemons.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
-    std::env::split_paths(&path).chain(home).map(|dir| dir.join(program)).find(|file| file.is_file())
+    let daemons = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(home).chain(daemons).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// A running `coracle up`.
 pub(crate) struct Coracle {
-    _child: Running,
+    pub(crate) process: Running,
     api: SocketAddr,
     pub(crate) router: SocketAddr,
 }
@@ -76,25 +103,68 @@ impl Coracle {
             .arg(&ready)
             .stdout(Stdio::null())
             .spawn()?;
-        let child = Running(child);
+        let child = Running::new(child);
         let value: Value = poll("coracle up", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok())?;
         let address = |name: &str| -> anyhow::Result<SocketAddr> {
             let url = value[name].as_str().context("a malformed ready file")?;
             Ok(url.trim_start_matches("http://").parse()?)
         };
-        Ok(Self { _child: child, api: address("api")?, router: address("router")? })
+        Ok(Self { process: child, api: address("api")?, router: address("router")? })
+    }
+
+    /// Registers a task definition of one container, without logs.
+    pub(crate) fn register(
+        &self,
+        family: &str,
+        component: &Path,
+        args: &[&str],
+        cpu: &str,
+        memory: &str,
+    ) -> anyhow::Result<()> {
+        let quiet = json!({ "logDriver": "none" });
+        self.register_with(family, component, args, (cpu, memory), &quiet)
+    }
+
+    /// The log group of tasks with logs; their streams begin with `bench/main/`.
+    pub(crate) const LOG_GROUP: &'static str = "bench";
+
+    /// The same, with logs.
+    pub(crate) fn register_logging(
+        &self,
+        family: &str,
+        component: &Path,
+        args: &[&str],
+        cpu: &str,
+        memory: &str,
+    ) -> anyhow::Result<()> {
+        let logs = json!({ "logDriver": "awslogs", "options": {
+            "awslogs-group": Self::LOG_GROUP, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "bench",
+            "awslogs-create-group": "true",
+        }});
+        self.register_with(family, component, args, (cpu, memory), &logs)
+    }
+
+    fn register_with(
+        &self,
+        family: &str,
+        component: &Path,
+        args: &[&str],
+        (cpu, memory): (&str, &str),
+        logs: &Value,
+    ) -> anyhow::Result<()> {
+        let definition = json!({
+            "family": family, "requiresCompatibilities": ["FARGATE"], "cpu": cpu, "memory": memory,
+            "containerDefinitions": [{
+                "name": "main", "image": format!("file://{}", component.display()), "command": args,
+                "portMappings": [{ "containerPort": 80 }], "logConfiguration": logs,
+            }],
+        });
+        self.ecs("RegisterTaskDefinition", &definition).map(drop)
     }
 
     /// Deploys a service of `tasks` tasks with this component, and waits until they run.
     pub(crate) fn deploy(&self, name: &str, component: &Path, tasks: u32) -> anyhow::Result<()> {
-        let definition = json!({
-            "family": name, "requiresCompatibilities": ["FARGATE"], "cpu": "16384", "memory": "4096",
-            "containerDefinitions": [{
-                "name": "main", "image": format!("file://{}", component.display()),
-                "portMappings": [{ "containerPort": 80 }], "logConfiguration": { "logDriver": "none" },
-            }],
-        });
-        self.ecs("RegisterTaskDefinition", &definition)?;
+        self.register(name, component, &[], "16384", "4096")?;
         let service = json!({ "serviceName": name, "taskDefinition": name, "desiredCount": tasks, "launchType": "FARGATE" });
         self.ecs("CreateService", &service)?;
         poll("the service", || {
@@ -111,13 +181,7 @@ impl Coracle {
         args: &[&str],
         tasks: u32,
     ) -> anyhow::Result<()> {
-        let definition = json!({
-            "family": name, "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "64",
-            "containerDefinitions": [{
-                "name": "main", "image": format!("file://{}", component.display()), "command": args,
-            }],
-        });
-        self.ecs("RegisterTaskDefinition", &definition)?;
+        self.register(name, component, args, "256", "64")?;
         // RunTask starts ten at a time at most.
         for begun in (0..tasks).step_by(10) {
             let count = (tasks - begun).min(10);
@@ -135,8 +199,13 @@ impl Coracle {
         })
     }
 
-    fn ecs(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
-        let target = format!("AmazonEC2ContainerServiceV20141113.{operation}");
+    /// Calls an operation of ECS.
+    pub(crate) fn ecs(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call(&format!("AmazonEC2ContainerServiceV20141113.{operation}"), body)
+    }
+
+    /// Calls the API, on a connection of its own.
+    pub(crate) fn call(&self, target: &str, body: &Value) -> anyhow::Result<Value> {
         let body = body.to_string();
         let head = format!(
             "POST / HTTP/1.1\r\nhost: {}\r\nx-amz-target: {target}\r\ncontent-type: application/x-amz-json-1.1\r\n\
@@ -147,7 +216,7 @@ impl Coracle {
         let answer = exchange(self.api, &(head + &body))?;
         let (head, body) = answer.split_once("\r\n\r\n").context("a malformed answer")?;
         if !head.starts_with("HTTP/1.1 200") {
-            bail!("{operation}: {body}");
+            bail!("{target}: {body}");
         }
         Ok(serde_json::from_str(body)?)
     }
@@ -162,7 +231,7 @@ pub(crate) fn wasmtime_serve(binary: &Path, component: &Path) -> anyhow::Result<
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let child = Running(child);
+    let child = Running::new(child);
     poll("wasmtime serve", || {
         exchange(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()
     })?;

@@ -98,10 +98,21 @@ pub(crate) enum Command {
     /// Remove what a file declares.
     #[command(after_help = CLIENT_NOTES)]
     Delete(DeleteArgs),
+    /// Measure this machine: how fast components start beside containers, and the rest; `bench --help` tells more.
+    #[command(disable_help_flag = true)]
+    Bench(BenchArgs),
 }
 
 /// The only argument when this program has started itself to compile a component: nothing for people to type.
 pub(crate) const COMPILE: &str = "__compile";
+
+/// Arguments that another program reads.
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// What `coracle-bench` is told.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
+}
 
 /// The settings of a Coracle, each optional: what is not given is looked for in the file, see [`UP_NOTES`].
 #[derive(Args, Default)]

@@ -7,6 +7,7 @@
 mod alarm_metrics;
 mod apply;
 mod balancing;
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -41,6 +42,12 @@ fn main() -> ExitCode {
         coracle_sandbox::compile_child();
     }
     let cli = cli::Cli::parse();
+    // Before there are threads and handlers, too: it becomes another program.
+    if let cli::Command::Bench(args) = &cli.command {
+        let Err(error) = bench::bench(&args.arguments);
+        note!("coracle: {error:#}");
+        return ExitCode::FAILURE;
+    }
     init_tracing(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -76,6 +83,7 @@ async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
         cli::Command::Images(args) => images::list(&args).await,
         cli::Command::Apply(args) => apply::apply(&args).await,
         cli::Command::Delete(args) => apply::delete(&args).await,
+        cli::Command::Bench(_) => unreachable!("it has become another program"),
     }
 }
 

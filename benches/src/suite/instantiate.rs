@@ -2,11 +2,11 @@
 //! memory budget, every bound on host memory), and the same pool and component on bare wasmtime
 //! without any.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use coracle_fixtures::example_hello;
 use coracle_sandbox::{Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget};
-use hdrhistogram::Histogram;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -15,53 +15,55 @@ use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-/// Instances per turn.
-const COUNT: usize = 20_000;
-/// Turns, one with limits and one without after the other.
-const TURNS: usize = 5;
+use crate::bench::Context;
+use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::stats::Times;
+use crate::turns::{Pair, Side, Turn, conclude};
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    println!("\nInstance creation and removal, hello, one thread (goal: median under 30 µs with limits)");
+pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
+    let count = context.pick(200, 20_000);
     let wasm = std::fs::read(example_hello())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let limited = Limited::new(&wasm)?;
-    let bare = Bare::new(&wasm)?;
-    runtime.block_on(async {
-        limited.turn(COUNT / 10).await?;
-        bare.turn(COUNT / 10).await?;
-        println!("  {:<6}{:<22}{:>10}{:>10}{:>10}", "turn", "", "p50 µs", "p99 µs", "mean µs");
-        let mut ratios = Vec::new();
-        for turn in 1..=TURNS {
-            let with = limited.turn(COUNT).await?;
-            let without = bare.turn(COUNT).await?;
-            print_row(turn, "with limits", &with);
-            print_row(turn, "without", &without);
-            ratios.push(median(&with) / median(&without));
-        }
-        ratios.sort_by(f64::total_cmp);
-        println!("  with / without: median {:.2}", ratios[TURNS / 2]);
-        Ok(())
-    })
+    let limited = Arc::new(Limited::new(&wasm)?);
+    let bare = Arc::new(Bare::new(&wasm)?);
+    let mut sides = vec![
+        Side::new(
+            Row::new("limited", "Coracle, every limit on", Whose::Ours, "Container::instantiate, then drop")
+                .with_settings("fuel, CPU cap, memory budget, bounds on all that the host holds for the guest"),
+            || on_one_thread(Arc::clone(&limited), count, |limited, count| Box::pin(limited.turn(count))),
+        ),
+        Side::new(
+            Row::new("bare", "bare wasmtime, no limits", Whose::Bound, "ProxyPre::instantiate_async, then drop")
+                .with_settings("the same pool, keep-residents and component; no fuel, no limiter"),
+            || on_one_thread(Arc::clone(&bare), count, |bare, count| Box::pin(bare.turn(count))),
+        ),
+    ];
+    // Once without counting: pools are filled, and lazy things made.
+    limited.turn(count / 10).await?;
+    bare.turn(count / 10).await?;
+    context.interleave(&mut sides, context.pick(1, 5)).await;
+    let table = Table::new(
+        "hello",
+        "Creating and removing an instance of hello",
+        "One thread, in a loop: from asking for an instance until it is gone again, without entering it. Goal: a \
+         median under 30 µs with every limit on.",
+        Unit::Seconds,
+    )
+    .linear();
+    let table = conclude(table, sides, &[Pair::new("limited", "bare")]);
+    Ok(Findings { tables: vec![table], ..Findings::default() })
 }
 
-fn print_row(turn: usize, what: &str, nanos: &Histogram<u64>) {
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of microseconds")]
-    let p99 = nanos.value_at_quantile(0.99) as f64 / 1000.0;
-    println!(
-        "  {turn:<6}{what:<22}{:>10.1}{p99:>10.1}{:>10.1}",
-        median(nanos) / 1000.0,
-        nanos.mean() / 1000.0
-    );
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of microseconds")]
-fn median(nanos: &Histogram<u64>) -> f64 {
-    nanos.value_at_quantile(0.5) as f64
-}
-
-fn record(nanos: &mut Histogram<u64>, begun: Instant) -> anyhow::Result<()> {
-    nanos.record(u64::try_from(begun.elapsed().as_nanos())?)?;
-    Ok(())
+/// A turn on a runtime of one thread, away from the others.
+async fn on_one_thread<T: Send + Sync + 'static>(
+    side: Arc<T>,
+    count: usize,
+    turn: for<'a> fn(&'a T, usize) -> futures_util::future::BoxFuture<'a, anyhow::Result<Times>>,
+) -> anyhow::Result<Turn> {
+    let times = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(turn(&side, count))
+    });
+    Ok(Turn::of_times(times.await??, "instances"))
 }
 
 /// Coracle's sandbox, with a cap on everything.
@@ -79,14 +81,14 @@ impl Limited {
         Ok(Self(Container::new(&prepared, spec)?))
     }
 
-    async fn turn(&self, count: usize) -> anyhow::Result<Histogram<u64>> {
-        let mut nanos = Histogram::new(3)?;
+    async fn turn(&self, count: usize) -> anyhow::Result<Times> {
+        let mut times = Times::default();
         for _ in 0..count {
             let begun = Instant::now();
             self.0.instantiate().await.map_err(|exit| anyhow::anyhow!("{exit}"))?;
-            record(&mut nanos, begun)?;
+            times.record(begun.elapsed());
         }
-        Ok(nanos)
+        Ok(times)
     }
 }
 
@@ -157,8 +159,8 @@ impl Bare {
         build().map_err(|error| anyhow::anyhow!("bare wasmtime: {error:#}"))
     }
 
-    async fn turn(&self, count: usize) -> anyhow::Result<Histogram<u64>> {
-        let mut nanos = Histogram::new(3)?;
+    async fn turn(&self, count: usize) -> anyhow::Result<Times> {
+        let mut times = Times::default();
         for _ in 0..count {
             let begun = Instant::now();
             let (wasi, http, table) = (WasiCtx::builder().build(), WasiHttpCtx::new(), ResourceTable::new());
@@ -167,8 +169,8 @@ impl Bare {
             let created = self.pre.instantiate_async(&mut store).await;
             created.map_err(|error| anyhow::anyhow!("bare wasmtime: {error:#}"))?;
             drop(store);
-            record(&mut nanos, begun)?;
+            times.record(begun.elapsed());
         }
-        Ok(nanos)
+        Ok(times)
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use coracle_fixtures::{link_caller, link_policy};
@@ -14,9 +14,9 @@ use coracle_sandbox::{
 };
 use tokio::sync::mpsc;
 
-/// Calls of one turn.
-const CALLS: u32 = 100_000;
-const TURNS: usize = 5;
+use crate::bench::Context;
+use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::turns::{Side, Turn, conclude};
 
 /// The functions of the fixture, and what they carry.
 const FUNCTIONS: [(&str, &str); 4] = [
@@ -26,29 +26,43 @@ const FUNCTIONS: [(&str, &str); 4] = [
     ("echo", "1 KiB there and back"),
 ];
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    println!(
-        "\nCalls between linked containers, each with its own store, limits and meters (median of {TURNS} turns)"
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!("  {:<32}{:>10}", "", "ns");
+pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
+    let calls = context.pick(100, 100_000);
+    let mut sides = Vec::new();
     for (function, what) in FUNCTIONS {
-        let nanos = median((0..TURNS).map(|_| runtime.block_on(linked(function))))?;
-        println!("  {function:<9}{what:<23}{nanos:>10}");
+        let row = Row::new(function, what, Whose::Ours, format!("{calls} × {function} by a linked container"))
+            .with_settings("a store, limits and meters of its own on either side; by the caller's own clock");
+        sides.push(Side::new(row, move || async move {
+            let nanos = tokio::task::spawn_blocking(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(linked(function, calls))
+            });
+            Ok(Turn::of_figure(seconds(nanos.await??), "called"))
+        }));
     }
-    let nanos = median((0..TURNS).map(|_| loopback()))?;
-    println!("  {:<32}{nanos:>10}", "loopback HTTP, 200 bytes, at least");
-    Ok(())
+    let row = Row::new("loopback", "loopback HTTP, 200 bytes, at least", Whose::Bound, "a request and an answer on a kept connection");
+    sides.push(Side::new(row, move || async move {
+        let nanos = tokio::task::spawn_blocking(move || loopback(calls / 10));
+        Ok(Turn::of_figure(seconds(nanos.await??), "asked"))
+    }));
+    context.interleave(&mut sides, context.pick(1, 5)).await;
+    let table = Table::new(
+        "call",
+        "A call from one container of a task to another",
+        "One call after the other. Loopback HTTP is the least it could be: a peer that reads and writes and does nothing \
+         else. It does other work than the calls, so no ratio is printed.",
+        Unit::Seconds,
+    );
+    Ok(Findings { tables: vec![conclude(table, sides, &[])], ..Findings::default() })
 }
 
-fn median(turns: impl Iterator<Item = anyhow::Result<u64>>) -> anyhow::Result<u64> {
-    let mut turns = turns.collect::<anyhow::Result<Vec<_>>>()?;
-    turns.sort_unstable();
-    Ok(turns[turns.len() / 2])
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of microseconds")]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
 }
 
 /// Nanoseconds of one call, by the caller's own clock.
-async fn linked(function: &str) -> anyhow::Result<u64> {
+async fn linked(function: &str, calls: u32) -> anyhow::Result<u64> {
     let engine = Engine::new(&EngineConfig::default())?;
     // One task: its budgets are shared, as an agent shares them.
     let cpu = CpuBudget::capped(16 * 1024);
@@ -64,7 +78,7 @@ async fn linked(function: &str) -> anyhow::Result<u64> {
     let caller = engine.prepare_open(&std::fs::read(link_caller())?)?;
     let (lines, mut printed) = mpsc::unbounded_channel();
     let spec = ContainerSpec {
-        args: ["caller", "time", function, &CALLS.to_string()].map(str::to_owned).into(),
+        args: ["caller", "time", function, &calls.to_string()].map(str::to_owned).into(),
         links: vec![Link { interface: None, container: "policy".to_owned(), exports: policy }],
         output: Arc::new(Lines(lines)),
         ..limits()
@@ -92,18 +106,17 @@ impl OutputSink for Lines {
         let _ = self.0.send(bytes.to_vec());
     }
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 }
 
 /// A request and an answer of the least that a client and a server send.
-fn loopback() -> anyhow::Result<u64> {
+fn loopback(calls: u32) -> anyhow::Result<u64> {
     let request =
         b"GET /check?token=good HTTP/1.1\r\nhost: localhost:8080\r\nuser-agent: bench\r\naccept: */*\r\n\r\n";
     let answer =
         b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\ncontent-type: application/json\r\n\r\n{\"allowed\":true}";
-    let calls = CALLS / 10;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let server = std::thread::spawn(move || -> std::io::Result<()> {

@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use coracle_fixtures::example_hello;
@@ -18,70 +17,53 @@ use coracle_router::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::load::{Outcome, closed_loop, fixed_rate};
+use crate::bench::Context;
+use crate::cleanup::Directory;
 use crate::peers::{Coracle, Running, coracle_binary, exchange, find, poll, wasmtime_serve};
+use crate::proc::resident;
+use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::suite::throughput::{Server, rate_and_latency};
 
 const CONNECTIONS: usize = 32;
-const TURN: Duration = Duration::from_secs(4);
-const TURNS: usize = 5;
-/// Connections held open to see what an idle one costs.
-const IDLE: usize = 2000;
 
-/// What answers requests in a turn.
-struct Side {
-    name: &'static str,
-    address: SocketAddr,
-    host: &'static str,
-    outcomes: Vec<Outcome>,
-    _processes: Vec<Running>,
+const NGINX: &str = "worker_processes auto, reuseport, keep-alive to the targets (256), access log off";
+const HAPROXY: &str = "its default threads, http-reuse always, no log";
+
+pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    plain(context, &mut findings).await?;
+    in_front_of_components(context, &mut findings).await?;
+    Ok(findings)
 }
 
-impl Side {
-    fn new(name: &'static str, address: SocketAddr, processes: Vec<Running>) -> Self {
-        Self { name, address, host: "localhost", outcomes: Vec::new(), _processes: processes }
-    }
-
-    fn median(&self) -> f64 {
-        let mut rates: Vec<f64> = self.outcomes.iter().map(|outcome| outcome.requests_per_second).collect();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    }
-}
-
-pub(crate) async fn run() -> anyhow::Result<()> {
-    plain().await?;
-    in_front_of_components().await
+fn server(id: &str, label: &str, side: Whose, address: SocketAddr, command: &str, settings: &str) -> Server {
+    Server { row: Row::new(id, label, side, command).with_settings(settings), address, host: "localhost" }
 }
 
 /// One static target, and each proxy before it.
-async fn plain() -> anyhow::Result<()> {
-    println!("\nReverse proxy: GET / of a static target, {CONNECTIONS} connections");
-    let dir = tempfile::tempdir()?;
-    let (target, target_address) = part("static-target", &[])?;
+async fn plain(context: &Context, findings: &mut Findings) -> anyhow::Result<()> {
+    let dir = Directory::new()?;
+    let (_target, target_address) = part("static-target", &[])?;
     let (router, router_address) = part("proxy", &[&target_address.to_string()])?;
-    let router_pid = router.id();
-    let mut sides = vec![Side::new("coracle", router_address, vec![router])];
-    if let Some((process, address)) = nginx(&dir.path().join("nginx"), &[target_address])? {
-        sides.push(Side::new("nginx", address, vec![process]));
+    let settings = "one listener, one target group, one target; no health check; access log off";
+    let mut servers =
+        vec![server("coracle", "Coracle's router", Whose::Ours, router_address, "coracle_router::Router::serve", settings)];
+    let nginx = nginx(&dir.path().join("nginx"), &[target_address], findings)?;
+    if let Some((_, address)) = &nginx {
+        servers.push(server("nginx", "nginx", Whose::Peer, *address, "nginx -c nginx.conf", NGINX));
     }
-    if let Some((process, address)) = haproxy(dir.path(), target_address)? {
-        sides.push(Side::new("haproxy", address, vec![process]));
+    let haproxy = haproxy(dir.path(), target_address, findings)?;
+    if let Some((_, address)) = &haproxy {
+        servers.push(server("haproxy", "HAProxy", Whose::Peer, *address, "haproxy -f haproxy.cfg", HAPROXY));
     }
-    sides.push(Side::new("no proxy", target_address, vec![target]));
-    turns(&mut sides).await?;
+    let settings = "answers every head by the same bytes";
+    servers.push(server("target", "no proxy: the target itself", Whose::Bound, target_address, "GET /", settings));
+    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "proxy").await?);
 
-    let lowest = sides.iter().map(Side::median).fold(f64::INFINITY, f64::min);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of requests")]
-    let half = (lowest / 2.0) as u32;
-    println!("  latency at {half} requests/s, half of what the slowest of them took:");
-    for side in &sides {
-        let outcome = fixed_rate(side.address, side.host, half, TURN).await?;
-        print_row("", side.name, &outcome);
-    }
-
-    let before = resident(router_pid)?;
+    let count: usize = context.pick(50, 2000);
+    let before = resident(router.id())?;
     let mut idle = Vec::new();
-    for _ in 0..IDLE {
+    for _ in 0..count {
         let mut stream = TcpStream::connect(router_address).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
         let mut answer = [0; 4096];
@@ -89,76 +71,50 @@ async fn plain() -> anyhow::Result<()> {
         anyhow::ensure!(answer[..read].starts_with(b"HTTP/1.1 200"), "the router did not answer");
         idle.push(stream);
     }
-    let each = resident(router_pid)?.saturating_sub(before) / IDLE as u64;
-    println!("  memory of an idle keep-alive connection after a request: {each} bytes ({IDLE} open)");
+    #[expect(clippy::cast_precision_loss, reason = "kilobytes")]
+    let each = resident(router.id())?.saturating_sub(before) as f64 / count as f64;
+    let mut table = Table::new(
+        "idle-connection",
+        "Memory of an idle keep-alive connection",
+        format!("Resident memory of the router's process after {count} connections had one request each, by connection."),
+        Unit::Bytes,
+    )
+    .linear();
+    let row = Row::new("coracle", "Coracle's router", Whose::Ours, "GET /, then nothing");
+    table.rows.push(row.with_turns(vec![each]));
+    findings.tables.push(table);
     Ok(())
 }
 
 /// Coracle, and what one would put together otherwise.
-async fn in_front_of_components() -> anyhow::Result<()> {
-    println!("\nBalancing 3 × hello, {CONNECTIONS} connections, a fresh instance for each request");
+async fn in_front_of_components(context: &Context, findings: &mut Findings) -> anyhow::Result<()> {
     let Some(wasmtime) = find("wasmtime") else {
-        println!("  `wasmtime` is not installed: left out. benches/setup.sh installs it.");
+        findings.leave_out(
+            "balancing three components, beside nginx and 3 × wasmtime serve",
+            "wasmtime is not installed; benches/setup.sh installs it",
+        );
         return Ok(());
     };
-    let dir = tempfile::tempdir()?;
+    let dir = Directory::new()?;
     let coracle = Coracle::start(&coracle_binary()?, dir.path())?;
     coracle.deploy("hello", example_hello(), 3)?;
-    let mut ours = Side::new("coracle", coracle.router, vec![]);
+    let settings = "a service of three tasks; every limit on; a fresh instance for each request";
+    let mut ours = server("coracle", "coracle up", Whose::Ours, coracle.router, "coracle up", settings);
     ours.host = "hello.default.localhost";
-    let mut sides = vec![ours];
-    let (mut servers, mut addresses) = (Vec::new(), Vec::new());
+    let mut servers = vec![ours];
+    let (mut processes, mut addresses) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        let (server, address) = wasmtime_serve(&wasmtime, example_hello())?;
-        servers.push(server);
+        let (process, address) = wasmtime_serve(&wasmtime, example_hello())?;
+        processes.push(process);
         addresses.push(address);
     }
-    if let Some((process, address)) = nginx(&dir.path().join("nginx"), &addresses)? {
-        servers.push(process);
-        sides.push(Side::new("nginx + wasmtime", address, servers));
+    let nginx = nginx(&dir.path().join("nginx"), &addresses, findings)?;
+    if let Some((_, address)) = &nginx {
+        let command = "nginx -c nginx.conf; 3 × wasmtime serve -S cli hello.wasm";
+        servers.push(server("nginx", "nginx + 3 × wasmtime serve", Whose::Peer, *address, command, NGINX));
     }
-    turns(&mut sides).await
-}
-
-async fn turns(sides: &mut [Side]) -> anyhow::Result<()> {
-    for side in &*sides {
-        closed_loop(side.address, side.host, CONNECTIONS, Duration::from_secs(1)).await.context(side.name)?;
-    }
-    println!(
-        "  {:<6}{:<18}{:>12}{:>10}{:>10}{:>10}",
-        "turn", "", "requests/s", "p50 µs", "p99 µs", "p99.9 µs"
-    );
-    for turn in 1..=TURNS {
-        for side in &mut *sides {
-            let outcome = closed_loop(side.address, side.host, CONNECTIONS, TURN).await.context(side.name)?;
-            print_row(&turn.to_string(), side.name, &outcome);
-            side.outcomes.push(outcome);
-        }
-    }
-    let ours = sides[0].median();
-    for side in &sides[1..] {
-        println!("  median coracle / {}: {:.2}", side.name, ours / side.median());
-    }
+    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "balancing").await?);
     Ok(())
-}
-
-fn print_row(turn: &str, who: &str, outcome: &Outcome) {
-    let quantile = |q: f64| outcome.latency.value_at_quantile(q);
-    println!(
-        "  {turn:<6}{who:<18}{:>12.0}{:>10}{:>10}{:>10}",
-        outcome.requests_per_second,
-        quantile(0.5),
-        quantile(0.99),
-        quantile(0.999)
-    );
-}
-
-/// Bytes of memory a process has resident.
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024)
 }
 
 /// Starts this program again as a part of the bench, which prints its address when it serves.
@@ -264,9 +220,13 @@ async fn proxy(target: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// nginx with as many workers as processors, in front of these targets, if it is installed.
-fn nginx(dir: &Path, targets: &[SocketAddr]) -> anyhow::Result<Option<(Running, SocketAddr)>> {
-    let Some(binary) = find_daemon("nginx") else {
-        println!("  nginx is not installed: its row is left out. benches/setup.sh installs it.");
+fn nginx(
+    dir: &Path,
+    targets: &[SocketAddr],
+    findings: &mut Findings,
+) -> anyhow::Result<Option<(Running, SocketAddr)>> {
+    let Some(binary) = find("nginx") else {
+        findings.leave_out("nginx", "it is not installed; benches/setup.sh installs it");
         return Ok(None);
     };
     std::fs::create_dir_all(dir)?;
@@ -292,9 +252,13 @@ fn nginx(dir: &Path, targets: &[SocketAddr]) -> anyhow::Result<Option<(Running, 
 }
 
 /// HAProxy with its defaults but for the limits that are in the way, if it is installed.
-fn haproxy(dir: &Path, target: SocketAddr) -> anyhow::Result<Option<(Running, SocketAddr)>> {
-    let Some(binary) = find_daemon("haproxy") else {
-        println!("  HAProxy is not installed: its row is left out. benches/setup.sh installs it.");
+fn haproxy(
+    dir: &Path,
+    target: SocketAddr,
+    findings: &mut Findings,
+) -> anyhow::Result<Option<(Running, SocketAddr)>> {
+    let Some(binary) = find("haproxy") else {
+        findings.leave_out("HAProxy", "it is not installed; benches/setup.sh installs it");
         return Ok(None);
     };
     let address = StdListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -314,10 +278,4 @@ fn serving(name: &str, mut command: Command, address: SocketAddr) -> anyhow::Res
     let child = Running::new(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     poll(name, || exchange(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok())?;
     Ok((child, address))
-}
-
-/// Debian has daemons where users don't look.
-fn find_daemon(name: &str) -> Option<std::path::PathBuf> {
-    let there = Path::new("/usr/sbin").join(name);
-    find(name).or_else(|| there.is_file().then_some(there))
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coracle_fixtures::example_hello;
 use coracle_sandbox::{Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget};
 use http_body_util::{BodyExt as _, Empty};
-use serde_json::json;
 
-use crate::report;
+use crate::bench::Context;
+use crate::report::{Findings, Row, Side, Table, Unit};
 
 /// The system's allocator, counting.
-pub(crate) struct Counting;
+pub struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
@@ -32,12 +32,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Requests before counting, so that pools are filled and lazy things made, and while counting.
-const WARM_UP: u64 = 200;
-const REQUESTS: u64 = 1000;
-
-pub(crate) async fn run() -> anyhow::Result<()> {
-    println!("\nAllocations per request: hello, a fresh instance each");
+pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
+    let requests = context.pick(50, 1000);
     let wasm = std::fs::read(example_hello())?;
     let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(&wasm)?;
     let spec = ContainerSpec {
@@ -47,42 +43,46 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         ..ContainerSpec::default()
     };
     let container = Container::new(&prepared, spec)?;
-    let whole = count(|| async {
+    let whole = count(requests, || async {
         let request = http::Request::get("/").header("host", "x").body(Empty::new())?;
         container.handle(request).await?.into_body().collect().await?;
         Ok(())
     });
     let whole = whole.await?;
-    let instance = count(|| async {
+    let instance = count(requests, || async {
         container.instantiate().await.map_err(|exit| anyhow::anyhow!("{exit}"))?;
         Ok(())
     });
     let instance = instance.await?;
-    println!("  {:<28}{:>14}{:>12}", "", "allocations", "bytes");
-    for (what, (allocations, bytes)) in [("request and answer", whole), ("of these, the instance", instance)]
-    {
-        println!("  {what:<28}{allocations:>14.1}{bytes:>12.0}");
+    let measured = "hello, a fresh instance each, 50 environment variables; the allocator itself counts.";
+    let mut often = Table::new("count", "Allocations for one request", measured, Unit::Count).linear();
+    let mut bytes = Table::new("bytes", "Bytes allocated for one request", measured, Unit::Bytes).linear();
+    for (id, label, command, (allocations, size)) in [
+        ("request", "request and answer", "Container::handle(GET /), body collected", whole),
+        ("instance", "of these, the instance", "Container::instantiate, then drop", instance),
+    ] {
+        let row = || Row::new(id, label, Side::Ours, command);
+        often.rows.push(row().with_turns(vec![allocations]));
+        bytes.rows.push(row().with_turns(vec![size]));
     }
-    report::write(
-        "allocs",
-        &json!({
-            "request": { "allocations": whole.0, "bytes": whole.1 },
-            "instance": { "allocations": instance.0, "bytes": instance.1 },
-        }),
-    )
+    Ok(Findings { tables: vec![often, bytes], ..Findings::default() })
 }
 
 /// Allocations and bytes of one call, on average.
 #[expect(clippy::cast_precision_loss, reason = "millions")]
-async fn count<F: Future<Output = anyhow::Result<()>>>(call: impl Fn() -> F) -> anyhow::Result<(f64, f64)> {
-    for _ in 0..WARM_UP {
+async fn count<F: Future<Output = anyhow::Result<()>>>(
+    calls: u32,
+    call: impl Fn() -> F,
+) -> anyhow::Result<(f64, f64)> {
+    // Pools are filled, and lazy things made.
+    for _ in 0..calls / 5 {
         call().await?;
     }
     let before = (ALLOCATIONS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
-    for _ in 0..REQUESTS {
+    for _ in 0..calls {
         call().await?;
     }
     let (allocations, bytes) = (ALLOCATIONS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
-    let each = |after: u64, before: u64| (after - before) as f64 / REQUESTS as f64;
+    let each = |after: u64, before: u64| (after - before) as f64 / f64::from(calls);
     Ok((each(allocations, before.0), each(bytes, before.1)))
 }

@@ -1,0 +1,205 @@
+//! Container engines: podman, which needs no daemon, and Docker where one answers. Each start makes a container of an
+//! image that is there, as people do.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::native::{Native, Speaks};
+use super::{Address, Engine, Place, new_id};
+use crate::cleanup::{Directory, Guard};
+use crate::peers::find;
+use crate::proc::{family, is_root};
+use crate::report::{LeftOut, Row, Side};
+
+/// What the image is called while it is there.
+const IMAGE: &str = "localhost/coracle-bench";
+
+/// An engine that answers.
+struct Cli {
+    name: &'static str,
+    /// Its command line up to the subcommand.
+    prefix: Vec<String>,
+    /// Where it keeps everything, if that is a place of ours.
+    _store: Option<Directory>,
+}
+
+/// Every engine that is installed and starts something here.
+pub(super) fn find_all(found: &mut Vec<Box<dyn Engine>>, left_out: &mut Vec<LeftOut>) {
+    for (name, connect) in [("podman", podman as fn() -> anyhow::Result<Cli>), ("docker", docker)] {
+        let tried = connect().and_then(|cli| {
+            let cli = Arc::new(cli);
+            try_out(&cli)?;
+            Ok(cli)
+        });
+        match tried {
+            Ok(cli) => found.push(Box::new(Ready(cli))),
+            Err(error) => left_out.push(LeftOut { what: name.to_owned(), why: format!("{error:#}") }),
+        }
+    }
+}
+
+/// podman with a store of its own, so that nothing of the user's is touched.
+fn podman() -> anyhow::Result<Cli> {
+    let binary = find("podman").context("not installed; Debian's package podman, which benches/setup.sh installs")?;
+    if !is_root() {
+        bail!("measured as root only, as the other containers are");
+    }
+    let store = Directory::new()?;
+    let path = |name: &str| store.path().join(name).display().to_string();
+    let prefix = [
+        binary.display().to_string(),
+        "--root".to_owned(),
+        path("root"),
+        "--runroot".to_owned(),
+        path("run"),
+        "--tmpdir".to_owned(),
+        path("tmp"),
+        "--storage-driver=overlay".to_owned(),
+        "--cgroup-manager=cgroupfs".to_owned(),
+        "--events-backend=none".to_owned(),
+    ];
+    Ok(Cli { name: "podman", prefix: prefix.into(), _store: Some(store) })
+}
+
+fn docker() -> anyhow::Result<Cli> {
+    let binary = find("docker").context("not installed; Debian's package docker.io")?;
+    let output = Command::new(&binary).args(["version", "--format", "{{.Server.Version}}"]).output()?;
+    if !output.status.success() {
+        bail!("no engine answers: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(Cli { name: "docker", prefix: vec![binary.display().to_string()], _store: None })
+}
+
+impl Cli {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.prefix[0]);
+        command.args(&self.prefix[1..]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a subcommand to its end.
+    fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = self.command().args(arguments).output()?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            bail!("{} {}: {}", self.name, arguments.join(" "), error.trim());
+        }
+        Ok(())
+    }
+}
+
+/// Starts a program that does nothing but end, with code 7.
+fn try_out(cli: &Arc<Cli>) -> anyhow::Result<()> {
+    let native = Native::build("seven", "fn main() { std::process::exit(7) }", &[], &[], Speaks::Nothing)?;
+    let place = Ready(Arc::clone(cli)).place(&native)?;
+    let output = place.command().output()?;
+    if output.status.code() != Some(7) {
+        bail!("this machine does not let it: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+struct Ready(Arc<Cli>);
+
+/// What a start is told, beside the image and the program. Where a process may not raise its limits, an engine's
+/// default limits are refused; low ones are always allowed.
+const RUN: &[&str] = &[
+    "run", "--rm", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--memory=64m", "--cpus=1", "--pids-limit=64",
+];
+
+impl Engine for Ready {
+    fn row(&self, native: &Native) -> Row {
+        let name = self.0.name;
+        let command = format!("{name} {} {IMAGE} {}", RUN.join(" "), native.command_line().join(" "));
+        Row::new(name, name, Side::Peer, command)
+            .with_settings("its defaults: seccomp, capabilities; 64 MiB, one CPU, 64 processes; no bridge to set up")
+    }
+
+    fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>> {
+        let cli = Arc::clone(&self.0);
+        let id = new_id();
+        let image = format!("{IMAGE}:{id}");
+        let guard = Guard::new({
+            let (cli, id, image) = (Arc::clone(&cli), id.clone(), image.clone());
+            move || {
+                let _ = cli.call(&["rm", "--force", &id]);
+                let _ = cli.call(&["rmi", "--force", &image]);
+            }
+        });
+        let directory = Directory::new()?;
+        let archive = directory.path().join("root.tar");
+        let packed = Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
+        if !packed.success() {
+            bail!("tar: {packed}");
+        }
+        cli.call(&["import", &archive.display().to_string(), &image])?;
+        let run = directory.path().join("run");
+        std::fs::create_dir(&run)?;
+        let by_port = native.speaks == Speaks::Port;
+        let address = Address::of(native, &run, by_port)?;
+        let network = if by_port { "host" } else { "none" };
+        let mut arguments: Vec<String> = RUN.iter().map(|argument| (*argument).to_owned()).collect();
+        arguments.extend([format!("--network={network}"), format!("--name={id}")]);
+        arguments.push(format!("--volume={}:/run", run.display()));
+        for variable in address.iter().flat_map(|address| address.environment(Path::new("/run"))) {
+            arguments.push(format!("--env={variable}"));
+        }
+        arguments.push(image);
+        arguments.extend(native.command_line());
+        Ok(Box::new(Container { cli, id, arguments, address, _guard: guard, _directory: directory }))
+    }
+
+    fn has_children(&self) -> bool {
+        false
+    }
+}
+
+struct Container {
+    cli: Arc<Cli>,
+    id: String,
+    arguments: Vec<String>,
+    address: Option<Address>,
+    // In this order: the container goes before its directory.
+    _guard: Guard,
+    _directory: Directory,
+}
+
+impl Place for Container {
+    fn command(&self) -> Command {
+        let mut command = self.cli.command();
+        command.args(&self.arguments);
+        command
+    }
+
+    fn address(&self) -> Option<Address> {
+        self.address.clone()
+    }
+
+    fn stop(&mut self, started: &mut Child) {
+        if self.cli.call(&["kill", "--signal=KILL", &self.id]).is_err() {
+            let _ = started.kill();
+        }
+        let _ = started.wait();
+        // `--rm` removes it a moment after its client has ended.
+        let _ = self.cli.call(&["rm", "--force", &self.id]);
+        self.address.iter().for_each(Address::clear);
+    }
+
+    fn processes(&self, started: &Child) -> Vec<u32> {
+        // The monitor carries the container's name on its command line, and the program is its child. The client is
+        // not needed.
+        let is_monitor = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&self.id) && *pid != started.id()
+        };
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut processes: Vec<u32> = pids.filter(is_monitor).flat_map(family).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes
+    }
+}

@@ -1,0 +1,170 @@
+//! The ways a program for this machine is started: as a process, by an OCI runtime with a ready bundle, by an engine.
+//!
+//! Each is tried once before it is measured. What this machine does not allow is left out, with what it said.
+
+mod bundle;
+mod density;
+mod engine;
+mod native;
+mod oci;
+mod process;
+mod seccomp;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context as _;
+
+pub use density::density;
+pub use native::{Native, Speaks};
+
+use crate::cleanup::Guard;
+use crate::report::{LeftOut, Row};
+
+/// A way to start a program.
+pub(crate) trait Engine: Send + Sync {
+    /// How it is shown.
+    fn row(&self, native: &Native) -> Row;
+
+    /// Makes a place ready in which the program can be started, over and over, one at a time.
+    fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>>;
+
+    /// Whether what it starts are children of this process, so that their CPU time is known.
+    fn has_children(&self) -> bool {
+        true
+    }
+}
+
+/// Where a program can be started, see [`Engine::place`]. Everything goes with it.
+pub(crate) trait Place: Send {
+    /// What starts the program, to be spawned as it is.
+    fn command(&self) -> Command;
+
+    /// Where it will answer, if it serves.
+    fn address(&self) -> Option<Address>;
+
+    /// Ends what was started, waits until it is gone, and makes the place ready again.
+    fn stop(&mut self, started: &mut Child);
+
+    /// The processes that are there for the program while it runs.
+    fn processes(&self, started: &Child) -> Vec<u32>;
+}
+
+/// A process that was started in a place. It ends with its handle, and when the run is interrupted.
+pub(crate) struct Started {
+    child: Child,
+    guard: Option<Guard>,
+}
+
+impl Started {
+    /// Starts it.
+    pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        let pid = Arc::new(AtomicU32::new(0));
+        let guard = Guard::new({
+            let pid = Arc::clone(&pid);
+            move || {
+                let pid = i32::try_from(pid.load(Ordering::Acquire)).ok().and_then(rustix::process::Pid::from_raw);
+                if let Some(pid) = pid {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+        });
+        let child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+        pid.store(child.id(), Ordering::Release);
+        Ok(Self { child, guard: Some(guard) })
+    }
+
+    /// The process.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its number may be somebody else's from now on.
+        self.guard.take().into_iter().for_each(Guard::disarm);
+    }
+}
+
+/// Where a program answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A Unix socket.
+    Socket(PathBuf),
+    /// A port of 127.0.0.1.
+    Port(u16),
+}
+
+impl Address {
+    /// The variables that tell the program, where `run` is what its directory is called there.
+    fn environment(&self, run: &Path) -> Vec<String> {
+        match self {
+            Address::Socket(_) => vec![format!("SOCKET={}", run.join(SOCKET).display())],
+            Address::Port(port) => vec![format!("PORT={port}")],
+        }
+    }
+
+    /// One for a program in a directory of its own. Without a network namespace, a port is as good as a socket.
+    fn of(native: &Native, run: &Path, by_port: bool) -> anyhow::Result<Option<Self>> {
+        Ok(match native.speaks {
+            Speaks::Nothing => None,
+            Speaks::SocketOrPort if !by_port => Some(Address::Socket(run.join(SOCKET))),
+            Speaks::SocketOrPort | Speaks::Port => {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+                Some(Address::Port(listener.local_addr()?.port()))
+            }
+        })
+    }
+
+    /// Removes what is left of the last time.
+    fn clear(&self) {
+        if let Address::Socket(path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What a program's socket is called.
+const SOCKET: &str = "app.sock";
+
+/// A name for a container that no other has.
+fn new_id() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("coracle-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Every way that works here, in the order they are shown, and those that don't.
+pub(crate) fn engines() -> (Vec<Box<dyn Engine>>, Vec<LeftOut>) {
+    let mut found: Vec<Box<dyn Engine>> = vec![Box::new(process::Process)];
+    let mut left_out = Vec::new();
+    oci::find_all(&mut found, &mut left_out);
+    engine::find_all(&mut found, &mut left_out);
+    (found, left_out)
+}
+
+/// If cgroups are mounted as version 1 and 2 at once, starts this program anew where only version 1 is seen: `crun`
+/// refuses the mixture. The mounts of everybody else stay as they are. Does nothing where that is not needed, or not
+/// possible.
+pub(crate) fn see_pure_cgroups() {
+    use std::os::unix::process::CommandExt as _;
+
+    const SEEN: &str = "CORACLE_BENCH_PURE_CGROUPS";
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let is_hybrid = unified.join("cgroup.procs").is_file();
+    if !is_hybrid || !crate::proc::is_root() || std::env::var_os(SEEN).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let script = "umount /sys/fs/cgroup/unified; exec \"$0\" \"$@\"";
+    let _failed = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .env(SEEN, "1")
+        .exec();
+}

@@ -1,0 +1,14 @@
+//! The benches, one file each. A bench answers with tables; what it holds itself against is in the same table.
+
+pub mod allocs;
+pub(crate) mod artifact;
+pub(crate) mod cap;
+pub(crate) mod density;
+pub(crate) mod fairness;
+pub(crate) mod instantiate;
+pub(crate) mod link;
+pub(crate) mod metering;
+pub(crate) mod noisy;
+pub(crate) mod proxy;
+pub(crate) mod startup;
+pub(crate) mod throughput;

@@ -44,6 +44,8 @@ pub const BENCHES: &[Bench] = &[
     bench!("noisy", "latency of one service beside tasks that spin, leak and flood", suite::noisy::run),
     bench!("metering", "what metering costs real programs", suite::metering::run),
     bench!("density", "how many idle instances a GiB holds, beside containers", suite::density::run),
+    bench!("plugins", "calling a plugin, beside a native library, a process and Extism", suite::plugins::run),
+    bench!("store", "durable writes per second, beside etcd", suite::store::run),
     bench!("allocs", "what is allocated for one request", suite::allocs::run),
 ];
 

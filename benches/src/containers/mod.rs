@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Context as _;
 
 pub use density::density;
+pub(crate) use native::compile;
 pub use native::{Native, Speaks};
 
 use crate::cleanup::Guard;

@@ -47,10 +47,14 @@ impl Native {
         speaks: Speaks,
     ) -> anyhow::Result<Self> {
         let directory = skeleton()?;
+        let mut options = Vec::new();
         for (name, source) in crates {
-            compile(directory.path(), name, source, &["--crate-type", "rlib"], &directory.path().join(format!("lib{name}.rlib")))?;
+            let library = directory.path().join(format!("lib{name}.rlib"));
+            compile(directory.path(), name, source, &["--crate-type", "rlib"], &library)?;
+            options.extend(["--extern".to_owned(), format!("{name}={}", library.display())]);
         }
-        compile(directory.path(), name, source, &[], &root(&directory).join(name))?;
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        compile(directory.path(), name, source, &options, &root(&directory).join(name))?;
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Ok(Self { directory, program: format!("/{name}"), arguments, speaks })
     }
@@ -94,15 +98,15 @@ impl Native {
     }
 }
 
-/// Compiles a source, with the crates that have been compiled in this directory.
-fn compile(directory: &Path, name: &str, source: &str, options: &[&str], to: &Path) -> anyhow::Result<()> {
+/// Compiles a source, for this machine and statically if the options don't say otherwise.
+pub(crate) fn compile(directory: &Path, name: &str, source: &str, options: &[&str], to: &Path) -> anyhow::Result<()> {
     let rustc = find("rustc").context("building it needs rustc, from https://rustup.rs")?;
     let file = directory.join(format!("{name}.rs"));
     std::fs::write(&file, source)?;
     let mut command = Command::new(rustc);
     // Away from any directory that says which toolchain to use, and that it may not have.
     command.current_dir(directory).args(STATIC).args(options);
-    let output = command.arg("-L").arg(directory).arg("-o").arg(to).arg(&file).output()?;
+    let output = command.arg("-o").arg(to).arg(&file).output()?;
     if !output.status.success() {
         bail!("rustc cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -9,6 +9,8 @@ pub(crate) mod instantiate;
 pub(crate) mod link;
 pub(crate) mod metering;
 pub(crate) mod noisy;
+pub(crate) mod plugins;
 pub(crate) mod proxy;
 pub(crate) mod startup;
+pub(crate) mod store;
 pub(crate) mod throughput;

@@ -1,0 +1,169 @@
+//! The program `coracle-bench` as a whole: every bench still runs, its report can be read, and an interrupt leaves
+//! nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_bench::peers::{coracle_binary, find};
+use coracle_bench::report::{Report, page};
+
+/// Generous: the machine may be shared by many.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+fn bench(arguments: &[&str], temporary: &Path) -> Command {
+    // It builds the binary if this is the only test that was asked for.
+    coracle_binary().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle-bench"));
+    command.args(arguments).env("TMPDIR", temporary).stdin(Stdio::null());
+    command
+}
+
+/// A directory below the target directory that is empty.
+fn empty(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn every_bench_runs_and_the_report_shows_all_of_it() {
+    let (out, temporary) = (empty("bench-out"), empty("bench-tmp"));
+    let (json, html) = (out.join("report.json"), out.join("report.html"));
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let output = bench(&[&["--quick"][..], &files].concat(), &temporary).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+
+    let report: Report = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    for bench in &report.benches {
+        assert_eq!(bench.failed, None, "{}", bench.name);
+        assert!(text.contains(&format!("\n{} — ", bench.name)), "{} is not printed", bench.name);
+        let rows = bench.findings.tables.iter().flat_map(|table| &table.rows);
+        let ours = rows.filter(|row| row.side == coracle_bench::report::Side::Ours);
+        for row in ours {
+            assert!(row.measure.is_some() && row.failed.is_none(), "{}: {}: {:?}", bench.name, row.label, row.failed);
+        }
+    }
+    let compared = bench(&["compare", json.to_str().unwrap(), json.to_str().unwrap()], &temporary).output().unwrap();
+    assert!(String::from_utf8_lossy(&compared.stdout).contains("Nothing moved beyond noise."));
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "something was left behind");
+
+    assert_eq!(std::fs::read_to_string(&html).unwrap(), page(&report));
+    let bars = report.benches.iter().flat_map(|bench| &bench.findings.tables).flat_map(|table| &table.rows);
+    let bars = bars.filter(|row| row.measure.as_ref().is_some_and(|measure| measure.high > 0.0)).count();
+    look_at(&html, bars);
+}
+
+/// What is added to a copy of the page: it measures what the browser made of every chart.
+const PROBE: &str = r#"<script>
+addEventListener("load", () => {
+  const seen = [...document.querySelectorAll("svg.chart")].map(chart => {
+    const bars = [...chart.querySelectorAll(".bar")].map(bar => bar.getBoundingClientRect());
+    const frame = chart.getBoundingClientRect();
+    const labels = [...chart.querySelectorAll(".label")].map(label => label.getBoundingClientRect());
+    return {
+      promised: +chart.dataset.bars,
+      drawn: bars.filter(bar => bar.width > 0 && bar.height > 4 && bar.left >= frame.left && bar.right <= frame.right).length,
+      cut: labels.filter(label => label.left < frame.left).length,
+      colours: new Set([...chart.querySelectorAll(".bar")].map(bar => getComputedStyle(bar).fill)).has("rgb(0, 0, 0)"),
+    };
+  });
+  const result = document.createElement("pre");
+  result.id = "probe";
+  result.textContent = JSON.stringify(seen);
+  document.body.append(result);
+});
+</script>"#;
+
+/// Opens the page in a real browser, in its light and in its dark form, and checks that every chart has its bars.
+fn look_at(html: &Path, bars: usize) {
+    let Some(chromium) = find("chromium") else {
+        eprintln!("SKIPPED: the report is not opened in a browser, because chromium is not installed");
+        return;
+    };
+    let dir = empty("browser");
+    let probed = dir.join("probed.html");
+    let page = std::fs::read_to_string(html).unwrap();
+    std::fs::write(&probed, page.replace("</body>", &format!("{PROBE}</body>"))).unwrap();
+    for dark in [false, true] {
+        let profile = dir.join(if dark { "dark" } else { "light" });
+        let mut browser = Command::new(&chromium);
+        browser.args([
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+            "--window-size=1200,900", "--virtual-time-budget=5000", "--dump-dom",
+        ]);
+        if dark {
+            browser.arg("--blink-settings=preferredColorScheme=0");
+        }
+        browser.arg(format!("--user-data-dir={}", profile.display())).arg(format!("file://{}", probed.display()));
+        let output = browser.stdin(Stdio::null()).output().unwrap();
+        let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said: Vec<&str> = log.lines().filter(|line| line.contains(":CONSOLE")).collect();
+        assert!(said.is_empty(), "the console is not empty: {said:?}");
+        let probe = dom.split("<pre id=\"probe\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+        let charts: Vec<serde_json::Value> =
+            serde_json::from_str(probe.unwrap_or_else(|| panic!("the page did not load: {log}"))).unwrap();
+        let drawn: u64 = charts.iter().map(|chart| chart["drawn"].as_u64().unwrap()).sum();
+        for chart in &charts {
+            assert_eq!(chart["promised"], chart["drawn"], "bars are missing");
+            assert_eq!(chart["cut"], 0, "labels are cut off");
+            assert_eq!(chart["colours"], false, "bars are black: the style sheet does not reach them");
+        }
+        assert_eq!(usize::try_from(drawn).unwrap(), bars, "a row has no bar");
+    }
+}
+
+/// Processes that have this on their command line.
+fn processes_with(text: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let temporary = empty("bench-interrupted");
+    let mark = temporary.to_str().unwrap().to_owned();
+    let files = empty("bench-interrupted-out");
+    let json = files.join("report.json");
+    let mut run = bench(&["cold-start", "--json", json.to_str().unwrap()], &temporary);
+    let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Until it has started programs of its own: `coracle up` among them.
+    let begun = Instant::now();
+    while !processes_with(&mark).iter().any(|line| line.contains(" up ")) {
+        assert!(begun.elapsed() < DEADLINE, "it has not started anything");
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{status}");
+    let begun = Instant::now();
+    while !processes_with(&mark).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "processes were left: {:?}", processes_with(&mark));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "files were left: {left:?}");
+    assert!(!json.exists(), "a run that was interrupted has no report");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let temporary = empty("bench-wrong");
+    for (arguments, expected) in [
+        (&["nonsense"][..], "no bench is called \"nonsense\"; there are cold-start,"),
+        (&["compare", "/nowhere", "/nowhere"], "cannot read /nowhere"),
+        (&["cold-start", "--image", "/nowhere.wasm"], "cannot find /nowhere.wasm"),
+    ] {
+        let output = bench(arguments, &temporary).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(expected), "{arguments:?}: {error}");
+    }
+}

@@ -34,7 +34,11 @@ macro_rules! bench {
 /// The suite, in the order it is run.
 pub const BENCHES: &[Bench] = &[
     bench!("cold-start", "from nothing to the first answer, beside containers", cold_start::run),
-    bench!("instantiate", "creating an instance with every limit, beside bare wasmtime", suite::instantiate::run),
+    bench!(
+        "instantiate",
+        "creating an instance with every limit, beside bare wasmtime",
+        suite::instantiate::run
+    ),
     bench!("artifact", "from an artifact on disk to the first answer", suite::artifact::run),
     bench!("startup", "from `coracle up` on existing state to the first answer", suite::startup::run),
     bench!("throughput", "requests per second and latency, beside `wasmtime serve`", suite::throughput::run),
@@ -45,6 +49,7 @@ pub const BENCHES: &[Bench] = &[
     bench!("metering", "what metering costs real programs", suite::metering::run),
     bench!("density", "how many idle instances a GiB holds, beside containers", suite::density::run),
     bench!("plugins", "calling a plugin, beside a native library, a process and Extism", suite::plugins::run),
+    bench!("link", "a call from one container of a task to another", suite::link::run),
     bench!("store", "durable writes per second, beside etcd", suite::store::run),
     bench!("allocs", "what is allocated for one request", suite::allocs::run),
 ];

@@ -117,8 +117,11 @@ pub fn on_interrupt() -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let listening = runtime.and_then(|runtime| {
             let _entered = runtime.enter();
-            let signals =
-                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+            let signals = (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            );
             drop(_entered);
             Ok((runtime, signals))
         });

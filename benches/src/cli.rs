@@ -143,7 +143,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let begun = std::time::Instant::now();
             let findings = cold_start::measure(&context, subjects).await?;
             context.progress("");
-            let bench = BENCHES.iter().find(|bench| bench.name == "cold-start").context("it is in the list")?;
+            let bench =
+                BENCHES.iter().find(|bench| bench.name == "cold-start").context("it is in the list")?;
             let result = BenchResult {
                 name: bench.name.to_owned(),
                 about: bench.about.to_owned(),
@@ -199,7 +200,11 @@ fn begin(context: &Context) -> Report {
 fn command_line() -> String {
     let quoted = |argument: String| {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:,".contains(letter);
-        if argument.chars().all(is_plain) && !argument.is_empty() { argument } else { format!("'{argument}'") }
+        if argument.chars().all(is_plain) && !argument.is_empty() {
+            argument
+        } else {
+            format!("'{argument}'")
+        }
     };
     ["coracle".to_owned(), "bench".to_owned()]
         .into_iter()
@@ -261,10 +266,9 @@ mod tests {
 
     #[test]
     fn a_command_takes_all_that_follows() {
-        let cli = Cli::try_parse_from(
-            "x cold-start --quick --image a.wasm --command ./a --quick -n 3".split(' '),
-        )
-        .unwrap();
+        let cli =
+            Cli::try_parse_from("x cold-start --quick --image a.wasm --command ./a --quick -n 3".split(' '))
+                .unwrap();
         let Some(Command::ColdStart(args)) = cli.command else { panic!("another command") };
         assert_eq!(args.command, ["./a", "--quick", "-n", "3"]);
         assert!(Cli::try_parse_from(["x", "cold-start", "--command", "./a"]).is_err(), "of what component?");

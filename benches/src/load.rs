@@ -212,7 +212,8 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Re
 fn unchunked(mut body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     while let Some(line) = body.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&body[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size =
+            std::str::from_utf8(&body[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
         let rest = &body[line + 2..];
         match size {
             Some(size) if size > 0 && size + 2 <= rest.len() => {

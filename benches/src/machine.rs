@@ -43,9 +43,9 @@ impl Machine {
             let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         };
-        let is_guest = cpuinfo.lines().any(|line| {
-            line.starts_with("flags") && line.split(' ').any(|flag| flag == "hypervisor")
-        });
+        let is_guest = cpuinfo
+            .lines()
+            .any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == "hypervisor"));
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Self {
             cpu: field("model name").unwrap_or_else(|| "unknown".to_owned()),
@@ -104,7 +104,11 @@ fn system() -> String {
 
 fn cgroups() -> &'static str {
     let root = Path::new("/sys/fs/cgroup");
-    match (root.join("cgroup.controllers").is_file(), root.join("unified").is_dir(), root.join("memory").is_dir()) {
+    match (
+        root.join("cgroup.controllers").is_file(),
+        root.join("unified").is_dir(),
+        root.join("memory").is_dir(),
+    ) {
         (true, _, _) => "v2",
         (_, true, true) => "hybrid",
         (_, _, true) => "v1",

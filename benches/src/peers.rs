@@ -80,7 +80,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
     let daemons = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(home).chain(daemons).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .chain(home)
+        .chain(daemons)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 /// A running `coracle up`.
@@ -170,32 +174,6 @@ impl Coracle {
         poll("the service", || {
             let found = self.ecs("DescribeServices", &json!({ "services": [name] })).ok()?;
             (found["services"][0]["runningCount"] == tasks).then_some(())
-        })
-    }
-
-    /// Runs so many tasks of one command with these arguments, 256 CPU units each, and waits until they run.
-    pub(crate) fn run_tasks(
-        &self,
-        name: &str,
-        component: &Path,
-        args: &[&str],
-        tasks: u32,
-    ) -> anyhow::Result<()> {
-        self.register(name, component, args, "256", "64")?;
-        // RunTask starts ten at a time at most.
-        for begun in (0..tasks).step_by(10) {
-            let count = (tasks - begun).min(10);
-            let answer = self.ecs(
-                "RunTask",
-                &json!({ "taskDefinition": name, "count": count, "launchType": "FARGATE" }),
-            )?;
-            if answer["failures"] != json!([]) {
-                bail!("RunTask: {}", answer["failures"]);
-            }
-        }
-        poll("the tasks", || {
-            let found = self.ecs("DescribeClusters", &json!({})).ok()?;
-            (found["clusters"][0]["runningTasksCount"].as_u64()? >= u64::from(tasks)).then_some(())
         })
     }
 

@@ -65,7 +65,8 @@ pub(crate) fn children_cpu_time() -> Duration {
 
 fn sum_of_fields(pid: u32, fields: std::ops::Range<usize>) -> Duration {
     let stat = stat(pid).unwrap_or_default();
-    let ticks: u32 = stat.get(fields).unwrap_or_default().iter().filter_map(|field| field.parse::<u32>().ok()).sum();
+    let ticks: u32 =
+        stat.get(fields).unwrap_or_default().iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     TICK * ticks
 }
 

@@ -199,8 +199,7 @@ fn judge(of: &Side<'_>, to: &Side<'_>, better: Better) -> Verdict {
         Better::Lower => to / of,
         Better::Higher | Better::Neither => of / to,
     };
-    let pairs: Vec<f64> =
-        of.done.iter().zip(&to.done).map(|(of, to)| ahead(of.figure, to.figure)).collect();
+    let pairs: Vec<f64> = of.done.iter().zip(&to.done).map(|(of, to)| ahead(of.figure, to.figure)).collect();
     match median(&pairs) {
         Some(median) if median.is_finite() => Verdict::Ahead { median, pairs },
         _ => refused("a figure is zero".to_owned()),
@@ -276,7 +275,8 @@ mod tests {
         let side = |name: &str, whose, answer: &'static str| {
             Side::new(row(name, whose), move || async move { Ok(Turn::of_figure(1.0, answer)) })
         };
-        let done = run(vec![side("a", Whose::Ours, "Hello"), side("b", Whose::Peer, "hello")], 1, table()).await;
+        let done =
+            run(vec![side("a", Whose::Ours, "Hello"), side("b", Whose::Peer, "hello")], 1, table()).await;
         let Verdict::Refused { why } = ratio(&done) else { panic!("{done:?}") };
         assert!(why.contains("did not do the same work") && why.contains("\"hello\""), "{why}");
         // Both keep their figures: only the ratio would be a lie.

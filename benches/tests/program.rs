@@ -45,10 +45,17 @@ fn every_bench_runs_and_the_report_shows_all_of_it() {
         let rows = bench.findings.tables.iter().flat_map(|table| &table.rows);
         let ours = rows.filter(|row| row.side == coracle_bench::report::Side::Ours);
         for row in ours {
-            assert!(row.measure.is_some() && row.failed.is_none(), "{}: {}: {:?}", bench.name, row.label, row.failed);
+            assert!(
+                row.measure.is_some() && row.failed.is_none(),
+                "{}: {}: {:?}",
+                bench.name,
+                row.label,
+                row.failed
+            );
         }
     }
-    let compared = bench(&["compare", json.to_str().unwrap(), json.to_str().unwrap()], &temporary).output().unwrap();
+    let compared =
+        bench(&["compare", json.to_str().unwrap(), json.to_str().unwrap()], &temporary).output().unwrap();
     assert!(String::from_utf8_lossy(&compared.stdout).contains("Nothing moved beyond noise."));
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "something was left behind");
 
@@ -93,14 +100,25 @@ fn look_at(html: &Path, bars: usize) {
         let profile = dir.join(if dark { "dark" } else { "light" });
         let mut browser = Command::new(&chromium);
         browser.args([
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-            "--window-size=1200,900", "--virtual-time-budget=5000", "--dump-dom",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            "--window-size=1200,900",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
         ]);
         if dark {
             browser.arg("--blink-settings=preferredColorScheme=0");
         }
-        browser.arg(format!("--user-data-dir={}", profile.display())).arg(format!("file://{}", probed.display()));
+        browser
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("file://{}", probed.display()));
         let output = browser.stdin(Stdio::null()).output().unwrap();
         let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let said: Vec<&str> = log.lines().filter(|line| line.contains(":CONSOLE")).collect();
@@ -122,7 +140,10 @@ fn look_at(html: &Path, bars: usize) {
 fn processes_with(text: &str) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(text))
+        .collect()
 }
 
 #[test]
@@ -146,7 +167,11 @@ fn an_interrupt_leaves_nothing_behind() {
     assert_eq!(status.code(), Some(130), "{status}");
     let begun = Instant::now();
     while !processes_with(&mark).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "processes were left: {:?}", processes_with(&mark));
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "processes were left: {:?}",
+            processes_with(&mark)
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();

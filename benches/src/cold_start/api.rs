@@ -40,7 +40,8 @@ impl Up {
     fn run_task(&self) -> anyhow::Result<(String, Value)> {
         let request = json!({ "taskDefinition": "subject", "count": 1, "launchType": "FARGATE" });
         let mut answer = self.coracle.ecs("RunTask", &request)?;
-        let arn = answer["tasks"][0]["taskArn"].as_str().with_context(|| format!("RunTask: {answer}"))?.to_owned();
+        let arn =
+            answer["tasks"][0]["taskArn"].as_str().with_context(|| format!("RunTask: {answer}"))?.to_owned();
         Ok((arn, answer["tasks"][0].take()))
     }
 
@@ -52,7 +53,11 @@ impl Up {
         });
         let answer = self.coracle.call("Logs_20140328.GetLogEvents", &request)?;
         let events = answer["events"].as_array().cloned().unwrap_or_default();
-        Ok(events.iter().filter_map(|event| event["message"].as_str()).map(|line| format!("{line}\n")).collect())
+        Ok(events
+            .iter()
+            .filter_map(|event| event["message"].as_str())
+            .map(|line| format!("{line}\n"))
+            .collect())
     }
 
     /// Waits until the task has this status.
@@ -70,7 +75,10 @@ impl Up {
 }
 
 /// Does this so many times at once, each on a thread of its own, due at the same moment.
-fn at_once<T: Send>(count: usize, start: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<(Duration, T)>> {
+fn at_once<T: Send>(
+    count: usize,
+    start: impl Fn(usize) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<(Duration, T)>> {
     let barrier = Barrier::new(count);
     let due = std::sync::OnceLock::new();
     let one = |number: usize| -> anyhow::Result<(Duration, T)> {
@@ -112,7 +120,8 @@ impl ScaledService {
     /// Scales a service up, and asks until it answers.
     fn first_answer(&self, number: usize) -> anyhow::Result<Vec<u8>> {
         self.scale(number, 1)?;
-        let request = format!("GET / HTTP/1.1\r\nhost: s{number}.default.localhost\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET / HTTP/1.1\r\nhost: s{number}.default.localhost\r\nconnection: close\r\n\r\n");
         let begun = Instant::now();
         loop {
             let answer = exchange(self.0.coracle.router, &request)?;
@@ -152,7 +161,9 @@ impl Way for ScaledService {
             Side::Ours,
             "coracle up; UpdateService desiredCount 0 → 1, then GET / at the router until 200",
         )
-        .with_settings("durable commit of every step (fsync), scheduler, agent, router; FARGATE, 1024 CPU units, 64 MiB")
+        .with_settings(
+            "durable commit of every step (fsync), scheduler, agent, router; FARGATE, 1024 CPU units, 64 MiB",
+        )
     }
 
     fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget, Output, OutputSink, Prepared,
-    StdStream,
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget, Output,
+    OutputSink, Prepared, StdStream,
 };
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Empty};
@@ -40,7 +40,8 @@ impl Component {
         let engine = Engine::new(&EngineConfig::default())?;
         let warm = Directory::new()?;
         let digest = subject.image.display().to_string();
-        let prepared = ArtifactCache::open(engine.clone(), warm.path())?.prepare(&digest, &subject.image).await?;
+        let prepared =
+            ArtifactCache::open(engine.clone(), warm.path())?.prepare(&digest, &subject.image).await?;
         Ok(Self(Arc::new(Shared {
             engine,
             prepared,
@@ -85,7 +86,12 @@ impl Shared {
             let request = http::Request::get("/").header("host", "localhost").body(Empty::new())?;
             let response = container.handle(request).await?;
             let status = response.status().as_u16();
-            let body = response.into_body().collect().await.map_err(|error| anyhow!("the body: {error}"))?.to_bytes();
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(|error| anyhow!("the body: {error}"))?
+                .to_bytes();
             return Ok([format!("{status}\n").into_bytes(), body.to_vec()].concat());
         }
         let exit = container.run().await;
@@ -162,8 +168,9 @@ struct InMemory(Arc<Shared>);
 
 impl Way for InMemory {
     fn row(&self) -> Row {
-        Row::new("memory", "component, prepared in memory", Side::Ours, self.0.command())
-            .with_settings("fuel metering, a CPU cap of one core, 64 MiB; a new container with a fresh instance")
+        Row::new("memory", "component, prepared in memory", Side::Ours, self.0.command()).with_settings(
+            "fuel metering, a CPU cap of one core, 64 MiB; a new container with a fresh instance",
+        )
     }
 
     fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
@@ -205,8 +212,13 @@ struct FromDisk(Arc<Shared>);
 
 impl Way for FromDisk {
     fn row(&self) -> Row {
-        Row::new("disk", "component, artifact on disk", Side::Ours, format!("ArtifactCache::prepare, {}", self.0.command()))
-            .with_settings("a cache of its own for each start, so that nothing is shared; the same limits")
+        Row::new(
+            "disk",
+            "component, artifact on disk",
+            Side::Ours,
+            format!("ArtifactCache::prepare, {}", self.0.command()),
+        )
+        .with_settings("a cache of its own for each start, so that nothing is shared; the same limits")
     }
 
     fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {

@@ -60,7 +60,8 @@ pub async fn measure(context: &Context, subjects: Vec<Subject>) -> anyhow::Resul
     findings.left_out = left_out;
     let engines: Vec<_> = engines.into_iter().map(std::sync::Arc::from).collect();
     for subject in subjects {
-        let ways = warmed_up(context, subject.ways(context, &engines, &mut findings).await?, &mut findings).await;
+        let ways =
+            warmed_up(context, subject.ways(context, &engines, &mut findings).await?, &mut findings).await;
         for &level in context.pick(&[1, 3][..], LEVELS) {
             findings.tables.push(warm(context, &subject, &ways, level).await);
         }
@@ -152,7 +153,11 @@ async fn cold(context: &Context, subject: &Subject, ways: &[Box<dyn Way>]) -> Ta
         format!("{} After sync and `echo 3 > /proc/sys/vm/drop_caches`.", subject.measured),
         Unit::Seconds,
     );
-    conclude(table, sides, &[Pair::new("disk", "crun"), Pair::new("disk", "crun-bare"), Pair::new("disk", "process")])
+    conclude(
+        table,
+        sides,
+        &[Pair::new("disk", "crun"), Pair::new("disk", "crun-bare"), Pair::new("disk", "process")],
+    )
 }
 
 async fn drop_caches() -> anyhow::Result<()> {
@@ -208,7 +213,9 @@ async fn turn(way: &dyn Way, plan: Plan) -> anyhow::Result<Turn> {
             let first = answer.get_or_insert_with(|| answered.clone());
             if *first != answered {
                 errors += 1;
-                error.get_or_insert_with(|| format!("another answer: {:?}", String::from_utf8_lossy(&answered)));
+                error.get_or_insert_with(|| {
+                    format!("another answer: {:?}", String::from_utf8_lossy(&answered))
+                });
             }
             times.record(took);
         }
@@ -225,11 +232,10 @@ fn complete(sides: &mut [Side<'_>]) {
     for side in sides {
         let each: Vec<f64> = side.done().iter().filter_map(|turn| Some(turn.cpu?.as_secs_f64())).collect();
         if let Some(cpu) = crate::stats::median(&each) {
-            side.row_mut().extras.insert(0, crate::report::Extra {
-                name: "CPU/start".to_owned(),
-                unit: Unit::Seconds,
-                value: cpu,
-            });
+            side.row_mut().extras.insert(
+                0,
+                crate::report::Extra { name: "CPU/start".to_owned(), unit: Unit::Seconds, value: cpu },
+            );
         }
     }
 }

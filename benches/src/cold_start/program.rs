@@ -110,7 +110,11 @@ fn start(place: &dyn Place, due: Instant, at_once: usize) -> Start {
 }
 
 /// Asks `GET /` until there is an answer, more seldom where many ask at once; the status and the body.
-pub(crate) fn await_answer(address: &Address, process: &mut Child, at_once: usize) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn await_answer(
+    address: &Address,
+    process: &mut Child,
+    at_once: usize,
+) -> anyhow::Result<Vec<u8>> {
     let pause = match at_once {
         1 => Duration::from_micros(100),
         2..=10 => Duration::from_millis(1),
@@ -209,7 +213,8 @@ impl Way for Thread {
                         })
                     })
                     .collect();
-                let join = |thread: std::thread::JoinHandle<_>| thread.join().ok().context("the thread panicked");
+                let join =
+                    |thread: std::thread::JoinHandle<_>| thread.join().ok().context("the thread panicked");
                 threads.into_iter().map(join).collect()
             })
         })

@@ -7,10 +7,10 @@ use anyhow::{Context as _, bail};
 use coracle_fixtures::{example_batch, example_hello};
 use coracle_sandbox::{Engine, EngineConfig};
 
+use super::Way;
 use super::api::{ScaledService, TaskRun, TaskToRunning};
 use super::component::Component;
 use super::program::{Program, Thread};
-use super::Way;
 use crate::bench::Context;
 use crate::containers::{self, Native, Speaks};
 use crate::peers::coracle_binary;
@@ -44,7 +44,13 @@ pub(crate) fn natively_hello() -> anyhow::Result<Native> {
 
 fn natively_batch() -> anyhow::Result<Native> {
     let crates = [("wasip2", include_str!("../../native/wasip2.rs"))];
-    Native::build("batch", include_str!("../../../examples/batch/src/main.rs"), &crates, BATCH, Speaks::Nothing)
+    Native::build(
+        "batch",
+        include_str!("../../../examples/batch/src/main.rs"),
+        &crates,
+        BATCH,
+        Speaks::Nothing,
+    )
 }
 
 impl Subject {
@@ -84,7 +90,10 @@ impl Subject {
         let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(&std::fs::read(&image)?)?;
         let exports = prepared.exports();
         if !exports.http && !exports.command {
-            bail!("{} exports neither an HTTP handler nor wasi:cli/run: it can't be started", image.display());
+            bail!(
+                "{} exports neither an HTTP handler nor wasi:cli/run: it can't be started",
+                image.display()
+            );
         }
         let (native, arguments) = match command {
             [] => (Err(anyhow::anyhow!("name the same program for this machine with --command")), &[][..]),
@@ -122,7 +131,11 @@ impl Subject {
         context.progress("preparing");
         let mut ways: Vec<Box<dyn Way>> = Vec::new();
         let component = Component::new(self).await?;
-        ways.extend([Box::new(component.in_memory()) as _, Box::new(component.from_disk()) as _, Box::new(component.cold()) as _]);
+        ways.extend([
+            Box::new(component.in_memory()) as _,
+            Box::new(component.from_disk()) as _,
+            Box::new(component.cold()) as _,
+        ]);
         let api = tokio::task::block_in_place(|| -> anyhow::Result<Vec<Box<dyn Way>>> {
             let binary = coracle_binary()?;
             let most = context.pick(10, 100);
@@ -136,7 +149,9 @@ impl Subject {
         });
         match api {
             Ok(api) => ways.extend(api),
-            Err(error) => findings.leave_out(format!("{}: through the whole API", self.name), format!("{error:#}")),
+            Err(error) => {
+                findings.leave_out(format!("{}: through the whole API", self.name), format!("{error:#}"))
+            }
         }
         if let Some(function) = self.in_process {
             ways.push(Box::new(Thread(function)));

@@ -28,7 +28,10 @@ pub async fn density(context: &Context, table: &mut Table, findings: &mut Findin
     });
     match measured {
         Ok((rows, left_out)) => {
-            table.rows.extend(rows.into_iter().map(|row: Row| Row { command: format!("{count} × {}", row.command), ..row }));
+            table.rows.extend(
+                rows.into_iter()
+                    .map(|row: Row| Row { command: format!("{count} × {}", row.command), ..row }),
+            );
             findings.left_out.extend(left_out);
         }
         Err(error) => findings.leave_out("processes and containers", format!("{error:#}")),
@@ -49,7 +52,8 @@ fn idle(engine: &dyn Engine, native: &Native, count: usize) -> anyhow::Result<f6
             let Some((_, process)) = started.last_mut() else { continue };
             await_answer(&address, process.child(), 1)?;
         }
-        let pids: Vec<u32> = started.iter_mut().flat_map(|(place, process)| place.processes(process.child())).collect();
+        let pids: Vec<u32> =
+            started.iter_mut().flat_map(|(place, process)| place.processes(process.child())).collect();
         Ok(pss_of(&pids) as f64 / count as f64)
     })();
     for (place, process) in &mut started {

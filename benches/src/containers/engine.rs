@@ -43,7 +43,8 @@ pub(super) fn find_all(found: &mut Vec<Box<dyn Engine>>, left_out: &mut Vec<Left
 
 /// podman with a store of its own, so that nothing of the user's is touched.
 fn podman() -> anyhow::Result<Cli> {
-    let binary = find("podman").context("not installed; Debian's package podman, which benches/setup.sh installs")?;
+    let binary =
+        find("podman").context("not installed; Debian's package podman, which benches/setup.sh installs")?;
     if !is_root() {
         bail!("measured as root only, as the other containers are");
     }
@@ -107,15 +108,22 @@ struct Ready(Arc<Cli>);
 /// What a start is told, beside the image and the program. Where a process may not raise its limits, an engine's
 /// default limits are refused; low ones are always allowed.
 const RUN: &[&str] = &[
-    "run", "--rm", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--memory=64m", "--cpus=1", "--pids-limit=64",
+    "run",
+    "--rm",
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=1024:1024",
+    "--memory=64m",
+    "--cpus=1",
+    "--pids-limit=64",
 ];
 
 impl Engine for Ready {
     fn row(&self, native: &Native) -> Row {
         let name = self.0.name;
         let command = format!("{name} {} {IMAGE} {}", RUN.join(" "), native.command_line().join(" "));
-        Row::new(name, name, Side::Peer, command)
-            .with_settings("its defaults: seccomp, capabilities; 64 MiB, one CPU, 64 processes; no bridge to set up")
+        Row::new(name, name, Side::Peer, command).with_settings(
+            "its defaults: seccomp, capabilities; 64 MiB, one CPU, 64 processes; no bridge to set up",
+        )
     }
 
     fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>> {
@@ -131,7 +139,8 @@ impl Engine for Ready {
         });
         let directory = Directory::new()?;
         let archive = directory.path().join("root.tar");
-        let packed = Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
+        let packed =
+            Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
         if !packed.success() {
             bail!("tar: {packed}");
         }

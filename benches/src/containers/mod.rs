@@ -66,13 +66,15 @@ impl Started {
         let guard = Guard::new({
             let pid = Arc::clone(&pid);
             move || {
-                let pid = i32::try_from(pid.load(Ordering::Acquire)).ok().and_then(rustix::process::Pid::from_raw);
+                let pid =
+                    i32::try_from(pid.load(Ordering::Acquire)).ok().and_then(rustix::process::Pid::from_raw);
                 if let Some(pid) = pid {
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 }
             }
         });
-        let child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
         pid.store(child.id(), Ordering::Release);
         Ok(Self { child, guard: Some(guard) })
     }

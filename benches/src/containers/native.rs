@@ -31,8 +31,18 @@ pub enum Speaks {
 }
 
 /// What `rustc` is told, so that the program needs nothing but the kernel.
-const STATIC: &[&str] =
-    &["--edition", "2024", "-C", "opt-level=3", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols"];
+const STATIC: &[&str] = &[
+    "--edition",
+    "2024",
+    "-C",
+    "opt-level=3",
+    "-C",
+    "target-feature=+crt-static",
+    "-C",
+    "panic=abort",
+    "-C",
+    "strip=symbols",
+];
 
 impl Native {
     /// Builds one of ours from its source, statically linked, with other crates' sources by name.
@@ -99,7 +109,13 @@ impl Native {
 }
 
 /// Compiles a source, for this machine and statically if the options don't say otherwise.
-pub(crate) fn compile(directory: &Path, name: &str, source: &str, options: &[&str], to: &Path) -> anyhow::Result<()> {
+pub(crate) fn compile(
+    directory: &Path,
+    name: &str,
+    source: &str,
+    options: &[&str],
+    to: &Path,
+) -> anyhow::Result<()> {
     let rustc = find("rustc").context("building it needs rustc, from https://rustup.rs")?;
     let file = directory.join(format!("{name}.rs"));
     std::fs::write(&file, source)?;

@@ -29,12 +29,6 @@ pub(super) struct Oci {
 const CGROUP: &str = "coracle-bench";
 
 impl Oci {
-    /// A runtime under the usual confinement, with limits of its own.
-    pub(super) fn usual(name: &'static str, limits: Limits) -> Option<Self> {
-        let binary = find(name)?;
-        Some(Self { name, binary, options: &[], confinement: Confinement::Usual, limits, by_port: false })
-    }
-
     fn label(&self) -> String {
         match (self.name, self.confinement) {
             ("runsc", _) => "gVisor".to_owned(),
@@ -58,11 +52,17 @@ pub(super) fn find_all(found: &mut Vec<Box<dyn Engine>>, left_out: &mut Vec<Left
     ] {
         let mut leave_out = |what: &str, why: String| left_out.push(LeftOut { what: what.to_owned(), why });
         let Some(binary) = find(name) else {
-            leave_out(name, format!("not installed; Debian's package {name}, which benches/setup.sh installs"));
+            leave_out(
+                name,
+                format!("not installed; Debian's package {name}, which benches/setup.sh installs"),
+            );
             continue;
         };
         if !is_root() {
-            leave_out(name, "containers are started as root; run `coracle bench` as root to measure them".to_owned());
+            leave_out(
+                name,
+                "containers are started as root; run `coracle bench` as root to measure them".to_owned(),
+            );
             continue;
         }
         for &confinement in confinements {
@@ -164,7 +164,13 @@ struct Container {
 impl Place for Container {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(self.options).arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id).stdin(Stdio::null());
+        command
+            .args(self.options)
+            .arg("run")
+            .arg("--bundle")
+            .arg(&self.bundle)
+            .arg(&self.id)
+            .stdin(Stdio::null());
         command
     }
 
@@ -175,7 +181,10 @@ impl Place for Container {
     fn stop(&mut self, started: &mut Child) {
         let kill = || {
             let mut kill = Command::new(&self.binary);
-            kill.args(self.options).args(["kill", &self.id, "KILL"]).stdout(Stdio::null()).stderr(Stdio::null());
+            kill.args(self.options)
+                .args(["kill", &self.id, "KILL"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             kill.status().is_ok_and(|status| status.success())
         };
         // Without a container to kill, the runtime itself is still at it.

@@ -13,8 +13,20 @@ const PROFILE: &str = "/usr/share/containers/seccomp.json";
 
 /// What Docker leaves a container's root: the field's default, by their names in the kernel.
 pub(super) const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
 ];
 
 /// The profile for this machine and [`CAPABILITIES`].
@@ -42,9 +54,11 @@ fn resolve(profile: &Value, arch: &str, arch_name: &str) -> anyhow::Result<Value
     let mut rules = Vec::new();
     for rule in list(&profile["syscalls"]) {
         let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-        let needs = |key: &str, have: &[&str]| list(&includes[key]).is_empty() || names_any(&includes[key], have);
+        let needs =
+            |key: &str, have: &[&str]| list(&includes[key]).is_empty() || names_any(&includes[key], have);
         let is_included = needs("arches", &[arch]) && needs("caps", CAPABILITIES);
-        let is_excluded = names_any(&excludes["arches"], &[arch]) || names_any(&excludes["caps"], CAPABILITIES);
+        let is_excluded =
+            names_any(&excludes["arches"], &[arch]) || names_any(&excludes["caps"], CAPABILITIES);
         if !is_included || is_excluded {
             continue;
         }
@@ -60,7 +74,8 @@ fn resolve(profile: &Value, arch: &str, arch_name: &str) -> anyhow::Result<Value
     let of_this = |map: &Value| map["architecture"] == arch_name;
     let map = list(&profile["archMap"]);
     let mut architectures = vec![json!(arch_name)];
-    architectures.extend(map.iter().filter(|map| of_this(map)).flat_map(|map| list(&map["subArchitectures"])));
+    architectures
+        .extend(map.iter().filter(|map| of_this(map)).flat_map(|map| list(&map["subArchitectures"])));
     let mut resolved = json!({
         "defaultAction": profile["defaultAction"].as_str().context("no defaultAction")?,
         "architectures": architectures,

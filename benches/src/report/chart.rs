@@ -31,7 +31,8 @@ pub(super) fn chart(table: &Table) -> String {
     for (value, is_named) in axis.ticks() {
         let x = LABELS + axis.x(value);
         let class = if is_named { "grid" } else { "grid minor" };
-        let _ = write!(svg, "<line class=\"{class}\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>");
+        let _ =
+            write!(svg, "<line class=\"{class}\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>");
         if is_named {
             let _ = write!(
                 svg,
@@ -97,7 +98,8 @@ fn draw_row(svg: &mut String, table: &Table, row: &Row, axis: &Axis, middle: f64
 fn tick_label(table: &Table, value: f64) -> String {
     let text = table.unit.show(value);
     let (figure, unit) = text.split_once(' ').unwrap_or((&text, ""));
-    let figure = if figure.contains('.') { figure.trim_end_matches('0').trim_end_matches('.') } else { figure };
+    let figure =
+        if figure.contains('.') { figure.trim_end_matches('0').trim_end_matches('.') } else { figure };
     if unit.is_empty() { figure.to_owned() } else { format!("{figure} {unit}") }
 }
 
@@ -146,7 +148,11 @@ impl Axis {
         match self.scale {
             Scale::Linear => {
                 let step = nice_step(self.to / 5.0);
-                (0..).map(|n| f64::from(n) * step).take_while(|value| *value <= self.to).map(|at| (at, true)).collect()
+                (0..)
+                    .map(|n| f64::from(n) * step)
+                    .take_while(|value| *value <= self.to)
+                    .map(|at| (at, true))
+                    .collect()
             }
             Scale::Log => {
                 let mut ticks = Vec::new();
@@ -169,7 +175,11 @@ impl Axis {
 /// 1, 2 or 5 times a power of ten, at least this much.
 fn nice_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= least).unwrap_or(power * 10.0)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * power)
+        .into_iter()
+        .find(|step| *step >= least)
+        .unwrap_or(power * 10.0)
 }
 
 #[cfg(test)]
@@ -206,7 +216,9 @@ mod tests {
 
     #[test]
     fn a_linear_axis_begins_at_zero() {
-        let table = Table { rows: vec![row(15_000.0), row(54_000.0)], ..Table::new("t", "", "", Unit::PerSecond) }.linear();
+        let table =
+            Table { rows: vec![row(15_000.0), row(54_000.0)], ..Table::new("t", "", "", Unit::PerSecond) }
+                .linear();
         let axis = Axis::new(&table).unwrap();
         assert_eq!(axis.x(0.0), 0.0);
         assert!((axis.x(30_000.0) / axis.x(15_000.0) - 2.0).abs() < 1e-9);

@@ -41,7 +41,9 @@ pub fn compare(old: &Report, new: &Report) -> String {
     }
     let (mut lines, mut within, mut unknown, mut gone) = (Vec::new(), 0, 0, Vec::new());
     for (name, old_table) in tables(old) {
-        let Some((_, new_table)) = tables(new).find(|(other, table)| *other == name && table.id == old_table.id) else {
+        let Some((_, new_table)) =
+            tables(new).find(|(other, table)| *other == name && table.id == old_table.id)
+        else {
             gone.push(format!("{name}/{}", old_table.id));
             continue;
         };
@@ -66,7 +68,8 @@ pub fn compare(old: &Report, new: &Report) -> String {
     for line in &lines {
         let _ = writeln!(text, "{line}");
     }
-    let _ = writeln!(text, "{} moved, {within} within noise, {unknown} with too few turns to tell.", lines.len());
+    let _ =
+        writeln!(text, "{} moved, {within} within noise, {unknown} with too few turns to tell.", lines.len());
     if !gone.is_empty() {
         let _ = writeln!(text, "Only in the old one: {}.", gone.join(", "));
     }
@@ -84,7 +87,10 @@ fn moved_row(old_table: &Table, old: &Row, new_table: &Table) -> Option<(Moved, 
     match (&old.measure, &new.measure) {
         (Some(was), Some(is)) => {
             let how = moved(&was.turns, &is.turns, old_table.better);
-            Some((how, format!("{what}: {} → {}, {}", show(was.value), show(is.value), percent(was.value, is.value))))
+            Some((
+                how,
+                format!("{what}: {} → {}, {}", show(was.value), show(is.value), percent(was.value, is.value)),
+            ))
         }
         (Some(was), None) => Some((
             Moved::Worse,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::chart::chart;
 use super::text::{extra_names, sentence};
 use super::units::times;
-use super::{Better, BenchResult, Mode, Ratio, Report, Row, Scale, Side, Table, Verdict};
+use super::{BenchResult, Better, Mode, Ratio, Report, Row, Scale, Side, Table, Verdict};
 
 /// The whole page.
 #[must_use]
@@ -78,7 +78,8 @@ fn glance(page: &mut String, report: &Report) {
     *page += "<section class=\"glance\"><h3>At a glance</h3><div class=\"scroll\"><table><tr><th></th><th>times \
               ahead</th><th>goal</th><th class=\"text\">measured</th></tr>";
     for (table, ratio) in promised {
-        let label = |id: &str| escape(table.rows.iter().find(|row| row.id == id).map_or(id, |row| &row.label));
+        let label =
+            |id: &str| escape(table.rows.iter().find(|row| row.id == id).map_or(id, |row| &row.label));
         let (verdict, class) = match (&ratio.verdict, ratio.goal) {
             (Verdict::Ahead { median, .. }, Some(goal)) => {
                 (times(*median), if *median >= goal { "good" } else { "bad" })
@@ -145,7 +146,9 @@ fn table_section(page: &mut String, table: &Table) {
         for ratio in &table.ratios {
             let class = match (&ratio.verdict, ratio.goal) {
                 (Verdict::Ahead { median, .. }, Some(goal)) if *median < goal => "bad",
-                (Verdict::Ahead { median, .. }, _) if *median < 1.0 && table.better != Better::Neither => "bad",
+                (Verdict::Ahead { median, .. }, _) if *median < 1.0 && table.better != Better::Neither => {
+                    "bad"
+                }
                 (Verdict::Ahead { .. }, Some(_)) => "good",
                 (Verdict::Ahead { .. }, None) => "",
                 (Verdict::Refused { .. }, _) => "bad",
@@ -195,7 +198,8 @@ fn rows(page: &mut String, table: &Table) {
         }
         for name in &extras {
             let extra = row.extras.iter().find(|extra| extra.name == *name);
-            let _ = write!(page, "<td>{}</td>", escape(&extra.map(|e| e.unit.show(e.value)).unwrap_or_default()));
+            let _ =
+                write!(page, "<td>{}</td>", escape(&extra.map(|e| e.unit.show(e.value)).unwrap_or_default()));
         }
         *page += "</tr>";
     }
@@ -293,8 +297,11 @@ mod tests {
     #[test]
     fn every_element_is_closed() {
         let page = page(&sample());
-        for element in ["section", "table", "tr", "td", "ul", "li", "figure", "svg", "g", "details", "div", "main"] {
-            let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+        for element in
+            ["section", "table", "tr", "td", "ul", "li", "figure", "svg", "g", "details", "div", "main"]
+        {
+            let opened =
+                page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
             assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
         }
     }

@@ -215,7 +215,12 @@ pub struct Row {
 impl Row {
     /// A row without figures.
     #[must_use]
-    pub fn new(id: impl Into<String>, label: impl Into<String>, side: Side, command: impl Into<String>) -> Self {
+    pub fn new(
+        id: impl Into<String>,
+        label: impl Into<String>,
+        side: Side,
+        command: impl Into<String>,
+    ) -> Self {
         Self {
             id: id.into(),
             label: label.into(),
@@ -273,7 +278,9 @@ impl Measure {
     pub fn of_turns(turns: Vec<f64>, times: Option<Percentiles>) -> Option<Self> {
         let (value, (low, high)) = (median(&turns)?, spread(&turns)?);
         Some(match times {
-            Some(times) => Self { value: times.p50, low: times.min, high: times.p99, turns, times: Some(times) },
+            Some(times) => {
+                Self { value: times.p50, low: times.min, high: times.p99, turns, times: Some(times) }
+            }
             None => Self { value, low, high, turns, times: None },
         })
     }
@@ -328,11 +335,14 @@ pub(crate) mod tests {
 
     /// A report with every kind of content.
     pub(crate) fn sample() -> Report {
-        let times = crate::stats::Times::from_iter(
-            (1..=100_u64).map(|n| std::time::Duration::from_micros(10 * n)),
+        let times =
+            crate::stats::Times::from_iter((1..=100_u64).map(|n| std::time::Duration::from_micros(10 * n)));
+        let mut table = Table::new(
+            "http",
+            "To the <first> answer & back",
+            "From the call to the last byte.",
+            Unit::Seconds,
         );
-        let mut table =
-            Table::new("http", "To the <first> answer & back", "From the call to the last byte.", Unit::Seconds);
         let mut ours = Row::new("memory", "component, in memory", Side::Ours, "Container::handle(GET /)");
         ours.measure = Measure::of_turns(vec![480e-6, 500e-6, 520e-6], Some(times.summary()));
         let peer = Row::new("crun", "crun, bare", Side::Peer, "crun run --bundle <dir> 'x'")
@@ -372,7 +382,10 @@ pub(crate) mod tests {
                 seconds: 12.5,
                 findings: Findings {
                     tables: vec![table, rates],
-                    left_out: vec![LeftOut { what: "docker".to_owned(), why: "no engine answers".to_owned() }],
+                    left_out: vec![LeftOut {
+                        what: "docker".to_owned(),
+                        why: "no engine answers".to_owned(),
+                    }],
                     notes: vec!["A note.".to_owned()],
                 },
                 failed: None,

@@ -30,7 +30,8 @@ pub fn print_bench(bench: &BenchResult) -> String {
 fn print_table(text: &mut String, table: &Table) {
     let _ = writeln!(text, "\n  {}", table.title);
     let extras = extra_names(table);
-    let timed = table.rows.iter().any(|row| row.measure.as_ref().is_some_and(|measure| measure.times.is_some()));
+    let timed =
+        table.rows.iter().any(|row| row.measure.as_ref().is_some_and(|measure| measure.times.is_some()));
     let mut head = vec![String::new(), "median".to_owned()];
     if timed {
         head.extend(["min", "p90", "p99", "n"].map(str::to_owned));
@@ -47,7 +48,12 @@ fn print_table(text: &mut String, table: &Table) {
     let columns = lines.iter().map(|(cells, _)| cells.len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            lines.iter().filter_map(|(cells, _)| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            lines
+                .iter()
+                .filter_map(|(cells, _)| cells.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         })
         .collect();
     for (cells, bar) in lines {
@@ -82,7 +88,13 @@ pub(super) fn extra_names(table: &Table) -> Vec<String> {
     names
 }
 
-fn cells(table: &Table, row: &Row, timed: bool, extras: &[String], scale: &BarScale) -> (Vec<String>, String) {
+fn cells(
+    table: &Table,
+    row: &Row,
+    timed: bool,
+    extras: &[String],
+    scale: &BarScale,
+) -> (Vec<String>, String) {
     let show = |value: f64| table.unit.show(value);
     let mut cells = vec![row.label.clone()];
     let Some(measure) = &row.measure else {
@@ -94,7 +106,9 @@ fn cells(table: &Table, row: &Row, timed: bool, extras: &[String], scale: &BarSc
         (Some(times), _) => {
             cells.extend([show(times.min), show(times.p90), show(times.p99), times.n.to_string()]);
         }
-        (None, true) => cells.extend([show(measure.low), String::new(), String::new(), measure.turns.len().to_string()]),
+        (None, true) => {
+            cells.extend([show(measure.low), String::new(), String::new(), measure.turns.len().to_string()])
+        }
         (None, false) => cells.extend([show(measure.low), show(measure.high)]),
     }
     for name in extras {
@@ -156,11 +170,7 @@ pub(super) fn sentence(table: &Table, ratio: &Ratio) -> String {
                 Some(goal) => format!("; goal {}: NOT met", times(goal)),
             };
             let words = words(table, *median);
-            format!(
-                "{of}: {words} {to} (pairs {} to {}{goal})",
-                times(least),
-                times(greatest)
-            )
+            format!("{of}: {words} {to} (pairs {} to {}{goal})", times(least), times(greatest))
         }
     }
 }

@@ -22,7 +22,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     components.extend(more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from));
     let table = |id, title, measured| Table::new(id, title, measured, Unit::Seconds);
     let mut tables = [
-        table("compile", "Compiling a component", "Once, in this process: from the file's bytes to an artifact on disk."),
+        table(
+            "compile",
+            "Compiling a component",
+            "Once, in this process: from the file's bytes to an artifact on disk.",
+        ),
         table(
             "load",
             "Loading a component's artifact",
@@ -43,7 +47,8 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         let size = std::fs::metadata(&component)?.len() as f64;
         for (table, turns) in tables.iter_mut().zip(&times) {
             if let Some(measure) = measure_of(turns) {
-                let mut row = Row::new(&name[..], &name[..], Side::Ours, format!("ArtifactCache::prepare({})", what()));
+                let mut row =
+                    Row::new(&name[..], &name[..], Side::Ours, format!("ArtifactCache::prepare({})", what()));
                 row.measure = Some(measure);
                 table.rows.push(row.with_extra("size", Unit::Bytes, size));
             }
@@ -51,7 +56,8 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     }
     let mut findings = Findings { tables: tables.into(), ..Findings::default() };
     if more.is_empty() {
-        findings.leave_out("interpreters", format!("name components, such as one by componentize-py, in {MORE}"));
+        findings
+            .leave_out("interpreters", format!("name components, such as one by componentize-py, in {MORE}"));
     }
     Ok(findings)
 }

@@ -38,18 +38,15 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             _ => format!("{units} units, {instances} instances"),
         };
         let command = format!("{instances} × `command spin` under CpuBudget::capped({units}) for {watch:?}");
-        table.rows.push(Row::new(format!("{units}x{instances}"), label, Side::Ours, command).with_turns(turns));
+        table
+            .rows
+            .push(Row::new(format!("{units}x{instances}"), label, Side::Ours, command).with_turns(turns));
     }
     Ok(Findings { tables: vec![table], ..Findings::default() })
 }
 
 /// The share of one core that the process used while the guests spun.
-async fn measure(
-    prepared: &Prepared,
-    units: u32,
-    instances: usize,
-    watch: Duration,
-) -> anyhow::Result<f64> {
+async fn measure(prepared: &Prepared, units: u32, instances: usize, watch: Duration) -> anyhow::Result<f64> {
     let budget = CpuBudget::capped(units);
     let spec = ContainerSpec {
         args: vec!["command".into(), "spin".into()],

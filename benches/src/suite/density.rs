@@ -37,8 +37,14 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         live.push(hello.instantiate().await.map_err(|exit| anyhow::anyhow!("after {}: {exit}", live.len()))?);
     }
     let to_create = begun.elapsed() / wanted;
-    let row = Row::new("idle", "component, idle instance", Side::Ours, format!("{wanted} × Container::instantiate"));
-    let row = finish(row, before, maps, wanted)?.with_extra("to create", Unit::Seconds, to_create.as_secs_f64());
+    let row = Row::new(
+        "idle",
+        "component, idle instance",
+        Side::Ours,
+        format!("{wanted} × Container::instantiate"),
+    );
+    let row =
+        finish(row, before, maps, wanted)?.with_extra("to create", Unit::Seconds, to_create.as_secs_f64());
     let each = row.measure.as_ref().map_or(f64::INFINITY, |measure| measure.value);
     table.rows.push(row);
     drop(live);
@@ -79,12 +85,15 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         Unit::Count,
     )
     .higher_is_better();
-    let most = f64::from(Engine::new(&EngineConfig { max_instances: 1 << 20, ..EngineConfig::default() })?.stats().capacity);
+    let most = f64::from(
+        Engine::new(&EngineConfig { max_instances: 1 << 20, ..EngineConfig::default() })?.stats().capacity,
+    );
     for row in &table.rows {
         let Some(measure) = &row.measure else { continue };
         let fit = (GIB / measure.value).floor();
         let fit = if row.side == Side::Ours { fit.min(most) } else { fit };
-        gib.rows.push(Row::new(&row.id[..], &row.label[..], row.side, &row.command[..]).with_turns(vec![fit]));
+        gib.rows
+            .push(Row::new(&row.id[..], &row.label[..], row.side, &row.command[..]).with_turns(vec![fit]));
     }
     findings.notes.push(format!(
         "{wanted} instances were alive at once in one process; its pool could hold {most:.0}, which is where the count \

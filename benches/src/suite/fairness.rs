@@ -52,7 +52,8 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             }
             together.push(all_used / watch.as_secs_f64() / cores as f64);
         }
-        let command = format!("{cores} × `command spin` in each, under CpuBudget::shares of {case:?}, {watch:?}");
+        let command =
+            format!("{cores} × `command spin` in each, under CpuBudget::shares of {case:?}, {watch:?}");
         let names = case.iter().map(u32::to_string).collect::<Vec<_>>().join(":");
         for (place, (shares, turns)) in case.iter().zip(turns).enumerate() {
             let label = format!("{shares} of {names}");

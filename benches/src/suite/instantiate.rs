@@ -28,12 +28,19 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let mut sides = vec![
         Side::new(
             Row::new("limited", "Coracle, every limit on", Whose::Ours, "Container::instantiate, then drop")
-                .with_settings("fuel, CPU cap, memory budget, bounds on all that the host holds for the guest"),
+                .with_settings(
+                    "fuel, CPU cap, memory budget, bounds on all that the host holds for the guest",
+                ),
             || on_one_thread(Arc::clone(&limited), count, |limited, count| Box::pin(limited.turn(count))),
         ),
         Side::new(
-            Row::new("bare", "bare wasmtime, no limits", Whose::Bound, "ProxyPre::instantiate_async, then drop")
-                .with_settings("the same pool, keep-residents and component; no fuel, no limiter"),
+            Row::new(
+                "bare",
+                "bare wasmtime, no limits",
+                Whose::Bound,
+                "ProxyPre::instantiate_async, then drop",
+            )
+            .with_settings("the same pool, keep-residents and component; no fuel, no limiter"),
             || on_one_thread(Arc::clone(&bare), count, |bare, count| Box::pin(bare.turn(count))),
         ),
     ];

@@ -30,8 +30,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let calls = context.pick(100, 100_000);
     let mut sides = Vec::new();
     for (function, what) in FUNCTIONS {
-        let row = Row::new(function, what, Whose::Ours, format!("{calls} × {function} by a linked container"))
-            .with_settings("a store, limits and meters of its own on either side; by the caller's own clock");
+        let row =
+            Row::new(function, what, Whose::Ours, format!("{calls} × {function} by a linked container"))
+                .with_settings(
+                    "a store, limits and meters of its own on either side; by the caller's own clock",
+                );
         sides.push(Side::new(row, move || async move {
             let nanos = tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -40,7 +43,12 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             Ok(Turn::of_figure(seconds(nanos.await??), "called"))
         }));
     }
-    let row = Row::new("loopback", "loopback HTTP, 200 bytes, at least", Whose::Bound, "a request and an answer on a kept connection");
+    let row = Row::new(
+        "loopback",
+        "loopback HTTP, 200 bytes, at least",
+        Whose::Bound,
+        "a request and an answer on a kept connection",
+    );
     sides.push(Side::new(row, move || async move {
         let nanos = tokio::task::spawn_blocking(move || loopback(calls / 10));
         Ok(Turn::of_figure(seconds(nanos.await??), "asked"))

@@ -24,7 +24,8 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     };
     let slices = context.pick(&SLICES[2..3], SLICES);
     let without = prepare(Metering::None, 1)?;
-    let metered = slices.iter().map(|slice| prepare(Metering::Fuel, *slice)).collect::<Result<Vec<_>, _>>()?;
+    let metered =
+        slices.iter().map(|slice| prepare(Metering::Fuel, *slice)).collect::<Result<Vec<_>, _>>()?;
     let mut table = Table::new(
         "programs",
         "CPU time of metered programs, of that without metering",
@@ -48,7 +49,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             let label = format!("{program}, slices of {}k fuel", slice / 1000);
             let command = format!("`work {program} {rounds}`, Metering::Fuel with fuel_slice {slice}");
             let row = Row::new(format!("{program}/{slice}"), label, Side::Ours, command);
-            table.rows.push(row.with_turns(vec![least(costs) / base]).with_extra("without", Unit::Seconds, base));
+            table.rows.push(row.with_turns(vec![least(costs) / base]).with_extra(
+                "without",
+                Unit::Seconds,
+                base,
+            ));
         }
     }
     Ok(Findings { tables: vec![table], ..Findings::default() })

@@ -62,9 +62,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         Ok(outcome?.into_latency())
     };
     let load = format!("GET / of a service of two tasks at {RATE}/s");
-    let mut sides = vec![Side::new(Row::new("alone", "alone", Whose::Bound, &load[..]), move || stretch_of(None))];
+    let mut sides =
+        vec![Side::new(Row::new("alone", "alone", Whose::Bound, &load[..]), move || stretch_of(None))];
     for noise in NOISES {
-        let command = format!("{load}; a service of {} tasks `command {}`", noise.tasks, noise.args.join(" "));
+        let command =
+            format!("{load}; a service of {} tasks `command {}`", noise.tasks, noise.args.join(" "));
         let row = Row::new(noise.name, noise.label, Whose::Ours, command)
             .with_settings("FARGATE: 256 CPU units and 64 MiB each");
         sides.push(Side::new(row, move || stretch_of(Some(noise))));

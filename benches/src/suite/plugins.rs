@@ -11,7 +11,8 @@ use anyhow::{Context as _, anyhow, bail};
 use coracle_fixtures::example_words;
 use coracle_sandbox::wasmtime::StoreContextMut;
 use coracle_sandbox::{
-    Container, ContainerSpec, CpuBudget, Engine, EngineConfig, HostFunctions, HostState, MemoryBudget, Plugin, Prepared,
+    Container, ContainerSpec, CpuBudget, Engine, EngineConfig, HostFunctions, HostState, MemoryBudget,
+    Plugin, Prepared,
 };
 use serde_json::json;
 
@@ -51,7 +52,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         "a component; every limit on: fuel, memory, time; arguments and result as JSON; it also calls a function of the \
          host each time, which the others don't",
     );
-    memory.rows.push(held(&prepared, Row::new("sandbox", label, Whose::Ours, "100 × Container::instantiate")).await?);
+    memory.rows.push(
+        held(&prepared, Row::new("sandbox", label, Whose::Ours, "100 × Container::instantiate")).await?,
+    );
     let mut sides = vec![Side::new(row, {
         let text = Arc::clone(&text);
         move || sandbox_turn(Arc::clone(&plugin), Arc::clone(&text), calls)
@@ -78,14 +81,19 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     match extism(directory.path()) {
         Ok((host, plugin)) => {
             let row = Row::new("extism", "Extism", Whose::Peer, "coracle-bench-extism words.wasm CALLS TEXT")
-                .with_settings("one instance for all calls, its default; no fuel, no time-out, no memory limit");
+                .with_settings(
+                    "one instance for all calls, its default; no fuel, no time-out, no memory limit",
+                );
             let mut once = extism_call(&host, &plugin, &text, 1)?;
             let row_of_memory = Row::new("extism", "Extism", Whose::Peer, "100 × Plugin::new_from_compiled");
             memory.rows.push(row_of_memory.with_turns(vec![once.memory]));
             once.times = Times::default();
             let text = Arc::clone(&text);
             sides.push(Side::new(row, move || {
-                std::future::ready(extism_call(&host, &plugin, &text, calls).map(|done| Turn::of_times(done.times, done.answer)))
+                std::future::ready(
+                    extism_call(&host, &plugin, &text, calls)
+                        .map(|done| Turn::of_times(done.times, done.answer)),
+                )
             }));
         }
         Err(error) => findings.leave_out("Extism", format!("{error:#}")),
@@ -105,7 +113,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
 fn prepare() -> anyhow::Result<Prepared> {
     let host = HostFunctions::new(
         || (),
-        |linker| linker.root().func_wrap("log", |_: StoreContextMut<'_, HostState>, (_line,): (String,)| Ok(())),
+        |linker| {
+            linker.root().func_wrap("log", |_: StoreContextMut<'_, HostState>, (_line,): (String,)| Ok(()))
+        },
     );
     Ok(Engine::new(&EngineConfig::default())?.prepare_with(&std::fs::read(example_words())?, &host)?)
 }
@@ -159,7 +169,13 @@ fn whole(source: &str) -> String {
 fn native_library(directory: &Path) -> anyhow::Result<libloading::Library> {
     let file = directory.join("libwords.so");
     let source = whole(include_str!("../../native/words_dylib.rs"));
-    compile(directory, "words_dylib", &source, &["--crate-type", "cdylib", "-C", "target-feature=-crt-static"], &file)?;
+    compile(
+        directory,
+        "words_dylib",
+        &source,
+        &["--crate-type", "cdylib", "-C", "target-feature=-crt-static"],
+        &file,
+    )?;
     #[expect(unsafe_code, reason = "loading foreign code runs it: that is what this row is about")]
     // SAFETY: it has just been built from a source of ours, which has no constructors.
     let library = unsafe { libloading::Library::new(&file) };
@@ -217,7 +233,14 @@ fn extism(directory: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let source = whole(include_str!("../../native/words_extism.rs"));
     // The linker itself, which gives a core module; the target's usual one makes a component of it.
     let options = [
-        "--target", "wasm32-wasip2", "--crate-type", "cdylib", "-C", "linker=rust-lld", "-C", "linker-flavor=wasm-ld",
+        "--target",
+        "wasm32-wasip2",
+        "--crate-type",
+        "cdylib",
+        "-C",
+        "linker=rust-lld",
+        "-C",
+        "linker-flavor=wasm-ld",
     ];
     compile(directory, "words_extism", &source, &options, &plugin)?;
     Ok((host, plugin))
@@ -239,6 +262,7 @@ fn extism_call(host: &Path, plugin: &Path, text: &str, calls: u32) -> anyhow::Re
     let mut lines = printed.lines().filter(|line| !line.is_empty());
     let answer = lines.next().context("no answer")?.to_owned();
     let memory = lines.next().context("no memory")?.parse()?;
-    let times = lines.map(|line| Ok(Duration::from_nanos(line.parse()?))).collect::<anyhow::Result<Times>>()?;
+    let times =
+        lines.map(|line| Ok(Duration::from_nanos(line.parse()?))).collect::<anyhow::Result<Times>>()?;
     Ok(Called { answer, memory, times })
 }

@@ -46,8 +46,14 @@ async fn plain(context: &Context, findings: &mut Findings) -> anyhow::Result<()>
     let (_target, target_address) = part("static-target", &[])?;
     let (router, router_address) = part("proxy", &[&target_address.to_string()])?;
     let settings = "one listener, one target group, one target; no health check; access log off";
-    let mut servers =
-        vec![server("coracle", "Coracle's router", Whose::Ours, router_address, "coracle_router::Router::serve", settings)];
+    let mut servers = vec![server(
+        "coracle",
+        "Coracle's router",
+        Whose::Ours,
+        router_address,
+        "coracle_router::Router::serve",
+        settings,
+    )];
     let nginx = nginx(&dir.path().join("nginx"), &[target_address], findings)?;
     if let Some((_, address)) = &nginx {
         servers.push(server("nginx", "nginx", Whose::Peer, *address, "nginx -c nginx.conf", NGINX));
@@ -57,7 +63,14 @@ async fn plain(context: &Context, findings: &mut Findings) -> anyhow::Result<()>
         servers.push(server("haproxy", "HAProxy", Whose::Peer, *address, "haproxy -f haproxy.cfg", HAPROXY));
     }
     let settings = "answers every head by the same bytes";
-    servers.push(server("target", "no proxy: the target itself", Whose::Bound, target_address, "GET /", settings));
+    servers.push(server(
+        "target",
+        "no proxy: the target itself",
+        Whose::Bound,
+        target_address,
+        "GET /",
+        settings,
+    ));
     findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "proxy").await?);
 
     let count: usize = context.pick(50, 2000);

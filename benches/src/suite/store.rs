@@ -29,15 +29,23 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let etcd = match find("etcd") {
         Some(binary) => Some(etcd(&binary, &dir.path().join("etcd"))?),
         None => {
-            findings.leave_out("etcd", "not installed; Debian's package etcd-server, which benches/setup.sh installs");
+            findings.leave_out(
+                "etcd",
+                "not installed; Debian's package etcd-server, which benches/setup.sh installs",
+            );
             None
         }
     };
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir.path().join("state.redb"))?);
     let mut sides = Vec::new();
     for &clients in context.pick(&CLIENTS[..2], CLIENTS) {
-        let row = Row::new(format!("redb-{clients}"), format!("Coracle's store, {clients} at once"), Whose::Ours, "transact")
-            .with_settings("compare-and-swap on a snapshot; one fsync for all that wait together");
+        let row = Row::new(
+            format!("redb-{clients}"),
+            format!("Coracle's store, {clients} at once"),
+            Whose::Ours,
+            "transact",
+        )
+        .with_settings("compare-and-swap on a snapshot; one fsync for all that wait together");
         let store = Arc::clone(&store);
         sides.push(Side::new(row, move || {
             let store = Arc::clone(&store);
@@ -45,9 +53,18 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         }));
         if let Some((_, address)) = &etcd {
             let address = *address;
-            let row = Row::new(format!("etcd-{clients}"), format!("etcd, {clients} at once"), Whose::Peer, "POST /v3/kv/put")
-                .with_settings("one member, its defaults; 8-byte keys and 256-byte values; asked through its JSON gateway");
-            sides.push(Side::new(row, move || many(clients, stretch, move |client, until| put(address, client, until))));
+            let row = Row::new(
+                format!("etcd-{clients}"),
+                format!("etcd, {clients} at once"),
+                Whose::Peer,
+                "POST /v3/kv/put",
+            )
+            .with_settings(
+                "one member, its defaults; 8-byte keys and 256-byte values; asked through its JSON gateway",
+            );
+            sides.push(Side::new(row, move || {
+                many(clients, stretch, move |client, until| put(address, client, until))
+            }));
         }
     }
     context.interleave(&mut sides, context.pick(1, 5)).await;
@@ -68,7 +85,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
 }
 
 /// So many clients for so long, and how many writes a second they got done.
-async fn many<F>(clients: usize, stretch: Duration, client: impl Fn(usize, Instant) -> F) -> anyhow::Result<Turn>
+async fn many<F>(
+    clients: usize,
+    stretch: Duration,
+    client: impl Fn(usize, Instant) -> F,
+) -> anyhow::Result<Turn>
 where
     F: Future<Output = anyhow::Result<Times>> + Send + 'static,
 {
@@ -119,7 +140,8 @@ fn etcd(binary: &Path, dir: &Path) -> anyhow::Result<(Running, SocketAddr)> {
         .spawn()?;
     let child = Running::new(child);
     poll("etcd", || {
-        let answer = exchange(clients, "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+        let answer =
+            exchange(clients, "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
         answer.contains("\"true\"").then_some(())
     })?;
     Ok((child, clients))
@@ -159,8 +181,12 @@ fn is_whole(buffer: &[u8]) -> bool {
     let whole = || -> anyhow::Result<bool> {
         let head = buffer.windows(4).position(|window| window == b"\r\n\r\n").context("no head yet")?;
         let text = std::str::from_utf8(&buffer[..head])?.to_ascii_lowercase();
-        let length: usize =
-            text.lines().find_map(|line| line.strip_prefix("content-length:")).context("no length")?.trim().parse()?;
+        let length: usize = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .context("no length")?
+            .trim()
+            .parse()?;
         Ok(buffer.len() >= head + 4 + length)
     };
     whole().unwrap_or(false)

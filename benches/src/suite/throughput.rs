@@ -24,8 +24,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let dir = Directory::new()?;
     let coracle = Coracle::start(&coracle_binary()?, dir.path())?;
     coracle.deploy("hello", example_hello(), TASKS)?;
-    let ours = Row::new("coracle", "coracle up, router", Whose::Ours, "coracle up; GET / of a service of two tasks")
-        .with_settings("defaults: every limit on, access log off, a fresh instance for each request");
+    let ours =
+        Row::new("coracle", "coracle up, router", Whose::Ours, "coracle up; GET / of a service of two tasks")
+            .with_settings("defaults: every limit on, access log off, a fresh instance for each request");
     let mut servers = vec![Server { row: ours, address: coracle.router, host: "hello.default.localhost" }];
     let peer = match find("wasmtime") {
         Some(binary) => Some(wasmtime_serve(&binary, example_hello())?),
@@ -36,7 +37,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     };
     if let Some((_, address)) = &peer {
         let row = Row::new("wasmtime", "wasmtime serve", Whose::Peer, "wasmtime serve -S cli hello.wasm")
-            .with_settings("its defaults: pooling allocator, a fresh instance for each request, no limits, no log");
+            .with_settings(
+                "its defaults: pooling allocator, a fresh instance for each request, no limits, no log",
+            );
         servers.push(Server { row, address: *address, host: "localhost" });
     }
     let tables = rate_and_latency(context, servers, CONNECTIONS, "hello").await?;

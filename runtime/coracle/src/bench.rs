@@ -56,7 +56,9 @@ enum Plan {
 /// A sibling that is older than this program may be of older sources, and cargo knows. Not in debug builds: these are
 /// of tests, which have just been built, and to build in release takes minutes.
 fn plan(this: &Path, sibling: &Path, sources: Option<PathBuf>, is_debug: bool) -> Plan {
-    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let changed = |path: &Path| {
+        path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
     let is_there = sibling.is_file();
     let is_current = is_there && (is_debug || changed(sibling) >= changed(this));
     match sources {
@@ -70,7 +72,8 @@ fn plan(this: &Path, sibling: &Path, sources: Option<PathBuf>, is_debug: bool) -
 fn sources() -> Option<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
     let here = std::env::current_dir().ok()?;
-    let is_workspace = |path: &&Path| path.join("benches/Cargo.toml").is_file() && path.join("runtime/coracle").is_dir();
+    let is_workspace =
+        |path: &&Path| path.join("benches/Cargo.toml").is_file() && path.join("runtime/coracle").is_dir();
     [built_from].into_iter().chain(here.ancestors()).find(is_workspace).map(Path::to_owned)
 }
 

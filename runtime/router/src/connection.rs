@@ -22,6 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use http::{HeaderMap, Request};
 use parking_lot::Mutex;
@@ -273,9 +274,14 @@ impl Connection {
         now.wrapping_sub(self.born) > limits.lifetime
     }
 
+    /// How long a stream that has left HTTP may be silent.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        self.listener.limits().longest_silence()
+    }
+
     /// What the connection becomes when its last response is written.
-    pub(crate) fn set_tunnel(&self, tunnel: Tunnel) {
-        *self.tunnel.lock() = Some(tunnel);
+    pub(crate) fn set_tunnel(&self, tunnel: Option<Tunnel>) {
+        *self.tunnel.lock() = tunnel;
     }
 
     pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {

@@ -24,19 +24,27 @@ use crate::metrics::{CLIENT_CLOSED, Series};
 use crate::router::Shared;
 use crate::table::{Route, Routes, Service};
 use crate::target::{CallError, RequestBody, ResponseBody, Slot};
-use crate::tunnel::{Duplex, Tunnel, Upgrade};
+use crate::tunnel::{Begun, Duplex, Tunnel, Upgrade};
+use crate::websocket;
 
 /// Answers one request of a connection. An error is an answer too, so this has none.
 pub(crate) async fn handle(
     connection: Arc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
+    let over_http2 = if connection.is_http2() { websocket::translate(&mut request) } else { None };
     let scan = Scan::request(request.headers());
-    if let Some(listener) = connection.listener_id() {
+    let mut response = match connection.listener_id() {
         // Boxed, so that connections to the default port don't hold the room.
-        return Ok(Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await);
+        Some(listener) => Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await,
+        None => to_service(Arc::clone(&connection), request, scan, None, request_body).await,
+    };
+    if let Some(client) = over_http2 {
+        websocket::join(&connection, client, &mut response);
+    } else if let Some(begun) = response.extensions_mut().remove::<Begun>() {
+        connection.set_tunnel(begun.take());
     }
-    Ok(to_service(connection, request, scan, None, request_body).await)
+    Ok(response)
 }
 
 /// Has one request answered by the service it is for: that which is `named`, or else that which it names.
@@ -344,8 +352,7 @@ impl InFlight {
         }
         head.version = Version::HTTP_11;
         self.answered_by_target(head.status);
-        let connection = Arc::clone(&self.connection);
-        connection.set_tunnel(Tunnel::new(target, self));
+        head.extensions.insert(Begun::new(Tunnel::new(target, self)));
         Response::from_parts(head, Answer::detached())
     }
 

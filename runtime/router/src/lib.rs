@@ -82,6 +82,7 @@ mod tls;
 mod trace;
 mod traffic;
 mod tunnel;
+mod websocket;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use config::RouterConfig;

@@ -65,6 +65,7 @@ impl Protocols {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(config.max_buffer_bytes)
+            .enable_connect_protocol()
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_TIMEOUT);
         Self { http1, http2 }

@@ -237,6 +237,12 @@ impl Limits {
     }
 }
 
+impl Limits {
+    pub(crate) fn longest_silence(&self) -> Duration {
+        TICK * self.stall
+    }
+}
+
 fn ticks(limit: Duration) -> u32 {
     u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
 }

@@ -161,6 +161,8 @@ pub(crate) struct Meter {
     ready_since: Option<Instant>,
     /// [`METERED`] when the poll began.
     metered: u64,
+    /// The thread's CPU time when the last poll ended.
+    ended: u64,
 }
 
 thread_local! {
@@ -174,7 +176,7 @@ pub(crate) const BUSY_POLL: u64 = 10_000;
 
 impl Meter {
     pub(crate) fn new(budget: &CpuBudget) -> Self {
-        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, metered: 0 }
+        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, metered: 0, ended: 0 }
     }
 
     /// Before the first poll: when the instance may start, if not now.
@@ -196,6 +198,14 @@ impl Meter {
         thread_cpu()
     }
 
+    /// Before a poll that follows on the last one at once: it begins where that ended. Reading the clock of a thread is
+    /// a call into the kernel, and half of what a slice costs.
+    pub(crate) fn go_on(&mut self) -> u64 {
+        self.ready_since = None;
+        self.metered = METERED.get();
+        self.ended
+    }
+
     /// The thread was offered to others; `idle` if there were probably none.
     pub(crate) fn yielded(&self, idle: bool) {
         if idle && self.bucket.kind != Kind::Unlimited {
@@ -205,7 +215,8 @@ impl Meter {
 
     /// After a poll that `started` then: when the next may be, if not now. Answers the CPU time used, too.
     pub(crate) fn pause(&mut self, started: u64) -> (u64, Option<Instant>) {
-        let whole = thread_cpu().saturating_sub(started);
+        self.ended = thread_cpu();
+        let whole = self.ended.saturating_sub(started);
         let spent = whole.saturating_sub(METERED.get() - self.metered);
         METERED.set(self.metered + whole);
         self.bucket.used.fetch_add(spent, Ordering::Relaxed);

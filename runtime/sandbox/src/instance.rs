@@ -219,8 +219,8 @@ where
             pause = None;
         }
         let mut turn_taken = 0;
+        let mut started = meter.resume();
         loop {
-            let started = meter.resume();
             control.begin_poll();
             // A panic in a host function ends this guest, not the thread's other ones.
             let polled =
@@ -253,6 +253,7 @@ where
                 give_way(cx, &meter);
                 return Poll::Pending;
             }
+            started = meter.go_on();
         }
     })
     .await

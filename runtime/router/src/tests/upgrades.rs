@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -146,4 +150,80 @@ async fn a_target_at_an_address_is_switched_to() {
     let (head, said) = answered.await.unwrap();
     assert!(head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n"), "{head}");
     assert_eq!(said, "there\n");
+}
+
+const URI: &str = "http://web.default.localhost/chat";
+
+/// A client of HTTP/2 that knows what the server can do: it has had an answer.
+async fn http2(
+    front: &Front,
+    switched: &mut mpsc::UnboundedReceiver<(Vec<String>, DuplexStream)>,
+) -> SendRequest<Empty<Bytes>> {
+    let io = TokioIo::new(front.connect_raw(64 * 1024));
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(client.send_request(unasked()).await.unwrap().status(), 502);
+    switched.recv().await.unwrap();
+    client
+}
+
+/// A request in whose answer the target switches unasked.
+fn unasked() -> Request<Empty<Bytes>> {
+    Request::get(URI).body(Empty::new()).unwrap()
+}
+
+fn extended_connect() -> Request<Empty<Bytes>> {
+    let mut connect = Request::connect(URI).body(Empty::new()).unwrap();
+    connect.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    connect
+}
+
+/// RFC 8441: an extended CONNECT over HTTP/2 is for targets what an upgrade of HTTP/1.1 is.
+#[tokio::test(start_paused = true)]
+async fn over_http2_it_is_one_stream_of_a_connection_that_goes_on() {
+    let (sender, mut switched) = mpsc::unbounded_channel();
+    let target = Slot::new("w".to_owned(), std::sync::Arc::new(Switches(sender)));
+    let front = Front::web(&[&target]);
+    let mut client = http2(&front, &mut switched).await;
+    let response = client.send_request(extended_connect()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    for name in ["sec-websocket-accept", "upgrade", "connection"] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    let mut client_io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let (seen, mut io) = switched.recv().await.unwrap();
+    assert_eq!((&seen[..2], seen[2].len()), (&["upgrade".to_owned(), "websocket".to_owned()][..], 24));
+    client_io.write_all(b"hello").await.unwrap();
+    let mut heard = [0; 5];
+    io.read_exact(&mut heard).await.unwrap();
+    io.write_all(b"there").await.unwrap();
+    client_io.read_exact(&mut heard).await.unwrap();
+    assert_eq!((&heard, target.in_flight()), (b"there", 1));
+    assert_eq!(client.send_request(unasked()).await.unwrap().status(), 502, "the connection goes on");
+    drop(io);
+    assert_eq!(client_io.read(&mut heard).await.unwrap(), 0);
+    drop(client_io);
+    eventually(|| target.in_flight() == 0).await;
+    assert!(front.metric(r#"coracle_router_requests_total{cluster="default",code="101",service="web"} 1"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_of_http2_is_closed() {
+    let (sender, mut switched) = mpsc::unbounded_channel();
+    let target = Slot::new("w".to_owned(), std::sync::Arc::new(Switches(sender)));
+    let front = Front::web(&[&target]);
+    let mut client = http2(&front, &mut switched).await;
+    let response = client.send_request(extended_connect()).await.unwrap();
+    let mut client_io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let (_, mut io) = switched.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    io.write_all(b"tick").await.unwrap();
+    let mut heard = [0; 4];
+    client_io.read_exact(&mut heard).await.unwrap();
+    let started = Instant::now();
+    // However it is told: the stream is over.
+    assert!(matches!(client_io.read(&mut heard).await, Ok(0) | Err(_)));
+    assert!((59..63).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    eventually(|| target.in_flight() == 0).await;
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, Exit, Invocation, Link, LinkError,
-    MemoryBudget, Mount, Plugin, PrepareError, Prepared,
+    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, Exit, Files, Invocation, Link,
+    LinkError, MemoryBudget, Mount, Plugin, PrepareError, Prepared,
 };
-use coracle_types::{Region, Task, TaskDefinition, TaskObservation, TaskStop};
+use coracle_types::{Task, TaskDefinition, TaskObservation, TaskStop};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -33,11 +33,12 @@ use crate::network::TaskNetwork;
 use crate::probe::Probe;
 use crate::requests::Watch;
 use crate::resolve::{
-    CallPlan, ContainerRules, CpuPlan, ResolveError, ResolvedContainer, ResolvedTask, cannot_start, resolve,
+    CallPlan, ContainerRules, CpuPlan, MountPlan, ResolveError, ResolvedContainer, ResolvedTask,
+    cannot_start, resolve,
 };
 use crate::secrets::{self, Variables};
 use crate::usage::{TaskRecord, UsageGroup};
-use crate::volumes;
+use crate::volumes::{self, MountedVolume};
 
 /// How long a container's end waits for its last lines to be written. A log store that hangs must not keep
 /// tasks from ending; what it has not taken after this long is given up, and said so.
@@ -70,9 +71,25 @@ enum Done {
         prepared: Prepared,
     },
     /// The task's volumes are there, and so are the variables of its containers.
-    Provisioned(Vec<Variables>),
+    Provisioned(Provisions),
     /// Nothing that matters to the machine.
     Quiet,
+}
+
+/// What is made and got for a task before its containers start.
+#[derive(Default)]
+struct Provisions {
+    /// By container; empty where none needs any.
+    variables: Vec<Variables>,
+    volumes: Vec<MountedVolume>,
+}
+
+/// What a task's containers share.
+struct Budgets {
+    /// By container: its part of the task's.
+    cpu: Vec<CpuBudget>,
+    memory: MemoryBudget,
+    files: Files,
 }
 
 /// One task on its way.
@@ -82,10 +99,9 @@ pub(crate) struct Driver {
     task: Arc<Task>,
     resolved: Option<Arc<ResolvedTask>>,
     machine: Machine,
-    budgets: Option<(CpuBudget, MemoryBudget)>,
+    budgets: Option<Budgets>,
     network: Option<TaskNetwork>,
-    /// By container; empty where none needs any.
-    variables: Vec<Variables>,
+    provisions: Provisions,
     slots: Vec<Slot>,
     work: JoinSet<Done>,
     /// What happened while effects were carried out.
@@ -214,11 +230,15 @@ impl Driver {
                 CpuPlan::Capped(units) => CpuBudget::capped(units),
                 CpuPlan::Shares(units) => CpuBudget::shares(units),
             };
-            (cpu, MemoryBudget::new(resolved.memory))
-        });
-        if let Some((cpu, memory)) = &budgets {
+            let memory = MemoryBudget::new(resolved.memory);
             record.set_budgets(cpu.clone(), memory.clone());
-        }
+            let cpu = match &*resolved.containers {
+                // Nothing to divide.
+                [_] => vec![cpu],
+                containers => containers.iter().map(|container| cpu.part(container.cpu)).collect(),
+            };
+            Budgets { cpu, memory, files: Files::new(resolved.open_files) }
+        });
         Self {
             slots: rules.iter().map(|_| Slot::default()).collect(),
             machine: Machine::new(task.id, rules),
@@ -228,7 +248,7 @@ impl Driver {
             resolved,
             budgets,
             network,
-            variables: Vec::new(),
+            provisions: Provisions::default(),
             work: JoinSet::new(),
             events,
             forgotten: false,
@@ -276,8 +296,8 @@ impl Driver {
     fn take_in(&mut self, done: Done) -> Option<Event> {
         Some(match done {
             Done::Quiet => return None,
-            Done::Provisioned(variables) => {
-                self.variables = variables;
+            Done::Provisioned(provisions) => {
+                self.provisions = provisions;
                 Event::Mounted
             }
             Done::Prepared { container, digest, prepared } => {
@@ -344,10 +364,10 @@ impl Driver {
                     return;
                 }
                 let (environment, resolved) = (Arc::clone(&self.environment), Arc::clone(resolved));
-                let region = self.task.cluster.region.clone();
+                let task = Arc::clone(&self.task);
                 self.work.spawn(async move {
-                    match provision(&environment, &resolved, &region).await {
-                        Ok(variables) => Done::Provisioned(variables),
+                    match provision(&environment, &resolved, &task).await {
+                        Ok(provisions) => Done::Provisioned(provisions),
                         Err(reason) => Done::Event(Event::MountFailed { reason }),
                     }
                 });
@@ -428,25 +448,27 @@ impl Driver {
     }
 
     fn try_start(&mut self, position: usize, plan: &ResolvedContainer) -> Result<Kind, String> {
-        let (Some(prepared), Some((cpu, memory)), Some(network)) =
+        let (Some(prepared), Some(budgets), Some(network)) =
             (self.slots[position].prepared.clone(), &self.budgets, &self.network)
         else {
             return Err("its image is not prepared".to_owned());
         };
-        let env = plan.environment(self.variables.get(position).unwrap_or(&Variables::default()));
+        let env = plan.environment(self.provisions.variables.get(position).unwrap_or(&Variables::default()));
         let namespace = keyvalue::namespace(&self.task, plan.labels.keyvalue.as_deref());
+        let keyvalue_limit = plan.labels.keyvalue_limit.unwrap_or(keyvalue::DEFAULT_LIMIT);
         let spec = ContainerSpec {
             config: Some(plan.config(&env)),
-            keyvalue: Some(self.environment.facilities.keyvalue.open(&namespace)),
+            keyvalue: Some(self.environment.facilities.keyvalue.open(&namespace, keyvalue_limit)),
             metrics: Some(self.environment.figures.desk(UsageGroup::of(&self.task))),
             env,
             network: network.with_egress(&plan.labels.egress),
-            ..container_spec(plan, cpu, memory)
+            ..container_spec(plan, &budgets.cpu[position], budgets, &self.provisions.volumes)
         };
         let log = plan.log.clone().map(|target| {
             LogOutput::new(
                 self.environment.facilities.logs.open(target),
                 Arc::clone(&self.environment.facilities.clock),
+                spec.memory.clone(),
             )
         });
         let links = self.links(plan)?;
@@ -586,22 +608,24 @@ impl Driver {
 }
 
 /// Limits and grants of one container. Its output goes nowhere yet.
-fn container_spec(plan: &ResolvedContainer, cpu: &CpuBudget, memory: &MemoryBudget) -> ContainerSpec {
+fn container_spec(
+    plan: &ResolvedContainer,
+    cpu: &CpuBudget,
+    budgets: &Budgets,
+    volumes: &[MountedVolume],
+) -> ContainerSpec {
     let default = ContainerSpec::default();
+    let mount = |mount: &MountPlan| {
+        let MountedVolume { directory, quota } = volumes.get(mount.volume)?.clone();
+        Some(Mount { host: directory, guest: mount.guest.clone(), read_only: mount.read_only, quota })
+    };
     ContainerSpec {
         args: plan.args.clone(),
-        mounts: plan
-            .mounts
-            .iter()
-            .map(|mount| Mount {
-                host: mount.host.clone(),
-                guest: mount.guest.clone(),
-                read_only: mount.read_only,
-            })
-            .collect(),
+        mounts: plan.mounts.iter().filter_map(mount).collect(),
+        files: budgets.files.clone(),
         working_dir: plan.working_dir.clone(),
         cpu: cpu.clone(),
-        memory: memory.child(plan.memory),
+        memory: budgets.memory.child(plan.memory),
         fuel_per_run: plan.labels.fuel_per_run,
         fuel_per_request: plan.labels.fuel_per_request,
         request_timeout: plan.labels.request_timeout.unwrap_or(default.request_timeout),
@@ -630,32 +654,36 @@ fn task_network(
 async fn provision(
     environment: &Arc<Environment>,
     resolved: &Arc<ResolvedTask>,
-    region: &Region,
-) -> Result<Vec<Variables>, String> {
+    task: &Task,
+) -> Result<Provisions, String> {
     let not_initialized = |reason: String| format!("ResourceInitializationError: {reason}");
     let on_disk = {
-        let (environment, resolved) = (Arc::clone(environment), Arc::clone(resolved));
+        let (environment, resolved, task) = (Arc::clone(environment), Arc::clone(resolved), task.id);
         tokio::task::spawn_blocking(move || {
-            for volume in &resolved.volumes {
-                let prepared = volume.prepare(&environment.config.volumes_dir);
-                prepared.map_err(|error| cannot_start(&error.to_string()))?;
-            }
+            let directory = &environment.config.volumes_dir;
+            let volumes = volumes::prepare(&resolved.volumes, resolved.ephemeral, task, directory)
+                .map_err(|error| cannot_start(&error.to_string()))?;
             let files = resolved.containers.iter().map(|one| secrets::read_files(&one.variables.files));
-            files.collect::<Result<Vec<_>, _>>().map_err(not_initialized)
+            let files = files.collect::<Result<Vec<_>, _>>().map_err(not_initialized)?;
+            Ok::<_, String>((volumes, files))
         })
     };
-    let files = on_disk.await.map_err(|error| cannot_start(&error.to_string()))??;
+    let (volumes, files) = on_disk.await.map_err(|error| cannot_start(&error.to_string()))??;
     let mut variables = Vec::new();
     for (container, files) in resolved.containers.iter().zip(files) {
         let mut secrets = Vec::new();
         for (name, value_from) in &container.variables.secrets {
-            let value =
-                environment.facilities.secrets.read(region, value_from).await.map_err(not_initialized)?;
+            let value = environment
+                .facilities
+                .secrets
+                .read(&task.cluster.region, value_from)
+                .await
+                .map_err(not_initialized)?;
             secrets.push((name.clone(), value));
         }
         variables.push(Variables { files, secrets });
     }
-    Ok(variables)
+    Ok(Provisions { variables, volumes })
 }
 
 /// How long until a container that does not listen yet is asked again: at first, and at most.

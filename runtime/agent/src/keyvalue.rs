@@ -7,9 +7,13 @@ use coracle_types::{Task, TaskGroup};
 
 /// Has the key-value stores of a node.
 pub trait KeyValueSource: Send + Sync + 'static {
-    /// The buckets of one namespace. Whoever opens the same one sees the same.
-    fn open(&self, namespace: &str) -> Arc<dyn KeyValue>;
+    /// The buckets of one namespace. Whoever opens the same one sees the same. What is written through what is answered
+    /// must not make the namespace larger than so many bytes.
+    fn open(&self, namespace: &str, limit_bytes: u64) -> Arc<dyn KeyValue>;
 }
+
+/// What a namespace may hold unless a label says otherwise, in bytes.
+pub(crate) const DEFAULT_LIMIT: u64 = 1 << 30;
 
 /// The namespace of a container: the one its label names, or else its service's or family's own. A label's namespace
 /// is shared over the region; the others can't be named by one.

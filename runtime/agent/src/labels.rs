@@ -14,6 +14,8 @@
 //! | `coracle.config.KEY` | a value of `wasi:config`, beside those of the environment | |
 //! | `coracle.link` | which containers of the task answer what it imports: `CONTAINER` or `INTERFACE=CONTAINER`, with commas in between | nobody |
 //! | `coracle.keyvalue` | the namespace of `wasi:keyvalue`, shared by all that name it | the service's or family's |
+//! | `coracle.keyvalue-limit` | bytes that namespace may hold, names and all, after what this container writes: `64MiB` | 1 GiB |
+//! | `coracle.scratch` | where it sees an empty directory of its own, and perhaps how much that may hold: `/tmp`, `/tmp 64MiB` | none |
 //! | `coracle.outgoing-body` | bytes of the body of such a request, and of its response: `64MiB` | 1 TiB |
 //!
 //! A label with the prefix that is not in the table is refused: a misspelt limit that silently does not
@@ -45,6 +47,18 @@ pub(crate) struct Labels {
     pub(crate) keyvalue: Option<String>,
     /// Which containers of the task answer what it imports.
     pub(crate) links: Vec<LinkRule>,
+    /// Bytes that namespace may hold.
+    pub(crate) keyvalue_limit: Option<u64>,
+    pub(crate) scratch: Option<Scratch>,
+}
+
+/// A directory of a container's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    /// Where the container sees it: an absolute path.
+    pub(crate) guest: String,
+    /// Bytes it may hold; `None` is as much as the task may.
+    pub(crate) limit: Option<u64>,
 }
 
 /// Why a label was refused.
@@ -57,8 +71,8 @@ pub(crate) enum LabelError {
     #[error(
         "unknown label {0:?}: there are coracle.concurrency, coracle.config.KEY, coracle.egress, \
          coracle.fuel, coracle.fuel-per-request, coracle.instance-reuse, coracle.keyvalue, \
-         coracle.link, coracle.max-requests, coracle.outgoing-body, coracle.outgoing-connections, \
-         coracle.outgoing-requests and coracle.request-timeout"
+         coracle.keyvalue-limit, coracle.link, coracle.max-requests, coracle.outgoing-body, \
+         coracle.outgoing-connections, coracle.outgoing-requests, coracle.request-timeout and coracle.scratch"
     )]
     Unknown(String),
     /// A rule of `coracle.egress` can't be read.
@@ -76,6 +90,7 @@ const CONCURRENCY: &str = "a whole number from 1 to 1000 is expected";
 const OUTGOING: &str = "a whole number from 1 to 65535 is expected";
 const NAMESPACE: &str = "a name of 1 to 100 letters, digits, dots, hyphens or underscores is expected";
 const BYTES: &str = "a number of bytes is expected, such as 1048576, 64MiB or 2GiB";
+const SCRATCH: &str = "an absolute path is expected, and perhaps a size after it, such as /tmp or /tmp 64MiB";
 const MAX_REQUESTS: &str = "a whole number from 1 to 100000 is expected";
 
 /// The longest a request may take to its response's head: an hour, so that a typing error in a unit shows.
@@ -119,6 +134,10 @@ impl Labels {
                     parsed.outgoing_requests = Some(count(text, 65_535).ok_or_else(|| refused(OUTGOING))?);
                 }
                 "outgoing-body" => parsed.outgoing_body = Some(bytes(text).ok_or_else(|| refused(BYTES))?),
+                "keyvalue-limit" => {
+                    parsed.keyvalue_limit = Some(bytes(text).ok_or_else(|| refused(BYTES))?);
+                }
+                "scratch" => parsed.scratch = Some(scratch(text).ok_or_else(|| refused(SCRATCH))?),
                 "keyvalue" => {
                     if !is_namespace(text) {
                         return Err(refused(NAMESPACE));
@@ -139,6 +158,14 @@ impl Labels {
 fn is_namespace(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=100).contains(&text.len()) && text.bytes().all(plain)
+}
+
+fn scratch(text: &str) -> Option<Scratch> {
+    let (guest, limit) = match text.split_once(char::is_whitespace) {
+        Some((guest, size)) => (guest, Some(bytes(size.trim_start())?)),
+        None => (text, None),
+    };
+    guest.starts_with('/').then(|| Scratch { guest: guest.to_owned(), limit })
 }
 
 /// A size in bytes, with a unit perhaps.
@@ -190,6 +217,8 @@ mod tests {
             ("coracle.config.greeting", " hello "),
             ("coracle.keyvalue", "carts"),
             ("coracle.link", "demo:auth/policy=policy"),
+            ("coracle.keyvalue-limit", "64MiB"),
+            ("coracle.scratch", "/tmp 1GiB"),
             ("com.example.team", "shop"),
         ]);
         assert_eq!(
@@ -211,6 +240,8 @@ mod tests {
                     interface: Some("demo:auth/policy".to_owned()),
                     container: "policy".parse().unwrap(),
                 }],
+                keyvalue_limit: Some(64 << 20),
+                scratch: Some(Scratch { guest: "/tmp".to_owned(), limit: Some(1 << 30) }),
             })
         );
         assert_eq!(parse(&[]), Ok(Labels::default()));
@@ -240,6 +271,9 @@ mod tests {
             ("coracle.outgoing-requests", "0"),
             ("coracle.outgoing-body", "64 MB"),
             ("coracle.keyvalue", "a/b"),
+            ("coracle.keyvalue-limit", "0"),
+            ("coracle.scratch", "tmp"),
+            ("coracle.scratch", "/tmp much"),
         ] {
             let text = parse(&[(name, value)]).unwrap_err().to_string();
             assert!(text.contains(name) && text.contains(value) && text.contains("expected"), "{text}");

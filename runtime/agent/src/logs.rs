@@ -1,12 +1,16 @@
 //! Where containers' output goes: which log stream, and how lines get there.
+//!
+//! A line is charged to its container's memory until it has been written. One for which there is no room goes on its way
+//! all the same, because the guest has been told that it is out; but then the guest waits until lines have been written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use coracle_sandbox::{LineSplitter, Output, OutputSink, StdStream};
+use coracle_sandbox::{LineSplitter, MemoryBudget, MemoryHold, Output, OutputSink, StdStream};
 use coracle_types::{LogConfiguration, Timestamp};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::agent::Clock;
@@ -95,15 +99,84 @@ pub(crate) fn log_target(
 /// mixed. Lines of stdout and stderr arrive in the order in which they were completed.
 #[derive(Clone)]
 pub(crate) struct LogOutput {
-    stream: Arc<dyn LogStream>,
+    queue: Arc<Queue>,
     clock: Clock,
     /// How many instances' streams are open.
     open: Arc<watch::Sender<usize>>,
 }
 
+/// A container's lines on their way to its log stream.
+struct Queue {
+    stream: Arc<dyn LogStream>,
+    memory: MemoryBudget,
+    /// Lines that have not been written, as far as is known.
+    unwritten: Mutex<Unwritten>,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    held: Vec<MemoryHold>,
+    /// Whether there was no room for one of them.
+    is_short: bool,
+    /// Whether somebody waits until they are written.
+    is_awaited: bool,
+    wakers: Vec<Waker>,
+}
+
+/// What a line costs beside its text, in bytes.
+const LINE: u64 = 128;
+
+impl Queue {
+    fn line(self: &Arc<Self>, timestamp: Timestamp, line: &[u8]) {
+        let held = self.memory.hold(line.len() as u64 + LINE);
+        self.stream.line(timestamp, line);
+        let mut unwritten = self.unwritten.lock();
+        unwritten.is_short |= held.is_none();
+        unwritten.held.extend(held);
+        if !std::mem::replace(&mut unwritten.is_awaited, true) {
+            tokio::spawn(Arc::clone(self).until_written());
+        }
+    }
+
+    /// Gives back what lines hold as they are written, until there are none.
+    async fn until_written(self: Arc<Self>) {
+        loop {
+            let held = {
+                let mut unwritten = self.unwritten.lock();
+                std::mem::take(&mut unwritten.held)
+            };
+            self.stream.flush().await;
+            let is_last = {
+                let mut unwritten = self.unwritten.lock();
+                unwritten.is_awaited = !unwritten.held.is_empty();
+                unwritten.is_short &= unwritten.is_awaited;
+                unwritten.wakers.drain(..).for_each(Waker::wake);
+                !unwritten.is_awaited
+            };
+            drop(held);
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut unwritten = self.unwritten.lock();
+            if unwritten.is_short && unwritten.is_awaited {
+                unwritten.wakers.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        self.stream.poll_ready(cx)
+    }
+}
+
 impl LogOutput {
-    pub(crate) fn new(stream: Arc<dyn LogStream>, clock: Clock) -> Self {
-        Self { stream, clock, open: Arc::new(watch::Sender::new(0)) }
+    /// `memory` pays for lines until they are written.
+    pub(crate) fn new(stream: Arc<dyn LogStream>, clock: Clock, memory: MemoryBudget) -> Self {
+        let queue = Arc::new(Queue { stream, memory, unwritten: Mutex::default() });
+        Self { queue, clock, open: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Resolves when every instance's stream has been closed, and all of their lines can be read.
@@ -111,17 +184,17 @@ impl LogOutput {
         let mut open = self.open.subscribe();
         // The sender is `self`, so waiting can't fail.
         let _ = open.wait_for(|&open| open == 0).await;
-        self.stream.flush().await;
+        self.queue.stream.flush().await;
     }
 }
 
 impl Output for LogOutput {
     fn open(&self, _stream: StdStream) -> Box<dyn OutputSink> {
         self.open.send_modify(|open| *open += 1);
-        let (stream, clock) = (Arc::clone(&self.stream), Arc::clone(&self.clock));
+        let (queue, clock) = (Arc::clone(&self.queue), Arc::clone(&self.clock));
         Box::new(Lines {
-            splitter: LineSplitter::new(Box::new(move |line: &[u8]| stream.line(clock(), line)) as Emit),
-            stream: Arc::clone(&self.stream),
+            splitter: LineSplitter::new(Box::new(move |line: &[u8]| queue.line(clock(), line)) as Emit),
+            queue: Arc::clone(&self.queue),
             _open: Open(Arc::clone(&self.open)),
         })
     }
@@ -133,7 +206,7 @@ type Emit = Box<dyn FnMut(&[u8]) + Send>;
 /// as closed.
 struct Lines {
     splitter: LineSplitter<Emit>,
-    stream: Arc<dyn LogStream>,
+    queue: Arc<Queue>,
     _open: Open,
 }
 
@@ -143,7 +216,7 @@ impl OutputSink for Lines {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_ready(cx)
+        self.queue.poll_ready(cx)
     }
 }
 
@@ -158,7 +231,6 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -232,7 +304,9 @@ mod tests {
     #[tokio::test]
     async fn instances_do_not_mix_their_lines_and_the_end_waits_for_all() {
         let recorder = Arc::new(Recorder::default());
-        let output = LogOutput::new(Arc::clone(&recorder) as Arc<dyn LogStream>, Arc::new(|| Timestamp(7)));
+        let memory = MemoryBudget::new(u64::MAX);
+        let stream = Arc::clone(&recorder) as Arc<dyn LogStream>;
+        let output = LogOutput::new(stream, Arc::new(|| Timestamp(7)), memory);
         let mut first = output.open(StdStream::Stdout);
         let mut second = output.open(StdStream::Stderr);
         first.write(b"one ");
@@ -245,5 +319,41 @@ mod tests {
         drop(second);
         end.await;
         assert_eq!(*recorder.0.lock(), ["7 two", "7 one line", "7 three"]);
+    }
+
+    /// Writes nothing until it is told to.
+    struct Stuck(watch::Sender<bool>);
+
+    impl LogStream for Stuck {
+        fn line(&self, _timestamp: Timestamp, _line: &[u8]) {}
+        fn poll_ready(&self, _cx: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+        fn flush(&self) -> BoxFuture<'static, ()> {
+            let mut written = self.0.subscribe();
+            Box::pin(async move {
+                let _ = written.wait_for(|&written| written).await;
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_not_written_are_charged_and_make_the_guest_wait() {
+        let stuck = Arc::new(Stuck(watch::Sender::new(false)));
+        let memory = MemoryBudget::new(1000);
+        let stream = Arc::clone(&stuck) as Arc<dyn LogStream>;
+        let output = LogOutput::new(stream, Arc::new(|| Timestamp(7)), memory.clone());
+        let mut sink = output.open(StdStream::Stdout);
+        sink.write(&[[b'x'; 371].as_slice(), b"\n"].concat());
+        assert_eq!(memory.current(), 371 + LINE);
+        let ready = std::future::poll_fn(|cx| sink.poll_ready(cx)).now_or_never();
+        assert!(ready.is_some(), "there is room for more");
+        sink.write(&[[b'x'; 600].as_slice(), b"\n"].concat());
+        assert!(std::future::poll_fn(|cx| sink.poll_ready(cx)).now_or_never().is_none(), "there is none");
+        stuck.0.send_replace(true);
+        std::future::poll_fn(|cx| sink.poll_ready(cx)).await;
+        while memory.current() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -14,14 +14,16 @@
 //! | `CORACLE_TASK_ID`, `CORACLE_TASK_ARN` | which task this is |
 //! | `ECS_CONTAINER_METADATA_URI_V4` | where it can learn more: see `metadata` |
 //!
-//! CPU units belong to the task as a whole: FARGATE caps it, EC2 and EXTERNAL weigh it. A container's own `cpu`
-//! only adds to what a task without units of its own gets.
+//! CPU units belong to the task as a whole: FARGATE caps it, EC2 and EXTERNAL weigh it. A container's own `cpu` is its
+//! weight among the task's containers, and adds to what a task without units of its own gets.
+//!
+//! A container has no disk but its mounts: volumes, `linuxParameters.tmpfs`, and the directory of its label
+//! `coracle.scratch`. What is the task's own of these counts in `ephemeralStorage`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_sandbox::NetworkQuotas;
+use coracle_sandbox::{Files, NetworkQuotas};
 
 use coracle_types::task_definition::{DEFAULT_MEMORY_MIB, DEFAULT_STOP_TIMEOUT_S};
 use coracle_types::{
@@ -37,7 +39,7 @@ use crate::labels::Labels;
 use crate::logs::{LogNames, LogTarget, log_target};
 use crate::metadata;
 use crate::secrets::{VariablePlan, Variables};
-use crate::volumes::VolumePlan;
+use crate::volumes::{Ephemeral, VolumePlan};
 
 /// A task, ready to be started.
 #[derive(Debug)]
@@ -48,6 +50,9 @@ pub(crate) struct ResolvedTask {
     /// Bytes, over all containers.
     pub(crate) memory: u64,
     pub(crate) volumes: Vec<VolumePlan>,
+    pub(crate) ephemeral: Ephemeral,
+    /// Files and directories that may be open at the same time, over all containers.
+    pub(crate) open_files: u32,
     pub(crate) network_mode: Option<NetworkMode>,
     pub(crate) network_quotas: NetworkQuotas,
 }
@@ -80,8 +85,12 @@ pub(crate) struct ResolvedContainer {
     pub(crate) variables: VariablePlan,
     pub(crate) working_dir: Option<String>,
     pub(crate) mounts: Vec<MountPlan>,
+    /// Its weight among the task's containers, in CPU units.
+    pub(crate) cpu: u32,
     /// Bytes; `None`: only the task's cap holds.
     pub(crate) memory: Option<u64>,
+    /// `ulimits` for `nofile`.
+    open_files: Option<u32>,
     pub(crate) labels: Labels,
     pub(crate) stop_timeout: Duration,
     pub(crate) health: Option<HealthPlan>,
@@ -100,7 +109,8 @@ pub(crate) struct CallPlan {
 /// Where a container sees a volume.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MountPlan {
-    pub(crate) host: PathBuf,
+    /// The volume's position in the task.
+    pub(crate) volume: usize,
     pub(crate) guest: String,
     pub(crate) read_only: bool,
 }
@@ -199,7 +209,7 @@ pub(crate) fn resolve(
     let mut containers = Vec::new();
     for (position, container) in definition.containers.iter().enumerate() {
         let resolved =
-            resolve_container(task, definition, container, &volumes, config).map_err(|reason| {
+            resolve_container(task, definition, container, &mut volumes, config).map_err(|reason| {
                 ResolveError {
                     container: Some(position),
                     reason: cannot_start(&format!("container {}: {reason}", container.name)),
@@ -230,9 +240,52 @@ pub(crate) fn resolve(
         },
         network_mode: definition.network_mode,
         network_quotas: network_quotas(&containers),
+        open_files: containers
+            .iter()
+            .filter_map(|container| container.open_files)
+            .max()
+            .unwrap_or(Files::DEFAULT_LIMIT),
+        ephemeral: ephemeral(task, definition),
         containers,
         volumes,
     })
+}
+
+/// What a task's own volumes may hold: its `ephemeralStorage`, else what a task of Fargate has.
+fn ephemeral(task: &Task, definition: &TaskDefinition) -> Ephemeral {
+    const DEFAULT_GIB: u64 = 20;
+    let storage = task.overrides.rest.get("ephemeralStorage");
+    let storage = storage.or_else(|| definition.rest.get("ephemeralStorage"));
+    let gib = storage.and_then(|storage| storage.get("sizeInGiB")).and_then(Value::as_u64);
+    Ephemeral { limit: gib.filter(|&gib| gib > 0).unwrap_or(DEFAULT_GIB).saturating_mul(1024 * MIB) }
+}
+
+/// The soft limit of `ulimits` for `nofile`, if a container has one.
+fn open_files(definition: &JsonMap) -> Option<u32> {
+    let limits = definition.get("ulimits")?.as_array()?;
+    let nofile = limits.iter().find(|limit| limit.get("name").is_some_and(|name| name == "nofile"))?;
+    let soft = nofile.get("softLimit")?.as_i64()?;
+    Some(u32::try_from(soft).unwrap_or(u32::MAX).clamp(1, MOST_OPEN_FILES))
+}
+
+/// The most files one task may have open, whatever it asks for: what Docker gives a container. This process has to hold
+/// those of all tasks.
+const MOST_OPEN_FILES: u32 = 65_536;
+
+/// A container's directories in memory, which are on disk here: where it sees them, how large they are in bytes, and
+/// whether it may only read them.
+fn tmpfs(definition: &JsonMap) -> Result<Vec<(String, u64, bool)>, String> {
+    let all = definition.get("linuxParameters").and_then(|parameters| parameters.get("tmpfs"));
+    let all = all.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let one = |tmpfs: &Value| {
+        let path = tmpfs.get("containerPath").and_then(Value::as_str).unwrap_or_default();
+        let mib = tmpfs.get("size").and_then(Value::as_u64).filter(|&mib| mib > 0);
+        let mib = mib.ok_or_else(|| format!("tmpfs {path:?}: its size has to be at least 1 MiB"))?;
+        let options = tmpfs.get("mountOptions").and_then(Value::as_array).into_iter().flatten();
+        let read_only = options.into_iter().any(|option| option == "ro");
+        Ok((path.to_owned(), mib.saturating_mul(MIB), read_only))
+    };
+    all.iter().map(one).collect()
 }
 
 /// What a task may use of the network: the most that one of its containers asks for.
@@ -260,7 +313,7 @@ fn resolve_container(
     task: &Task,
     definition: &TaskDefinition,
     container: &ContainerDefinition,
-    volumes: &[VolumePlan],
+    volumes: &mut Vec<VolumePlan>,
     config: &AgentConfig,
 ) -> Result<ResolvedContainer, String> {
     let overridden =
@@ -274,17 +327,25 @@ fn resolve_container(
 
     let mut mounts = Vec::new();
     for mount in &container.mount_points {
-        let volume = volumes.iter().find(|volume| volume.name == mount.source_volume).ok_or_else(|| {
+        // Of those the definition names: a scratch directory is its container's own.
+        let volume = definition.volumes.iter().position(|volume| volume.name == mount.source_volume);
+        let volume = volume.ok_or_else(|| {
             format!("mount point names the volume {:?}, which is not defined", mount.source_volume)
         })?;
-        if !mount.container_path.starts_with('/') {
-            return Err(format!("container path {:?} is not absolute", mount.container_path));
-        }
-        mounts.push(MountPlan {
-            host: volume.path(&config.volumes_dir),
-            guest: mount.container_path.clone(),
-            read_only: mount.read_only,
-        });
+        let guest = mount.container_path.clone();
+        mounts.push(MountPlan { volume, guest, read_only: mount.read_only });
+    }
+    let mut scratch = tmpfs(&container.rest)?
+        .into_iter()
+        .map(|(guest, limit, read_only)| (guest, Some(limit), read_only))
+        .collect::<Vec<_>>();
+    scratch.extend(labels.scratch.clone().map(|scratch| (scratch.guest, scratch.limit, false)));
+    for (guest, limit, read_only) in scratch {
+        mounts.push(MountPlan { volume: volumes.len(), guest, read_only });
+        volumes.push(VolumePlan::scratch(volumes.len(), limit, task.id));
+    }
+    if let Some(mount) = mounts.iter().find(|mount| !mount.guest.starts_with('/')) {
+        return Err(format!("container path {:?} is not absolute", mount.guest));
     }
 
     let position_of =
@@ -368,6 +429,8 @@ fn resolve_container(
         variables,
         working_dir,
         mounts,
+        cpu: container.cpu,
+        open_files: open_files(&container.rest),
         memory: record.memory.filter(|&mib| mib > 0).map(|mib| u64::from(mib) * MIB),
         labels,
         stop_timeout: seconds(container.stop_timeout_s.unwrap_or(DEFAULT_STOP_TIMEOUT_S)),
@@ -650,7 +713,49 @@ mod tests {
         let resolved = resolved(&definition, |_| {}).unwrap();
         assert_eq!(
             resolved.containers[0].mounts,
-            [MountPlan { host: "/srv".into(), guest: "/data".into(), read_only: true }]
+            [MountPlan { volume: 0, guest: "/data".into(), read_only: true }]
         );
+        assert_eq!(resolved.volumes[0].path("/v".as_ref()), std::path::Path::new("/srv"));
+    }
+
+    #[test]
+    fn scratch_is_each_containers_own_and_counts_in_the_tasks_storage() {
+        let mut web = container("web", "web");
+        web.docker_labels.insert("coracle.scratch".into(), "/tmp 64MiB".into());
+        web.rest.insert(
+            "linuxParameters".into(),
+            serde_json::json!({"tmpfs": [{"containerPath": "/run", "size": 16, "mountOptions": ["ro"]}]}),
+        );
+        web.rest.insert(
+            "ulimits".into(),
+            serde_json::json!([{"name": "nofile", "softLimit": 50, "hardLimit": 90}]),
+        );
+        let mut log = container("log", "log");
+        log.docker_labels.insert("coracle.scratch".into(), "/tmp".into());
+        let mut definition = definition(vec![web, log]);
+        let default = resolved(&definition, |_| {}).unwrap();
+        assert_eq!((default.ephemeral.limit, default.open_files), (20 << 30, 50));
+        definition.rest.insert("ephemeralStorage".into(), serde_json::json!({"sizeInGiB": 30}));
+        let resolved = resolved(&definition, |_| {}).unwrap();
+        assert_eq!(resolved.ephemeral.limit, 30 << 30);
+        let limits: Vec<_> = resolved.volumes.iter().map(|volume| (volume.is_own, volume.limit)).collect();
+        assert_eq!(limits, [(true, Some(16 << 20)), (true, Some(64 << 20)), (true, None)]);
+        let mount = |volume, guest: &str, read_only| MountPlan { volume, guest: guest.into(), read_only };
+        assert_eq!(resolved.containers[0].mounts, [mount(0, "/run", true), mount(1, "/tmp", false)]);
+        assert_eq!(resolved.containers[1].mounts, [mount(2, "/tmp", false)]);
+    }
+
+    #[test]
+    fn scratch_that_can_not_be_is_refused_in_words() {
+        let mut web = container("web", "web");
+        web.rest.insert("linuxParameters".into(), serde_json::json!({"tmpfs": [{"containerPath": "/run"}]}));
+        let error = resolved(&definition(vec![web]), |_| {}).unwrap_err();
+        assert!(error.reason.contains("at least 1 MiB"), "{error}");
+        for value in ["tmp", "/tmp many", "/tmp 0", ""] {
+            let mut web = container("web", "web");
+            web.docker_labels.insert("coracle.scratch".into(), value.into());
+            let error = resolved(&definition(vec![web]), |_| {}).unwrap_err();
+            assert!(error.reason.contains("absolute path is expected"), "{value:?}: {error}");
+        }
     }
 }

@@ -6,6 +6,9 @@
 //! | `efsVolumeConfiguration` | `VOLUMES/shared/FILE_SYSTEM/ROOT_DIRECTORY` | stays; every task that names it sees it |
 //! | `dockerVolumeConfiguration` with `"scope": "shared"` | `VOLUMES/named/NAME` | stays |
 //! | any other | `VOLUMES/TASK/NAME` | the task's |
+//! | scratch of a container | `VOLUMES/TASK/~NUMBER` | the task's |
+//!
+//! What is the task's own counts in its ephemeral storage ([`Ephemeral`]); the others are as large as their disk.
 //!
 //! Names from task definitions never lead out of the volumes directory: a name with a slash or made of dots
 //! is refused, and below it no symbolic link is followed, because guests can make some there.
@@ -13,6 +16,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coracle_sandbox::{Directory, DiskQuota};
 use coracle_types::{TaskId, Volume};
 
 /// A volume of one task.
@@ -20,6 +24,10 @@ use coracle_types::{TaskId, Volume};
 pub(crate) struct VolumePlan {
     pub(crate) name: String,
     pub(crate) source: VolumeSource,
+    /// Whether it is the task's own, and counts in its ephemeral storage.
+    pub(crate) is_own: bool,
+    /// Bytes of this volume alone, of the task's own ones.
+    pub(crate) limit: Option<u64>,
 }
 
 /// What a volume is on this node.
@@ -49,6 +57,13 @@ pub(crate) enum VolumeError {
 }
 
 impl VolumePlan {
+    /// A directory of one container's own, at most so large. No other volume has a name with a tilde.
+    pub(crate) fn scratch(number: usize, limit: Option<u64>, task: TaskId) -> Self {
+        let name = format!("~{number}");
+        let source = VolumeSource::Managed(vec![task.to_string(), name.clone()]);
+        Self { name, source, is_own: true, limit }
+    }
+
     /// Decides what a volume is. Touches no disk.
     pub(crate) fn new(volume: &Volume, task: TaskId) -> Result<Self, VolumeError> {
         let name = &volume.name;
@@ -63,6 +78,7 @@ impl VolumePlan {
                 })
             }
         };
+        let mut is_own = false;
         let source = if let Some(path) = volume.host_path.as_deref().filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path);
             if !path.is_absolute() {
@@ -84,12 +100,14 @@ impl VolumePlan {
         {
             VolumeSource::Managed(vec!["named".to_owned(), plain("its name", name)?])
         } else {
+            is_own = true;
             VolumeSource::Managed(vec![task.to_string(), plain("its name", name)?])
         };
-        Ok(Self { name: name.clone(), source })
+        Ok(Self { name: name.clone(), source, is_own, limit: None })
     }
 
     /// The directory, with `volumes` as the volumes directory.
+    #[cfg(test)]
     pub(crate) fn path(&self, volumes: &Path) -> PathBuf {
         match &self.source {
             VolumeSource::Host(path) => path.clone(),
@@ -97,38 +115,81 @@ impl VolumePlan {
         }
     }
 
-    /// Makes the directory if it is ours to make, and checks that it is one. Blocks.
-    pub(crate) fn prepare(&self, volumes: &Path) -> Result<(), VolumeError> {
-        let io =
-            |path: &Path, error| VolumeError::Io { volume: self.name.clone(), path: path.to_owned(), error };
-        let not_a_directory =
-            |path: &Path| VolumeError::NotADirectory { volume: self.name.clone(), path: path.to_owned() };
-        match &self.source {
-            VolumeSource::Host(path) => {
-                let found = std::fs::metadata(path).map_err(|error| io(path, error))?;
-                if found.is_dir() { Ok(()) } else { Err(not_a_directory(path)) }
+    /// Makes the directory if it is ours to make, and opens it: what is opened is what was checked, whatever a guest
+    /// that has part of the path in its hands does to it meanwhile. Blocks.
+    fn prepare(&self, volumes: &Path) -> Result<Directory, VolumeError> {
+        let failed = |path: &Path, error: io::Error| {
+            let (volume, path) = (self.name.clone(), path.to_owned());
+            match error.kind() {
+                io::ErrorKind::NotADirectory => VolumeError::NotADirectory { volume, path },
+                _ => VolumeError::Io { volume, path, error },
             }
+        };
+        match &self.source {
+            VolumeSource::Host(path) => Directory::open(path).map_err(|error| failed(path, error)),
             VolumeSource::Managed(parts) => {
-                std::fs::create_dir_all(volumes).map_err(|error| io(volumes, error))?;
-                let mut path = volumes.to_owned();
+                let mut directory = open_volumes(volumes).map_err(|error| failed(volumes, error))?;
                 for part in parts {
-                    path.push(part);
-                    match std::fs::create_dir(&path) {
-                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                            return Err(io(&path, error));
-                        }
-                        _ => {}
-                    }
-                    // Of the link itself, not of what it points to.
-                    let found = std::fs::symlink_metadata(&path).map_err(|error| io(&path, error))?;
-                    if !found.is_dir() {
-                        return Err(not_a_directory(&path));
-                    }
+                    let below = directory.make_child(part);
+                    directory = below.map_err(|error| failed(&directory.path().join(part), error))?;
                 }
-                Ok(())
+                Ok(directory)
             }
         }
     }
+}
+
+/// The volumes directory, made if it is not there.
+fn open_volumes(volumes: &Path) -> io::Result<Directory> {
+    std::fs::create_dir_all(volumes)?;
+    Directory::open(volumes)
+}
+
+/// What a task's own volumes may hold, all of them together: ECS's `ephemeralStorage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ephemeral {
+    /// Bytes.
+    pub(crate) limit: u64,
+}
+
+/// A volume, ready to be mounted.
+#[derive(Clone, Debug)]
+pub(crate) struct MountedVolume {
+    pub(crate) directory: Directory,
+    pub(crate) quota: Option<DiskQuota>,
+}
+
+/// Makes and opens a task's volumes, in their order. Blocks.
+pub(crate) fn prepare(
+    plans: &[VolumePlan],
+    ephemeral: Ephemeral,
+    task: TaskId,
+    volumes: &Path,
+) -> Result<Vec<MountedVolume>, VolumeError> {
+    let mut whole: Option<DiskQuota> = None;
+    let mut mounted = Vec::new();
+    for plan in plans {
+        let directory = plan.prepare(volumes)?;
+        let quota = match (plan.is_own, &whole) {
+            (false, _) => None,
+            (true, Some(whole)) => Some(whole.clone()),
+            (true, None) => {
+                let root = open_volumes(volumes).and_then(|volumes| volumes.child(&task.to_string()));
+                let root = root.map_err(|error| VolumeError::Io {
+                    volume: plan.name.clone(),
+                    path: volumes.join(task.to_string()),
+                    error,
+                })?;
+                Some(whole.insert(DiskQuota::new(root, ephemeral.limit)).clone())
+            }
+        };
+        let quota = match (quota, plan.limit) {
+            (Some(whole), Some(limit)) => Some(whole.child(directory.clone(), limit)),
+            (quota, _) => quota,
+        };
+        mounted.push(MountedVolume { directory, quota });
+    }
+    Ok(mounted)
 }
 
 fn is_plain(name: &str) -> bool {
@@ -320,6 +381,37 @@ mod tests {
             serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/out"}});
         let plan = VolumePlan::new(&volume("data", None, efs), TASK).unwrap();
         assert!(matches!(plan.prepare(&volumes), Err(VolumeError::NotADirectory { .. })));
+    }
+
+    #[test]
+    fn what_was_opened_stays_when_its_path_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let efs =
+            serde_json::json!({"efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/a"}});
+        let plan = VolumePlan::new(&volume("data", None, efs), TASK).unwrap();
+        let mounted = prepare(&[plan], Ephemeral { limit: 1 }, TASK, root.path()).unwrap();
+        // Another task, which has the whole file system, puts a link in its place.
+        std::fs::remove_dir(root.path().join("shared/fs-1/a")).unwrap();
+        std::os::unix::fs::symlink("/", root.path().join("shared/fs-1/a")).unwrap();
+        assert!(mounted[0].directory.child("etc").is_err(), "it is the directory that was opened");
+        assert!(mounted[0].quota.is_none(), "a shared volume is as large as its disk");
+    }
+
+    #[test]
+    fn only_what_is_the_tasks_own_counts_in_its_storage() {
+        let root = tempfile::tempdir().unwrap();
+        let null = serde_json::Value::Null;
+        let plans = [
+            VolumePlan::new(&volume("data", None, null.clone()), TASK).unwrap(),
+            VolumePlan::new(&volume("host", root.path().to_str(), null), TASK).unwrap(),
+            VolumePlan::scratch(0, None, TASK),
+            VolumePlan::scratch(1, Some(4096), TASK),
+        ];
+        let mounted = prepare(&plans, Ephemeral { limit: 1 << 20 }, TASK, root.path()).unwrap();
+        let limits: Vec<_> = mounted.iter().map(|one| one.quota.as_ref().map(DiskQuota::limit)).collect();
+        assert_eq!(limits, [Some(1 << 20), None, Some(1 << 20), Some(4096)]);
+        release(root.path(), TASK).unwrap();
+        assert!(!root.path().join(TASK.to_string()).exists());
     }
 
     #[test]

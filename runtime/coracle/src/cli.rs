@@ -101,6 +101,29 @@ pub(crate) enum Command {
     /// Measure this machine: how fast components start beside containers, and the rest; `bench --help` tells more.
     #[command(disable_help_flag = true)]
     Bench(BenchArgs),
+    /// Look at the key-value namespaces of a Coracle that is not running, or clear one.
+    Keyvalue(KeyvalueArgs),
+}
+
+/// What to do with key-value namespaces.
+#[derive(Args)]
+pub(crate) struct KeyvalueArgs {
+    /// Where its state is kept [default: coracle in XDG_DATA_HOME, else in ~/.local/share]
+    #[arg(long, env = "CORACLE_DATA_DIR", value_name = "DIR", global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: KeyvalueCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyvalueCommand {
+    /// List namespaces, and the bytes each holds.
+    List,
+    /// Delete all that a namespace holds, such as us-east-1/service/default/web.
+    Clear {
+        /// As `list` prints it.
+        namespace: String,
+    },
 }
 
 /// The only argument when this program has started itself to compile a component: nothing for people to type.

@@ -188,7 +188,7 @@ fn parse_access_key(text: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// The directory used when none is named, by the XDG convention.
-fn default_data_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()) {
         return Ok(PathBuf::from(dir).join("coracle"));
     }

@@ -84,6 +84,7 @@ async fn dispatch(command: cli::Command) -> anyhow::Result<ExitCode> {
         cli::Command::Apply(args) => apply::apply(&args).await,
         cli::Command::Delete(args) => apply::delete(&args).await,
         cli::Command::Bench(_) => unreachable!("it has become another program"),
+        cli::Command::Keyvalue(args) => keyvalue::keyvalue(&args),
     }
 }
 

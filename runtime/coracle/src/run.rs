@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, HandleError, Input,
-    MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Directory, Engine, EngineConfig, Exit, HandleError,
+    Input, MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
@@ -111,10 +111,9 @@ fn parse_mount(text: &str) -> anyhow::Result<Mount> {
     if host.is_empty() || guest.is_empty() {
         bail!("--dir {text:?} must name a directory here and one in the component");
     }
-    if !Path::new(host).is_dir() {
-        bail!("--dir {text:?}: {host} is not a directory");
-    }
-    Ok(Mount { host: host.into(), guest: guest.to_owned(), read_only })
+    let directory =
+        Directory::open(host).with_context(|| format!("--dir {text:?}: {host} can't be opened"))?;
+    Ok(Mount { read_only, ..Mount::new(directory, guest) })
 }
 
 async fn run_command(container: Container, output: &PassThrough) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@ use crate::body::ResponseBody;
 use crate::control::{Control, Phase, Registry};
 use crate::entry::{CommandEntry, Entry, HttpEntry};
 use crate::exit::{Exit, HandleError, TrapInfo};
+use crate::files::{Lent, P1Files};
 use crate::hold::{AbandonOnDrop, Hold};
 use crate::host::linkers::missing_grant;
 use crate::host::{HostLimits, HostState, is_heard};
@@ -25,7 +26,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use wasmtime::Store;
-use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::WasiSocketsCtx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
@@ -64,16 +64,12 @@ pub enum ContainerError {
         /// How many there are.
         count: usize,
     },
-    /// A mounted directory can't be opened.
-    #[error("cannot mount {host} at {guest}: {reason}")]
-    Mount {
-        /// The directory on the host.
-        host: String,
-        /// Where the guest was to see it.
-        guest: String,
+    /// The mounted directories can't be opened once more.
+    #[error("cannot mount its directories: {0}")]
+    Mount(
         /// What the operating system said.
-        reason: String,
-    },
+        String,
+    ),
     /// The component and the containers it is linked to don't fit.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -107,7 +103,7 @@ pub struct ContainerStats {
 pub(crate) struct Shared {
     pub(crate) prepared: Prepared,
     pub(crate) spec: ContainerSpec,
-    pub(crate) filesystem: WasiFilesystemCtx,
+    pub(crate) lent: Arc<Lent>,
     pub(crate) sockets: WasiSocketsCtx,
     pub(crate) host_limits: HostLimits,
     pub(crate) admission: Admission,
@@ -208,7 +204,7 @@ impl Drop for InFlight {
 }
 
 impl Container {
-    /// Puts a component under the limits and grants of `spec`. Opens the mounted directories; runs nothing.
+    /// Puts a component under the limits and grants of `spec`. Runs nothing.
     pub fn new(prepared: &Prepared, spec: ContainerSpec) -> Result<Container, ContainerError> {
         if let Some((import, grant)) = missing_grant(prepared.imports(), &spec) {
             return Err(ContainerError::NotGranted { import, grant });
@@ -216,13 +212,17 @@ impl Container {
         let links = link::resolve(&prepared.0.open, &spec.links)?;
         check_size("arguments", spec.args.iter().map(String::len))?;
         check_size("environment", spec.env.iter().map(|(name, value)| name.len() + value.len()))?;
-        let mut wasi = wasi_builder(&spec)?.build();
+        let lent = Lent::new(&spec.mounts, spec.files.clone(), spec.cpu.clone())
+            .map_err(|error| ContainerError::Mount(error.to_string()))?;
+        let mut wasi = WasiCtxBuilder::new();
+        spec.network.configure(&mut wasi);
+        let mut wasi = wasi.build();
         let inner = &prepared.0;
         let counters = Counters::default();
         counters.initial_memory.store(inner.initial_memory, Ordering::Relaxed);
         Ok(Container(Arc::new(Shared {
             prepared: prepared.clone(),
-            filesystem: wasi.filesystem().clone(),
+            lent: Arc::new(lent),
             sockets: wasi.sockets().clone(),
             host_limits: HostLimits::for_memory(spec.memory.effective_limit()),
             admission: Admission::new(
@@ -400,7 +400,7 @@ async fn run_command(shared: &Arc<Shared>) -> Exit {
     match &shared.prepared.0.command {
         Some(CommandEntry::P2(entry)) => run_entry(shared, entry, None, run_p2).await,
         Some(CommandEntry::P3(entry)) => run_entry(shared, entry, None, run_p3).await,
-        Some(CommandEntry::Core(entry)) => match wasi_builder(&shared.spec) {
+        Some(CommandEntry::Core(entry)) => match p1_builder(&shared.spec) {
             Ok(wasi) => {
                 let p1 = HostState::p1_context(shared, wasi);
                 run_entry(shared, entry, Some(p1), run_core).await
@@ -426,7 +426,7 @@ async fn run_entry<E: Entry>(
         Err(none) => return none.into(),
     };
     if let Some(p1) = p1 {
-        instance.store.data_mut().set_p1(p1);
+        instance.store.data_mut().set_p1(p1, P1Files::new(shared.lent.clone()));
     }
     let Instance { store, exports, .. } = &mut instance;
     match run(store, exports).await {
@@ -466,16 +466,14 @@ fn check_size(what: &'static str, parts: impl Iterator<Item = usize>) -> Result<
     Ok(())
 }
 
-/// What is the same for all instances: opened directories, and the rules for sockets.
-fn wasi_builder(spec: &ContainerSpec) -> Result<WasiCtxBuilder, ContainerError> {
+/// The directories and the rules for sockets of a core module, whose own context has both.
+fn p1_builder(spec: &ContainerSpec) -> Result<WasiCtxBuilder, ContainerError> {
     let mut builder = WasiCtxBuilder::new();
     for mount in &spec.mounts {
         let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(&mount.host, &mount.guest, perms).map_err(|error| ContainerError::Mount {
-            host: mount.host.display().to_string(),
-            guest: mount.guest.clone(),
-            reason: error.root_cause().to_string(),
-        })?;
+        builder
+            .preopened_dir(mount.host.reopen_path(), &mount.guest, perms)
+            .map_err(|error| ContainerError::Mount(error.root_cause().to_string()))?;
     }
     spec.network.configure(&mut builder);
     Ok(builder)

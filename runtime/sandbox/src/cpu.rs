@@ -3,8 +3,11 @@
 //! A guest runs in slices of fuel (see [`EngineConfig::fuel_slice`](crate::EngineConfig)); each slice is one poll
 //! of a future, timed by the clock of the thread that polls it. That counts what the guest computes and what
 //! the host computes for it, and nothing else. Who owes time sleeps it off on a timer, without a thread.
+//!
+//! A budget may be divided into parts, as a task's is between its containers: what a part uses is charged to both, and
+//! while the whole is short, each part is held to what [`Parts`](crate::shares::Parts) grants it.
 
-use crate::shares::{self, Demand};
+use crate::shares::{self, Demand, Parts};
 use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,15 +56,23 @@ pub(crate) struct Bucket {
     /// One number instead of tokens and a time: every charge moves it on atomically and learns its own turn,
     /// so that waiters wake one after the other and not all at once.
     paid_until: AtomicU64,
-    /// What the ledger of shares knows and says about this bucket.
+    /// What the ledger of shares, or of the whole it is a part of, knows and says about this bucket.
     pub(crate) demand: Demand,
+    /// What it is a part of.
+    whole: Option<Arc<Bucket>>,
+    /// How it is divided, if it is.
+    parts: Parts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Unlimited,
-    Capped { units: u64 },
+    Capped {
+        units: u64,
+    },
     Shares,
+    /// Of another budget.
+    Part,
 }
 
 /// When time began, for [`Bucket::paid_until`]. A second before the first use, so that credit never underflows.
@@ -81,29 +92,45 @@ pub(crate) fn thread_cpu() -> u64 {
 impl CpuBudget {
     /// A hard cap: never more than `units` / 1024 cores, even on an idle machine. 0 counts as 1.
     pub fn capped(units: u32) -> Self {
-        Self::with_kind(Kind::Capped { units: u64::from(units.max(1)) }, units)
+        Self::with_kind(Kind::Capped { units: u64::from(units.max(1)) }, units, None)
     }
 
     /// A weight: as much as is idle, and under contention a part of the machine in proportion to `units` among
     /// all budgets of this process that want CPU time. 0 counts as 2, as in ECS.
     pub fn shares(units: u32) -> Self {
-        let budget = Self::with_kind(Kind::Shares, units.max(2));
+        let budget = Self::with_kind(Kind::Shares, units.max(2), None);
         shares::enrol(&budget.0);
         budget
     }
 
     /// No limit; use is still measured.
     pub fn unlimited() -> Self {
-        Self::with_kind(Kind::Unlimited, 0)
+        Self::with_kind(Kind::Unlimited, 0, None)
     }
 
-    fn with_kind(kind: Kind, units: u32) -> Self {
+    /// A part of this budget: what it uses is used of the whole. While the whole has enough, a part takes what it wants;
+    /// else the parts that want more than they get divide it in proportion to their `units`. 0 counts as 2, as in ECS.
+    pub fn part(&self, units: u32) -> Self {
+        let part = Self::with_kind(Kind::Part, units.max(2), Some(self.0.clone()));
+        self.0.parts.enrol(&part.0);
+        part
+    }
+
+    fn with_kind(kind: Kind, units: u32, whole: Option<Arc<Bucket>>) -> Self {
         CpuBudget(Arc::new(Bucket {
             kind,
             used: AtomicU64::new(0),
             paid_until: AtomicU64::new(0),
             demand: Demand::new(units),
+            whole,
+            parts: Parts::default(),
         }))
+    }
+
+    /// Charges what was computed for a guest elsewhere than in its polls; it pays before its next one.
+    pub(crate) fn bill(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.account(nanos, 0, nanos_since_epoch());
     }
 
     /// CPU time used so far by everything that holds this budget.
@@ -113,19 +140,63 @@ impl CpuBudget {
 }
 
 impl Bucket {
-    /// Bills measured time. Answers when the next slice may start, if not now.
-    fn bill(&self, nanos: u64, advance: i64, now: u64) -> Option<u64> {
+    /// It and what it is a part of.
+    fn chain(&self) -> impl Iterator<Item = &Bucket> {
+        std::iter::successors(Some(self), |bucket| bucket.whole.as_deref())
+    }
+
+    /// Whether nothing has to be paid.
+    fn is_free(&self) -> bool {
+        self.chain().all(|bucket| matches!(bucket.kind, Kind::Unlimited | Kind::Part))
+    }
+
+    /// Whether it matters how long an instance waits for a thread.
+    fn is_shared(&self) -> bool {
+        self.chain().any(|bucket| matches!(bucket.kind, Kind::Shares | Kind::Part))
+    }
+
+    /// Books time that was used, and bills it. Answers when the next slice may start, if not now.
+    fn account(&self, nanos: u64, advance: i64, now: u64) -> Option<u64> {
+        for bucket in self.chain() {
+            bucket.used.fetch_add(nanos, Ordering::Relaxed);
+        }
+        if self.is_free() {
+            return None;
+        }
+        for bucket in self.chain() {
+            bucket.demand.used(nanos);
+            match (&bucket.kind, &bucket.whole) {
+                (Kind::Shares, _) => shares::tick(now),
+                (Kind::Part, Some(whole)) => whole.parts.tick(whole, now),
+                _ => {}
+            }
+        }
         let signed = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
-        self.charge(signed(nanos + POLL_COST).saturating_sub(advance), now)?;
-        self.charge(signed(SLEEP_COST), now)
+        self.charge_all(signed(nanos + POLL_COST).saturating_sub(advance), now)?;
+        let turn = self.charge_all(signed(SLEEP_COST), now);
+        self.delay();
+        turn
+    }
+
+    /// Charges it and what it is a part of; answers the last of their turns.
+    fn charge_all(&self, nanos: i64, now: u64) -> Option<u64> {
+        // All of them are charged, whichever says to wait.
+        self.chain().filter_map(|bucket| bucket.charge(nanos, now)).max()
+    }
+
+    /// An instance has been told to wait.
+    fn delay(&self) {
+        for bucket in self.chain() {
+            bucket.demand.delayed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The rate at which debt is paid: CPU units, or `None` for as fast as can be.
-    fn rate(&self) -> Option<u64> {
+    pub(crate) fn rate(&self) -> Option<u64> {
         match self.kind {
             Kind::Unlimited => None,
             Kind::Capped { units } => Some(units),
-            Kind::Shares => self.demand.granted(),
+            Kind::Shares | Kind::Part => self.demand.granted(),
         }
     }
 
@@ -181,18 +252,18 @@ impl Meter {
 
     /// Before the first poll: when the instance may start, if not now.
     pub(crate) fn start(&mut self) -> Option<Instant> {
-        self.bucket.rate()?;
-        let now = nanos_since_epoch();
+        self.bucket.chain().find_map(Bucket::rate)?;
         self.advance = ADVANCE;
-        let turn = self.bucket.charge(self.advance, now)?;
-        self.bucket.demand.delayed.store(true, Ordering::Relaxed);
+        let turn = self.bucket.charge_all(self.advance, nanos_since_epoch())?;
+        self.bucket.delay();
         Some(instant(turn))
     }
 
     /// Before a poll.
     pub(crate) fn resume(&mut self) -> u64 {
         if let Some(since) = self.ready_since.take() {
-            self.bucket.demand.waited(since.elapsed());
+            let waited = since.elapsed();
+            self.bucket.chain().for_each(|bucket| bucket.demand.waited(waited));
         }
         self.metered = METERED.get();
         thread_cpu()
@@ -208,8 +279,8 @@ impl Meter {
 
     /// The thread was offered to others; `idle` if there were probably none.
     pub(crate) fn yielded(&self, idle: bool) {
-        if idle && self.bucket.kind != Kind::Unlimited {
-            self.bucket.charge(YIELD_COST, nanos_since_epoch());
+        if idle && !self.bucket.is_free() {
+            self.bucket.charge_all(YIELD_COST, nanos_since_epoch());
         }
     }
 
@@ -219,21 +290,9 @@ impl Meter {
         let whole = self.ended.saturating_sub(started);
         let spent = whole.saturating_sub(METERED.get() - self.metered);
         METERED.set(self.metered + whole);
-        self.bucket.used.fetch_add(spent, Ordering::Relaxed);
-        if self.bucket.kind == Kind::Unlimited {
-            return (spent, None);
-        }
-        let now = nanos_since_epoch();
-        if self.bucket.kind == Kind::Shares {
-            self.bucket.demand.used(spent);
-            shares::tick(now);
-            self.ready_since = (spent >= BUSY_POLL).then(Instant::now);
-        }
-        let turn = self.bucket.bill(spent, std::mem::take(&mut self.advance), now);
-        if turn.is_some() {
-            self.ready_since = None;
-            self.bucket.demand.delayed.store(true, Ordering::Relaxed);
-        }
+        let turn = self.bucket.account(spent, std::mem::take(&mut self.advance), nanos_since_epoch());
+        let waits_for_a_thread = turn.is_none() && spent >= BUSY_POLL && self.bucket.is_shared();
+        self.ready_since = waits_for_a_thread.then(Instant::now);
         (spent, turn.map(instant))
     }
 }
@@ -242,7 +301,7 @@ impl Drop for Meter {
     fn drop(&mut self) {
         // An instance that was stopped before its first bill.
         if self.advance > 0 {
-            self.bucket.charge(-self.advance, nanos_since_epoch());
+            self.bucket.charge_all(-self.advance, nanos_since_epoch());
         }
     }
 }
@@ -282,6 +341,47 @@ mod tests {
             let error = used.abs_diff(target) as f64 / target as f64;
             assert!(error < 0.02, "{units} units used {used} instead of {target}");
         }
+    }
+
+    /// Endless loops side by side, each on a thread of its own, for `wall` nanoseconds of pretended time; answers what
+    /// each used of all that was used, in percent.
+    fn side_by_side(budgets: &[CpuBudget], wall: u64) -> Vec<u64> {
+        const SLICE: u64 = 50_000;
+        let (begin, mut next) = (10 * SECOND, vec![10 * SECOND; budgets.len()]);
+        let mut used = vec![0; budgets.len()];
+        while let Some((turn, &now)) = next.iter().enumerate().min_by_key(|(_, at)| **at)
+            && now < begin + wall
+        {
+            let now = now + SLICE;
+            // The first second is for settling.
+            used[turn] += if now > begin + SECOND { SLICE } else { 0 };
+            let ready = budgets[turn].0.account(SLICE, 0, now);
+            next[turn] = ready.map_or(now, |ready| ready.div_ceil(1_000_000) * 1_000_000);
+        }
+        let all: u64 = used.iter().sum();
+        used.iter().map(|used| used * 100 / all).collect()
+    }
+
+    #[test]
+    fn a_task_is_divided_between_its_containers_by_their_units() {
+        let task = CpuBudget::capped(256);
+        let parts = [task.part(768), task.part(256)];
+        let used = side_by_side(&parts, 6 * SECOND);
+        assert!(used[0].abs_diff(75) <= 5 && used[1].abs_diff(25) <= 5, "{used:?} percent");
+        let target = 6 * SECOND / 4;
+        let whole = u64::try_from(task.used().as_nanos()).unwrap();
+        assert!(whole.abs_diff(target) < target / 20, "the cap of the whole stays: {whole} of {target}");
+        let sum: Duration = parts.iter().map(CpuBudget::used).sum();
+        assert_eq!(sum, task.used());
+    }
+
+    #[test]
+    fn who_is_alone_in_a_task_has_all_of_it() {
+        let task = CpuBudget::capped(512);
+        let (busy, _idle) = (task.part(2), task.part(1022));
+        side_by_side(std::slice::from_ref(&busy), 4 * SECOND);
+        let (used, target) = (u64::try_from(busy.used().as_nanos()).unwrap(), 2 * SECOND);
+        assert!(used.abs_diff(target) < target / 20, "{used} of {target}");
     }
 
     #[test]

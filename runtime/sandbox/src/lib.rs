@@ -124,6 +124,7 @@ mod usage;
 mod worker;
 
 mod cpu;
+mod files;
 mod host;
 mod input;
 mod maps;
@@ -139,6 +140,7 @@ pub use container::{Container, ContainerError, ContainerStats, IdleInstance};
 pub use cpu::CpuBudget;
 pub use engine::{Engine, EngineConfig, EngineError, EngineStats, Metering};
 pub use exit::{Exit, HandleError, TrapInfo, TrapKind};
+pub use files::{Directory, DiskQuota, Files, Mount};
 pub use host::{HostFunctions, HostState, KeyValue, Metric, MetricKind, Metrics};
 pub use input::{Input, SharedReader};
 pub use link::{Link, LinkError};
@@ -150,7 +152,7 @@ pub use net::{
 pub use output::{LineSplitter, Output, OutputSink, StdStream};
 pub use plugin::{CallError, CallFuture, CallLimits, Dynamic, Invocation, Plugin};
 pub use prepare::{Exports, PrepareError, Prepared};
-pub use spec::{ContainerSpec, Mount};
+pub use spec::ContainerSpec;
 pub use usage::{RequestMeter, RequestUsage};
 
 /// The engine underneath, for `bindgen!` and the types it speaks of.

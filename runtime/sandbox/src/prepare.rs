@@ -225,6 +225,11 @@ impl Inner {
         self.engine.runtime(self.flavour).expect("its code was compiled by that runtime")
     }
 
+    /// Whether it is entered by an interface of WASI 0.3.
+    pub(crate) fn is_p3(&self) -> bool {
+        matches!(self.http, Some(HttpEntry::P3(_))) || matches!(self.command, Some(CommandEntry::P3(_)))
+    }
+
     fn link_component(
         &mut self,
         runtime: &Runtime,

@@ -123,6 +123,58 @@ impl State {
     }
 }
 
+/// How the parts of a budget divide it: a ledger of their own, as long as the budget they are parts of has a limit.
+#[derive(Default)]
+pub(crate) struct Parts {
+    next: AtomicU64,
+    state: Mutex<PartsState>,
+}
+
+#[derive(Default)]
+struct PartsState {
+    members: Vec<Weak<Bucket>>,
+    since: u64,
+}
+
+/// A window of parts, in nanoseconds. Small budgets sleep off their debts in tens of milliseconds: one that only sleeps
+/// in a window would seem to want nothing.
+const PARTS_WINDOW: u64 = 200_000_000;
+
+impl Parts {
+    pub(crate) fn enrol(&self, part: &Arc<Bucket>) {
+        let mut state = self.state.lock();
+        state.members.retain(|member| member.strong_count() > 0);
+        state.members.push(Arc::downgrade(part));
+    }
+
+    /// Closes the window if it is over. Almost always one atomic load.
+    pub(crate) fn tick(&self, whole: &Bucket, now: u64) {
+        if now < self.next.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(mut state) = self.state.try_lock() else { return };
+        if now < self.next.load(Ordering::Relaxed) {
+            return;
+        }
+        self.next.store(now + PARTS_WINDOW, Ordering::Relaxed);
+        let elapsed = now.saturating_sub(std::mem::replace(&mut state.since, now)).max(1);
+        let members: Vec<Arc<Bucket>> = state.members.iter().filter_map(Weak::upgrade).collect();
+        let wants: Vec<Want> = members.iter().map(|part| part.demand.close_window(elapsed)).collect();
+        let is_short = wants.iter().any(|want| want.wanted == u64::MAX);
+        let grants = match whole.rate() {
+            Some(units) if is_short => {
+                let got: u64 = wants.iter().map(|want| want.got).sum();
+                divide(&wants, units.saturating_sub(got))
+            }
+            // There is enough for everybody.
+            _ => vec![0; wants.len()],
+        };
+        for (part, units) in members.iter().zip(grants) {
+            part.demand.granted.store(units, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Demand {
     fn close_window(&self, elapsed: u64) -> Want {
         let units = |nanos: u64| nanos.saturating_mul(UNITS_PER_CORE) / elapsed;

@@ -1,26 +1,15 @@
 //! What a container may do and how much of it: plain data.
 
 use crate::cpu::CpuBudget;
+use crate::files::{Files, Mount};
 use crate::host::{KeyValue, Metrics};
 use crate::input::Input;
 use crate::link::Link;
 use crate::memory::MemoryBudget;
 use crate::net::Network;
 use crate::output::{Discard, Output};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A host directory lent to a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
-    /// The directory on the host. It must exist when the container is created.
-    pub host: PathBuf,
-    /// The absolute path the guest sees it at, such as `/data`.
-    pub guest: String,
-    /// Whether every write, create, rename and delete below it is refused.
-    pub read_only: bool,
-}
 
 /// Limits and grants of one [`Container`](crate::Container). The default grants nothing.
 #[derive(Clone)]
@@ -33,6 +22,8 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Host directories lent to the guest.
     pub mounts: Vec<Mount>,
+    /// The files that are open, shared by everything that holds a clone of it.
+    pub files: Files,
     /// What the guest may reach, and who reaches it.
     pub network: Network,
     /// The values of `wasi:config`; None grants none, and a component that imports it does not start.
@@ -84,6 +75,7 @@ impl Default for ContainerSpec {
             env: Vec::new(),
             working_dir: None,
             mounts: Vec::new(),
+            files: Files::default(),
             network: Network::default(),
             config: None,
             keyvalue: None,

@@ -82,7 +82,7 @@ impl SecretSource for Secrets {
 struct NoValues;
 
 impl KeyValueSource for NoValues {
-    fn open(&self, _namespace: &str) -> Arc<dyn coracle_sandbox::KeyValue> {
+    fn open(&self, _namespace: &str, _limit_bytes: u64) -> Arc<dyn coracle_sandbox::KeyValue> {
         Arc::new(Self)
     }
 }

@@ -1,6 +1,8 @@
 //! `wasi:http`: policy, and bounds that wasmtime does not set.
 
 use super::HostState;
+use super::outgoing_body::charged;
+use crate::memory::MemoryBudget;
 use crate::net::{self, Answering, Network};
 use http::HeaderName;
 use std::sync::{Arc, LazyLock};
@@ -25,6 +27,10 @@ impl WasiHttpView for HostState {
 /// Policy of `wasi:http`.
 pub(super) struct Hooks {
     pub(super) network: Network,
+    /// What connections and bodies are charged to.
+    pub(super) memory: MemoryBudget,
+    /// Whether the bodies of outgoing requests are charged on their way out.
+    pub(super) charges_requests: bool,
     /// What outgoing requests are made for.
     pub(super) answering: Answering,
     pub(super) body_chunk: usize,
@@ -73,7 +79,12 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Result<net::Sent, HttpError>> + Send> {
-        Box::new(net::send(self.network.clone(), self.answering.hops(), request, options))
+        let request = match self.charges_requests {
+            true => request.map(|body| charged(body, &self.memory)),
+            false => request,
+        };
+        let (network, memory) = (self.network.clone(), self.memory.clone());
+        Box::new(net::send(network, memory, self.answering.hops(), request, options))
     }
 }
 

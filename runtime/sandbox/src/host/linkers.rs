@@ -5,6 +5,7 @@
 
 use super::{HostState, config, held, http, keyvalue, lifecycle, logging, metrics, p1, p2, p3, remaining};
 use crate::engine::Flavour;
+use crate::net;
 use crate::spec::ContainerSpec;
 use std::any::Any;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use wasmtime::component::Linker;
 pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     p2::link(&mut linker)?;
+    net::link_tls(&mut linker)?;
     if flavour == Flavour::Concurrent {
         p3::link(&mut linker)?;
         http::bound_p3_requests(&mut linker)?;

@@ -26,10 +26,12 @@ pub(crate) use lifecycle::is_heard;
 pub(crate) use limits::HostLimits;
 pub use linkers::HostFunctions;
 pub use metrics::{Metric, MetricKind, Metrics};
+pub(crate) use outgoing_body::charged;
 
 use crate::container::Shared;
-use crate::memory::Limiter;
-use crate::net::{Answering, Hops, Network, Permit};
+use crate::files::{Lent, P1Files};
+use crate::memory::{Limiter, MemoryBudget};
+use crate::net::{self, Answering, Hops, Network, Permit};
 use crate::output::{self, StdStream};
 use held::Held;
 use http::Hooks;
@@ -43,6 +45,7 @@ use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::{WasiSocketsCtx, WasiSocketsCtxView};
 use wasmtime_wasi_http::WasiHttpCtx;
+use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
 /// The data of one store: what a guest's imports work on.
 ///
@@ -59,13 +62,21 @@ pub struct HostState {
     /// Places in quotas, by the number of the resource that holds them.
     permits: HashMap<u32, Permit>,
     clocks: WasiClocksCtx,
+    /// Made for the first guest that wants one.
+    tls: Option<WasiTlsCtx>,
     stdout: Option<Arc<output::Shared>>,
     stderr: Option<Arc<output::Shared>>,
     /// What core modules import, if this store is for one.
-    p1: Option<Box<WasiP1Ctx>>,
+    p1: Option<Box<P1>>,
     /// The embedder's.
     data: Option<Box<dyn Any + Send>>,
     container: Arc<Shared>,
+}
+
+/// A core module's context, and what is known of its files.
+struct P1 {
+    context: WasiP1Ctx,
+    files: P1Files,
 }
 
 impl HostState {
@@ -82,13 +93,17 @@ impl HostState {
             http,
             hooks: Hooks {
                 network: container.spec.network.clone(),
+                memory: container.spec.memory.clone(),
+                // Those of WASI 0.2 are charged as they are written.
+                charges_requests: container.prepared.0.is_p3(),
                 answering: Answering::default(),
                 body_chunk: limits.body_chunk,
             },
-            filesystem: container.filesystem.clone(),
+            filesystem: WasiFilesystemCtx::default(),
             sockets: container.sockets.clone(),
             permits: HashMap::new(),
             clocks: WasiClocksCtx::default(),
+            tls: None,
             stdout: None,
             stderr: None,
             p1: None,
@@ -97,9 +112,19 @@ impl HostState {
         }
     }
 
-    fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
+    pub(crate) fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
         self.table();
         WasiFilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
+    }
+
+    /// The directories that are lent to it.
+    pub(crate) fn lent(&self) -> Arc<Lent> {
+        self.container.lent.clone()
+    }
+
+    /// What is held for it is charged to this.
+    pub(crate) fn memory(&self) -> MemoryBudget {
+        self.container.spec.memory.clone()
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -151,12 +176,17 @@ impl HostState {
     }
 
     /// What core modules import. The store of a core module has it, and no other's linker asks for it.
-    fn p1(&mut self) -> &mut WasiP1Ctx {
-        self.p1.as_mut().expect("a core module's store is made with it")
+    pub(crate) fn p1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.p1.as_mut().expect("a core module's store is made with it").context
     }
 
-    pub(crate) fn set_p1(&mut self, p1: WasiP1Ctx) {
-        self.p1 = Some(Box::new(p1));
+    /// What is known of a core module's files.
+    pub(crate) fn p1_files(&mut self) -> Option<&mut P1Files> {
+        self.p1.as_mut().map(|p1| &mut p1.files)
+    }
+
+    pub(crate) fn set_p1(&mut self, context: WasiP1Ctx, files: P1Files) {
+        self.p1 = Some(Box::new(P1 { context, files }));
     }
 
     /// The embedder's part of this store: what the `make` of [`HostFunctions::new`] made.
@@ -179,5 +209,14 @@ impl HostState {
         let mut bytes = vec![0; usize::try_from(len)?];
         rand::rng().fill_bytes(&mut bytes);
         Ok(bytes)
+    }
+}
+
+impl WasiTlsView for HostState {
+    fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        self.table();
+        let spec = &self.container.spec;
+        let ctx = self.tls.get_or_insert_with(|| net::tls_context(&spec.network, &spec.memory));
+        WasiTlsCtxView { ctx, table: &mut self.table }
     }
 }

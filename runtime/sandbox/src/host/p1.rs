@@ -2,6 +2,7 @@
 
 use super::HostState;
 use crate::container::Shared;
+use crate::files;
 use crate::input::GuestInput;
 use crate::output::{self, GuestStream, StdStream};
 use std::pin::Pin;
@@ -16,7 +17,8 @@ use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
 pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, HostState::p1)?;
-    wasmtime_wasi::p0::add_to_linker_async(linker, HostState::p1)
+    wasmtime_wasi::p0::add_to_linker_async(linker, HostState::p1)?;
+    files::link_p1(linker)
 }
 
 impl HostState {

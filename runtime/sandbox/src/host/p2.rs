@@ -5,8 +5,8 @@ use super::held::charge_p2_fields;
 use super::http::bound_p2_requests;
 use super::outgoing_body::charge_p2_bodies;
 use crate::input::GuestInput;
-use crate::net;
 use crate::output::{GuestStream, StdStream};
+use crate::{files, net};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::cli::StdinStream;
@@ -26,6 +26,7 @@ pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
     clocks::monotonic_clock::add_to_linker::<HostState, WasiClocks>(l, HostState::clocks)?;
     filesystem::types::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
     filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
+    files::link_p2(l)?;
 
     sockets::tcp::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
     sockets::tcp_create_socket::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;

@@ -2,8 +2,8 @@
 
 use super::HostState;
 use crate::input::GuestInput;
-use crate::net;
 use crate::output::{self, StdStream};
+use crate::{files, net};
 use bytes::BytesMut;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) fn link(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
     clocks::monotonic_clock::add_to_linker::<HostState, WasiClocks>(l, HostState::clocks)?;
     filesystem::types::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
     filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
+    files::link_p3(l)?;
     sockets::types::add_to_linker::<HostState, WasiSockets>(l, HostState::sockets)?;
     net::link_p3(l)?;
 

@@ -123,17 +123,27 @@ impl EgressPolicy {
         self.names(name).next().is_some()
     }
 
+    /// Whether there is a port at which `host`, a name or an address, may be reached.
+    #[must_use]
+    pub fn allows_at_some_port(&self, host: &str) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(address) => self.ranges(address.to_canonical()).next().is_some(),
+            Err(_) => self.allows_lookup(host),
+        }
+    }
+
     /// Whether this address may be reached at `port` by whoever has not been given a name for it.
     #[must_use]
     pub fn allows_address(&self, address: IpAddr, port: u16) -> bool {
-        let address = address.to_canonical();
-        self.rules.iter().any(|rule| {
-            rule.at(port)
-                && match &rule.host {
-                    Host::Any => is_public(address),
-                    Host::Range(range) => range.contains(address),
-                    Host::Name(_) | Host::Below(_) => false,
-                }
+        self.ranges(address.to_canonical()).any(|rule| rule.at(port))
+    }
+
+    /// The rules that mean this address, at whatever port.
+    fn ranges(&self, address: IpAddr) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |rule| match &rule.host {
+            Host::Any => is_public(address),
+            Host::Range(range) => range.contains(address),
+            Host::Name(_) | Host::Below(_) => false,
         })
     }
 
@@ -390,6 +400,17 @@ mod tests {
         {
             // A name that begins with a dot is refused by every resolver; the matcher need not care.
             assert!(host.starts_with('.') || !policy.allows_host(host, port), "{host}:{port}");
+        }
+    }
+
+    #[test]
+    fn some_port_is_enough_to_be_spoken_with() {
+        let policy = policy("api.example.com:443, *.internal:80, 10.0.0.0/8:5432");
+        for host in ["API.example.com", "db.internal", "10.1.2.3", "::ffff:10.1.2.3"] {
+            assert!(policy.allows_at_some_port(host), "{host}");
+        }
+        for host in ["example.com", "internal", "11.0.0.1", "127.0.0.1", "localhost", ""] {
+            assert!(!policy.allows_at_some_port(host), "{host}");
         }
     }
 

@@ -10,12 +10,14 @@
 //! | `hops` | how many guests a request has come through |
 //! | `upstream` | services that are answered in this process |
 //! | `outgoing` | `wasi:http` requests of guests |
+//! | `guest_tls` | `wasi:tls` over sockets of guests |
 //! | `sockets_p2`, `sockets_p3` | `wasi:sockets` of guests, in two versions |
 //!
 //! All containers of a task share one [`Network`]: that is what makes them see the same localhost, and what their
 //! quotas are counted in.
 
 mod egress;
+mod guest_tls;
 mod hops;
 mod loopback;
 mod outgoing;
@@ -42,6 +44,7 @@ pub use resolve::{Resolver, SystemResolver};
 pub use tls::{TlsClient, TlsError};
 pub use upstream::{InProcess, Upstream, UpstreamBody};
 
+pub(crate) use guest_tls::{context as tls_context, link as link_tls};
 pub(crate) use hops::{Answering, Hops};
 pub(crate) use outgoing::{Sent, send};
 pub(crate) use quota::{Permit, Quota};

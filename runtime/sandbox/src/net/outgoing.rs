@@ -8,6 +8,7 @@ use super::hops::{self, Hops};
 use super::quota::Permit;
 use super::upstream::{Upstream, UpstreamBody};
 use super::{CONNECT_TIMEOUT, DialError, Network};
+use crate::memory::{MemoryBudget, MemoryHold, MemoryRefused};
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version};
@@ -65,9 +66,13 @@ impl Destination {
     }
 }
 
+/// What a connection holds on the host, in bytes: as much as it may read ahead. It is charged to the guest.
+const CONNECTION: u64 = MAX_BUFFER as u64;
+
 /// Sends a guest's request, made to answer one that has `hops` behind it.
 pub(crate) async fn send(
     network: Network,
+    memory: MemoryBudget,
     hops: Hops,
     mut request: Request<WasiBody>,
     options: Option<RequestOptions>,
@@ -107,6 +112,9 @@ pub(crate) async fn send(
         return Ok((response, Box::new(std::future::ready(Ok(())))));
     }
 
+    let Some(buffers) = memory.hold(CONNECTION) else {
+        return Err(Error::InternalError(Some(MemoryRefused.to_string())));
+    };
     let connect_timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let (stream, connected) = timeout(connect_timeout, connect(&network, &destination))
         .await
@@ -138,7 +146,7 @@ pub(crate) async fn send(
             .map_err(|_| Error::ConnectionReadTimeout)?
             .map_err(Error::Hyper)?
     };
-    let held = (permit, Some(connected));
+    let held = (permit, Some((connected, buffers)));
     let response =
         response.map(|body| GuardedBody::new(body.map_err(Error::Hyper), limits, held).boxed_unsync());
     // How it ends concerns the guest alone, and the guest learns it from the body. wasmtime would write an error to
@@ -219,16 +227,19 @@ struct Limits {
     bytes: u64,
 }
 
-/// A response's body whose frames must not be too far apart, nor too many, and that holds its places in the quotas.
+/// The places in the quotas that a request holds: its own, and its connection's with the memory for it.
+type Held = (Permit, Option<(Permit, MemoryHold)>);
+
+/// A response's body whose frames must not be too far apart, nor too many, and that holds its request's places.
 struct GuardedBody<B> {
     body: CappedBody<B>,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    _held: (Permit, Option<Permit>),
+    _held: Held,
 }
 
 impl<B> GuardedBody<B> {
-    fn new(body: B, limits: Limits, held: (Permit, Option<Permit>)) -> Self {
+    fn new(body: B, limits: Limits, held: Held) -> Self {
         let body = CappedBody { body, left: limits.bytes, error: Error::HttpResponseBodySize(None) };
         GuardedBody { body, limit: limits.between_bytes, timer: None, _held: held }
     }

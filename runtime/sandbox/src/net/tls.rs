@@ -75,6 +75,15 @@ impl TlsClient {
     }
 }
 
+impl TlsClient {
+    /// For whoever speaks something else than HTTP: no protocol is named in the handshake.
+    pub(crate) fn config_for_any_protocol(&self) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }
+}
+
 impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TlsClient")

@@ -3,7 +3,7 @@
 use super::{Job, Rest, Stage, Worker};
 use crate::entry::HttpEntry;
 use crate::exit::Exit;
-use crate::host::HostState;
+use crate::host::{HostState, charged};
 use crate::instance::{End, Instance, NoInstance, refuel};
 use crate::net::Hops;
 use crate::usage::Metered;
@@ -242,7 +242,11 @@ async fn call(accessor: &Accessor<HostState>, service: &Service, job: Job) -> wa
     let answer = service.handle(accessor, request).await?;
     accessor.with(|mut access| access.data_mut().answering().end(hops));
     let answer = match answer {
-        Ok(response) => Ok(accessor.with(|access| p3::Response::into_http(response, access, sent))?),
+        Ok(response) => {
+            let response = accessor.with(|access| p3::Response::into_http(response, access, sent))?;
+            let memory = accessor.with(|mut access| access.data_mut().memory());
+            Ok(response.map(|body| charged(body, &memory)))
+        }
         Err(code) => Err(format!("{code:?}")),
     };
     let is_error = answer.is_err();

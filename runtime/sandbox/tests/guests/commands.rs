@@ -2,8 +2,8 @@
 
 use crate::{ENGINE, Lines, command_guest, eventually};
 use coracle_sandbox::{
-    ContainerSpec, Exit, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink, StdStream,
-    TrapKind,
+    ContainerSpec, Directory, Exit, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink,
+    StdStream, TrapKind,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ async fn mounted_directories_are_all_there_is() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.txt"), "hello\n").unwrap();
     let mounted = |read_only| ContainerSpec {
-        mounts: vec![Mount { host: dir.path().to_owned(), guest: "/data".to_owned(), read_only }],
+        mounts: vec![Mount { read_only, ..Mount::new(Directory::open(dir.path()).unwrap(), "/data") }],
         ..ContainerSpec::default()
     };
     let (exit, lines) = output_of(&["cat", "/data/in.txt"], mounted(true)).await;

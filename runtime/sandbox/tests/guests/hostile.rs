@@ -5,8 +5,9 @@ use crate::{ENGINE, eventually, get, prepare, text};
 use bytes::Bytes;
 use coracle_fixtures::{binaries, hostile_binaries, hostile_ways};
 use coracle_sandbox::{
-    BodyError, Container, ContainerSpec, Exit, HandleError, MemoryBudget, Mount, Network, Output, OutputSink,
-    PrepareError, Prepared, StdStream, TrapKind,
+    BodyError, Container, ContainerSpec, Directory, DiskQuota, EgressPolicy, Exit, Files, HandleError,
+    MemoryBudget, Mount, Network, NetworkSpec, Output, OutputSink, PrepareError, Prepared, Resolver,
+    StdStream, TrapKind,
 };
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -205,7 +206,7 @@ async fn symlink_climber() {
     std::fs::write(dir.path().join("secret"), "the secret").unwrap();
     let host = dir.path().join("data");
     std::fs::create_dir(&host).unwrap();
-    let mounts = vec![Mount { host, guest: "/data".into(), read_only: false }];
+    let mounts = vec![Mount::new(Directory::open(host).unwrap(), "/data")];
     let container = container(ContainerSpec { mounts, ..patient() });
     assert_eq!(text(get(&container, "/symlink_climber").await.unwrap()).await, "");
     assert_eq!(std::fs::read_to_string(dir.path().join("secret")).unwrap(), "the secret");
@@ -213,6 +214,140 @@ async fn symlink_climber() {
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["data", "secret"]);
+    is_unharmed(&container).await;
+}
+
+/// All files below a directory with what is in them, links with what they say.
+fn tree(root: &std::path::Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = path.symlink_metadata().unwrap().file_type();
+        let content = match () {
+            () if kind.is_symlink() => format!("to {}", path.read_link().unwrap().display()),
+            () if kind.is_dir() => format!("{:?}", tree(&path)),
+            () => std::fs::read_to_string(&path).unwrap(),
+        };
+        found.push((path.file_name().unwrap().to_string_lossy().into_owned(), content));
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn escape_artist() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["data", "ro", "ro/dir"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    std::fs::write(path("secret"), "the secret").unwrap();
+    std::fs::write(path("ro/kept"), "as it was").unwrap();
+    std::os::unix::fs::symlink("../secret", path("data/planted")).unwrap();
+    std::os::unix::fs::symlink("..", path("data/out")).unwrap();
+    let before = (tree(&path("ro")), std::fs::metadata(path("ro/kept")).unwrap().modified().unwrap());
+    let (data, ro) = (Directory::open(path("data")).unwrap(), Directory::open(path("ro")).unwrap());
+    // With a quota and without one: another way is taken through the host.
+    for quota in [None, Some(DiskQuota::new(data.clone(), 1 << 20))] {
+        let mounts = vec![
+            Mount { quota, ..Mount::new(data.clone(), "/data") },
+            Mount { read_only: true, ..Mount::new(ro.clone(), "/ro") },
+        ];
+        let container = container(ContainerSpec { mounts, ..patient() });
+        let worked = text(get(&container, "/escape_artist").await.unwrap()).await;
+        let inside = ["create", "make", "dots", "symlink", "hard link", "rename", "slash", "read-only read"]
+            .map(|what| format!("inside: {what}\n"));
+        assert_eq!(worked, inside.concat());
+        is_unharmed(&container).await;
+        for name in ["file", "link", "renamed"] {
+            std::fs::remove_file(path("data").join(name)).unwrap();
+        }
+        std::fs::remove_dir(path("data/sub")).unwrap();
+    }
+    let top: Vec<_> = tree(dir.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(top, ["data", "ro", "secret"], "nothing was left outside");
+    assert_eq!(std::fs::read_to_string(path("secret")).unwrap(), "the secret");
+    let after = (tree(&path("ro")), std::fs::metadata(path("ro/kept")).unwrap().modified().unwrap());
+    assert_eq!(before, after, "what may only be read is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_hog() {
+    const LIMIT: u64 = 256 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let host = Directory::open(dir.path()).unwrap();
+    let mount = Mount { quota: Some(DiskQuota::new(host.clone(), LIMIT)), ..Mount::new(host, "/scratch") };
+    let container = container(ContainerSpec { mounts: vec![mount], ..patient() });
+    let report = text(get(&container, "/disk_hog").await.unwrap()).await;
+    let mut ways = Vec::new();
+    for line in report.lines() {
+        let [way, end, count, after] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!((end, after), ("insufficient-space", "again"), "{line}");
+        let count: u64 = count.parse().unwrap();
+        let (least, most) = match way {
+            // Its end alone is past the limit.
+            "hole" => (0, 0),
+            // A block each, or two.
+            "files" => (LIMIT / 4096 - 1, LIMIT / 4096),
+            "directories" | "links" => (LIMIT / 8192 - 1, LIMIT / 4096),
+            // A block of 16 KiB may not fit; files without a name have a block of their own each.
+            _ => (LIMIT / 2, LIMIT),
+        };
+        assert!((least..=most).contains(&count), "{line}: {least} to {most}");
+        ways.push(way);
+    }
+    let all =
+        ["write", "stream", "append", "poll", "size", "hole", "files", "directories", "links", "nameless"];
+    assert_eq!(ways, all, "{report}");
+    is_unharmed(&container).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_hog() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::new(20);
+    let mounts = vec![Mount::new(Directory::open(dir.path()).unwrap(), "/scratch")];
+    let container = container(ContainerSpec { mounts, files: files.clone(), ..patient() });
+    let report = text(get(&container, "/file_hog").await.unwrap()).await;
+    assert_eq!(report, "20 quota quota\nquota\nopened\n");
+    is_unharmed(&container).await;
+    assert_eq!(files.open(), 0, "all are closed");
+}
+
+/// Answers with a public address first, and from then on with the machine's own.
+struct Rebinder(AtomicU64);
+
+impl Resolver for Rebinder {
+    fn resolve(
+        &self,
+        name: &str,
+    ) -> futures_util::future::BoxFuture<'static, std::io::Result<Vec<std::net::IpAddr>>> {
+        assert_eq!(name, "rebind.example");
+        let turn = self.0.fetch_add(1, Ordering::Relaxed);
+        let address = if turn == 0 { [93, 184, 216, 34] } else { [127, 0, 0, 1] };
+        Box::pin(std::future::ready(Ok(vec![std::net::IpAddr::from(address)])))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_rebinder() {
+    // What it is after: a service of the machine's own, which no rule names.
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let resolver = Arc::new(Rebinder(AtomicU64::new(0)));
+    let network = Network::new(NetworkSpec {
+        egress: EgressPolicy::parse(&format!("rebind.example:{port}")).unwrap(),
+        resolver: resolver.clone(),
+        ..NetworkSpec::default()
+    });
+    let container = container(ContainerSpec { network, ..patient() });
+    let request = Request::get("/dns_rebinder").header("host", "x").header("x-port", port);
+    let request = request.body(Full::new(Bytes::new())).unwrap();
+    let report = text(container.handle(request).await.unwrap()).await;
+    assert_eq!(report, "looked up 93.184.216.34\n", "it reached nothing");
+    assert_eq!(resolver.0.load(Ordering::Relaxed), 8, "once for each look-up, and once for each request");
+    let nobody = tokio::time::timeout(SOON / 10, server.accept()).await;
+    assert!(nobody.is_err(), "nobody has come");
     is_unharmed(&container).await;
 }
 

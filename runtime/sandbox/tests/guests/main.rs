@@ -5,6 +5,7 @@
 mod artifacts;
 mod commands;
 mod compile;
+mod files;
 mod hostile;
 mod limits;
 mod links;
@@ -14,6 +15,7 @@ mod prepare;
 mod requests;
 mod reuse;
 mod services;
+mod tls;
 
 use bytes::Bytes;
 use coracle_sandbox::{

@@ -3,7 +3,8 @@
 use crate::{Lines, eventually, get, prepare, text};
 use bytes::Bytes;
 use coracle_sandbox::{
-    BodyError, Container, ContainerSpec, Exit, Exports, HandleError, MemoryBudget, Prepared, StdStream,
+    BodyError, Container, ContainerSpec, Exit, Exports, HandleError, Localhost, Loopback, MemoryBudget,
+    Network, NetworkSpec, Prepared, StdStream,
 };
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -57,6 +58,34 @@ async fn limits_hold_for_commands() {
     }
     let spec = ContainerSpec { memory: MemoryBudget::new(64 << 10), ..ContainerSpec::default() };
     assert!(matches!(run(&["print", "x"], spec).await, Exit::OutOfMemory { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_stay_in_the_task_and_go_where_they_may() {
+    let lines = Lines::default();
+    let said = async |args: &[&str], network: Network| {
+        let spec = ContainerSpec { network, output: Arc::new(lines.clone()), ..ContainerSpec::default() };
+        assert_eq!(run(args, spec).await, Exit::Code(0));
+        lines.of(StdStream::Stdout).pop().unwrap()
+    };
+    let own = || {
+        let localhost = Localhost::Own(Loopback::take().unwrap());
+        Network::new(NetworkSpec { localhost, ..NetworkSpec::default() })
+    };
+    assert_eq!(said(&["sockets"], own()).await, "hello from 127.0.0.1, hi from 127.0.0.1");
+    let nothing = said(&["sockets"], Network::default()).await;
+    assert!(nothing.contains("Err(ErrorCode::AccessDenied"), "{nothing}");
+
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let connect = ["connect", "127.0.0.1", &port];
+    assert_eq!(said(&connect, Network::to([&*format!("127.0.0.1:{port}")]).unwrap()).await, "connected");
+    let denied = said(&connect, Network::to([&*format!("*:{port}")]).unwrap()).await;
+    assert!(denied.starts_with("connect: ErrorCode::AccessDenied"), "{denied}");
+    let other_task = said(&["connect", "localhost", &port], own()).await;
+    assert!(other_task.starts_with("connect: ErrorCode::ConnectionRefused"), "it is its own: {other_task}");
+    let unknown = said(&["connect", "other.example", &port], Network::to(["api.example"]).unwrap()).await;
+    assert!(unknown.starts_with("look-up: ErrorCode::AccessDenied"), "{unknown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,8 +43,10 @@ struct State {
     used: u64,
     /// Of these, what is being written and may not be there yet.
     in_flight: u64,
-    /// Whether a look may find less than `used`.
-    stale: bool,
+    /// How often something may have become less.
+    frees: u64,
+    /// `frees` when it was measured last, where all was seen: until there are more, another look would find no less.
+    measured: Option<u64>,
     /// How often something got another name. What moves while the directory is measured may be missed.
     moves: u64,
 }
@@ -68,7 +70,7 @@ impl DiskQuota {
 
     fn with_parent(root: Directory, limit: u64, parent: Option<DiskQuota>) -> Self {
         // The first charge finds it full, and measures.
-        let state = State { used: UNKNOWN, in_flight: 0, stale: true, moves: 0 };
+        let state = State { used: UNKNOWN, in_flight: 0, frees: 0, measured: None, moves: 0 };
         Self(Arc::new(Inner {
             root,
             limit,
@@ -129,17 +131,16 @@ impl DiskQuota {
         let inner = &self.0;
         let _one_at_a_time = inner.measuring.lock().await;
         let fits = |state: &State| state.used.saturating_add(bytes) <= inner.limit;
-        let (used, in_flight, moves) = {
-            let mut state = inner.state.lock();
+        let look = {
+            let state = inner.state.lock();
             if fits(&state) {
                 // Somebody has measured meanwhile.
                 return Ok(());
             }
-            if !state.stale {
+            if !state.is_stale() {
                 return Err(NoSpace);
             }
-            state.stale = false;
-            (state.used, state.in_flight, state.moves)
+            state.look()
         };
         let quota = self.clone();
         let measured = tokio::task::spawn_blocking(move || {
@@ -150,20 +151,7 @@ impl DiskQuota {
         let (measured, took) = measured.await.unwrap_or((None, 0));
         payer.bill(Duration::from_nanos(took));
         let mut state = inner.state.lock();
-        let Some(Measured { bytes: found, unlinked }) = measured else {
-            // It can't be read: what is not known to fit does not.
-            state.used = UNKNOWN;
-            state.stale = true;
-            return Err(NoSpace);
-        };
-        // What was being written when it began may or may not have been seen; what was charged since, too.
-        let now = match used {
-            UNKNOWN => found.saturating_add(in_flight),
-            used => found.saturating_add(in_flight).saturating_add(state.used).saturating_sub(used),
-        };
-        let moved = state.moves != moves;
-        state.used = if moved { state.used.max(now) } else { now };
-        state.stale |= moved || unlinked;
+        state.take_in(&look, measured);
         if fits(&state) { Ok(()) } else { Err(NoSpace) }
     }
 
@@ -203,7 +191,7 @@ impl DiskQuota {
     /// Something may take less space now.
     pub(super) fn freed(&self) {
         for quota in self.chain() {
-            quota.0.state.lock().stale = true;
+            quota.0.state.lock().frees += 1;
         }
     }
 
@@ -221,7 +209,41 @@ struct Measured {
     unlinked: bool,
 }
 
+/// How things were when somebody began to measure.
+struct Look {
+    used: u64,
+    in_flight: u64,
+    frees: u64,
+    moves: u64,
+}
+
 impl State {
+    /// Whether a look may find less than `used`.
+    fn is_stale(&self) -> bool {
+        self.measured != Some(self.frees)
+    }
+
+    fn look(&self) -> Look {
+        Look { used: self.used, in_flight: self.in_flight, frees: self.frees, moves: self.moves }
+    }
+
+    /// Takes in what was found. None if it could not be read: what is not known to fit does not.
+    fn take_in(&mut self, look: &Look, measured: Option<Measured>) {
+        let Some(Measured { bytes: found, unlinked }) = measured else {
+            self.used = UNKNOWN;
+            self.measured = None;
+            return;
+        };
+        // What was being written when it began may or may not have been seen; what was charged since, too.
+        let now = match look.used {
+            UNKNOWN => found.saturating_add(look.in_flight),
+            used => found.saturating_add(look.in_flight).saturating_add(self.used).saturating_sub(used),
+        };
+        let moved = self.moves != look.moves;
+        self.used = if moved { self.used.max(now) } else { now };
+        self.measured = (!moved && !unlinked).then_some(look.frees);
+    }
+
     /// The end of what was charged; with `refund` it has not been written.
     fn end(&mut self, bytes: u64, refund: bool) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
@@ -336,21 +358,35 @@ mod tests {
         assert!(quota.charge(40 * KIB, &payer).await.is_ok());
     }
 
-    #[tokio::test]
-    async fn what_moves_while_it_is_measured_makes_no_room() {
-        let (_root, quota, payer) = quota(64 * KIB);
-        drop(quota.charge(60 * KIB, &payer).await.unwrap());
-        // Seen from the walk: something moved after it began.
-        quota.freed();
-        let moving = quota.clone();
-        let charge = quota.charge(60 * KIB, &payer);
-        tokio::pin!(charge);
-        // Polled once, it has begun to measure.
-        assert!(futures_util::poll!(&mut charge).is_pending());
-        moving.moved();
-        assert!(charge.await.is_err());
-        // And when nothing does, there is room.
-        assert!(quota.charge(60 * KIB, &payer).await.is_ok());
+    #[test]
+    fn what_happens_while_it_is_measured_makes_no_room() {
+        let measured = |bytes| Some(Measured { bytes, unlinked: false });
+        let begin = || {
+            let state = State { used: 60, in_flight: 0, frees: 0, measured: None, moves: 0 };
+            let look = state.look();
+            (state, look)
+        };
+        let (mut state, look) = begin();
+        state.take_in(&look, measured(10));
+        assert_eq!((state.used, state.is_stale()), (10, false));
+        // What moved may have been missed.
+        let (mut state, look) = begin();
+        state.moves += 2;
+        state.take_in(&look, measured(10));
+        assert_eq!((state.used, state.is_stale()), (60, true));
+        // What was written may have been, too.
+        let (mut state, look) = begin();
+        state.used += 5;
+        state.take_in(&look, measured(10));
+        assert_eq!(state.used, 15);
+        // What was deleted may still have been seen.
+        let (mut state, look) = begin();
+        state.frees += 1;
+        state.take_in(&look, measured(60));
+        assert_eq!((state.used, state.is_stale()), (60, true));
+        let (mut state, look) = begin();
+        state.take_in(&look, None);
+        assert_eq!((state.used, state.is_stale()), (UNKNOWN, true));
     }
 
     #[tokio::test]

@@ -156,7 +156,9 @@ mod tests {
         let count = Arc::new(AtomicU32::new(0));
         let guard = Guard::new({
             let count = Arc::clone(&count);
-            move || drop(count.fetch_add(1, Ordering::Relaxed))
+            move || {
+                let _before = count.fetch_add(1, Ordering::Relaxed);
+            }
         });
         assert_eq!(count.load(Ordering::Relaxed), 0);
         drop(guard);

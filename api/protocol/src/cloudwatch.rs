@@ -417,7 +417,7 @@ mod tests {
     use super::*;
     use crate::members::Refusal;
 
-    fn decode(change: Value) -> Result<PutMetricAlarm, ApiError> {
+    fn decode(change: &Value) -> Result<PutMetricAlarm, ApiError> {
         let mut body = json!({
             "AlarmName": "errors", "Namespace": "AWS/ApplicationELB", "MetricName": "RequestCount",
             "Dimensions": [{"Name": "TargetGroup", "Value": "targetgroup/web/1"}], "Statistic": "Sum",
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn an_alarm_comes_back_as_it_was_put() {
         let id = AlarmId { region: "us-east-1".parse().unwrap(), name: "errors".to_owned() };
-        let alarm = decode(json!({})).unwrap().into_alarm(id, None, Timestamp(1500));
+        let alarm = decode(&json!({})).unwrap().into_alarm(id, None, Timestamp(1500));
         let shown = metric_alarm(AccountId::default(), &alarm, Wire::Json);
         assert_eq!(shown["AlarmActions"], json!(["arn:aws:sns:us-east-1:1:x"]));
         assert_eq!((&shown["StateValue"], &shown["Threshold"]), (&json!("INSUFFICIENT_DATA"), &json!(5.0)));
@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(shown.get("DatapointsToAlarm"), None, "it was not given");
         let query = metric_alarm(AccountId::default(), &alarm, Wire::Query);
         assert_eq!(query["StateUpdatedTimestamp"], "1970-01-01T00:00:01.500Z");
-        let percentile = decode(json!({"Statistic": null, "ExtendedStatistic": "p99.9"})).unwrap();
+        let percentile = decode(&json!({"Statistic": null, "ExtendedStatistic": "p99.9"})).unwrap();
         assert_eq!(percentile.statistic, Statistic::Percentile(99.9));
     }
 
@@ -462,7 +462,7 @@ mod tests {
             json!({"Metrics": [{"Id": "m"}]}),
             json!({"AlarmActions": ["a", "b", "c", "d", "e", "f"]}),
         ] {
-            let refused = decode(change.clone());
+            let refused = decode(&change);
             assert!(
                 matches!(refused, Err(ApiError::Named { code: "ValidationError", .. })),
                 "{change}: {refused:?}"

@@ -193,7 +193,7 @@ impl Function {
     }
 
     /// Makes the arguments of a command line those of a call. What they are worth is checked by the call.
-    pub(super) fn from_words(&self, words: &[String]) -> Result<Value, CallError> {
+    pub(super) fn of_words(&self, words: &[String]) -> Result<Value, CallError> {
         if words.len() != self.params.len() {
             let names: Vec<_> = self.params.iter().map(|(name, _)| &**name).collect();
             let (name, given) = (&self.name, words.len());

@@ -23,7 +23,7 @@ impl Plugin {
     pub fn invocation(&self, function: &str, words: &[String]) -> Result<Invocation, CallError> {
         let version = self.0.current.read().clone();
         let found = version.functions.find(function)?;
-        let arguments = found.arguments(&found.from_words(words)?)?;
+        let arguments = found.arguments(&found.of_words(words)?)?;
         Ok(Invocation { function: function.to_owned(), arguments })
     }
 

@@ -17,12 +17,14 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -31,6 +33,9 @@ const LARGEST: usize = 32 << 20;
 
 /// Functions of one tenant.
 const MOST: usize = 100;
+
+type Asked = Request<Incoming>;
+type Answer = Response<ResponseBody>;
 
 struct Platform {
     engine: Engine,
@@ -66,9 +71,7 @@ async fn main() -> anyhow::Result<()> {
         tokio::spawn(async move {
             let service = service_fn(|request| async { Ok::<_, Infallible>(platform.answer(request).await) });
             // A client that breaks off has nobody to tell.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -96,7 +99,7 @@ impl Tenant {
     }
 
     fn usage(&self) -> Value {
-        let functions = self.functions.read().expect("nobody panics with it");
+        let functions = self.functions.read();
         let functions = functions.iter().map(|(name, container)| {
             let used = container.stats();
             let figures =
@@ -112,7 +115,7 @@ impl Tenant {
 }
 
 impl Platform {
-    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(&self, request: Asked) -> Answer {
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let mut parts = path.splitn(4, '/').skip(1);
         match (parts.next(), parts.next(), parts.next()) {
@@ -126,51 +129,32 @@ impl Platform {
     }
 
     /// Gives a request to a function, which sees the path behind its own name. Bodies are streamed both ways.
-    async fn call(
-        &self,
-        tenant: &str,
-        name: &str,
-        rest: &str,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        let function = self
-            .tenants
-            .get(tenant)
-            .and_then(|tenant| tenant.functions.read().expect("nobody panics with it").get(name).cloned());
+    async fn call(&self, tenant: &str, name: &str, rest: &str, request: Asked) -> Answer {
+        let function = self.tenants.get(tenant).and_then(|tenant| tenant.functions.read().get(name).cloned());
         let Some(function) = function else { return say(StatusCode::NOT_FOUND, "there is no such function") };
         let (mut head, body) = request.into_parts();
         let Ok(uri) = format!("/{rest}").parse() else { return say(StatusCode::BAD_REQUEST, "what a path") };
         head.uri = uri;
         match function.handle(Request::from_parts(head, body)).await {
             Ok(response) => response,
-            Err(error @ (HandleError::Overloaded { .. } | HandleError::Stopping)) => {
-                say(StatusCode::SERVICE_UNAVAILABLE, error)
-            }
+            Err(error @ HandleError::Overloaded { .. }) => say(StatusCode::SERVICE_UNAVAILABLE, error),
             Err(error @ HandleError::TimedOut { .. }) => say(StatusCode::GATEWAY_TIMEOUT, error),
             Err(error) => say(StatusCode::BAD_GATEWAY, error),
         }
     }
 
-    async fn manage(
-        &self,
-        tenant: &str,
-        function: &str,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    async fn manage(&self, tenant: &str, function: &str, request: Asked) -> Answer {
         let given = request.headers().get("x-key").map_or(&b""[..], |key| key.as_bytes());
         let Some(tenant) = self.tenants.get(tenant).filter(|tenant| tenant.key.as_bytes() == given) else {
             return say(StatusCode::FORBIDDEN, "no such tenant, or another key");
         };
         match *request.method() {
             Method::GET if function.is_empty() => say(StatusCode::OK, tenant.usage()),
-            Method::PUT if !function.is_empty() => {
-                match self.deploy(tenant, function, request.into_body()).await {
-                    Ok(()) => say(StatusCode::CREATED, format_args!("{function} is deployed")),
-                    Err(error) => say(StatusCode::BAD_REQUEST, format_args!("{error:#}")),
-                }
-            }
-            Method::DELETE => match tenant.functions.write().expect("nobody panics with it").remove(function)
-            {
+            Method::PUT if !function.is_empty() => match self.deploy(tenant, function, request).await {
+                Ok(()) => say(StatusCode::CREATED, format_args!("{function} is deployed")),
+                Err(error) => say(StatusCode::BAD_REQUEST, format_args!("{error:#}")),
+            },
+            Method::DELETE => match tenant.functions.write().remove(function) {
                 Some(_) => say(StatusCode::OK, format_args!("{function} is deleted")),
                 None => say(StatusCode::NOT_FOUND, "there is no such function"),
             },
@@ -179,25 +163,23 @@ impl Platform {
     }
 
     /// Requests that have begun end in the version they began in.
-    async fn deploy(&self, tenant: &Tenant, function: &str, body: Incoming) -> anyhow::Result<()> {
-        let body = Limited::new(body, LARGEST).collect().await;
+    async fn deploy(&self, tenant: &Tenant, function: &str, request: Asked) -> anyhow::Result<()> {
+        let body = Limited::new(request.into_body(), LARGEST).collect().await;
         let component = body.map_err(|error| anyhow::anyhow!("the component: {error}"))?.to_bytes();
         let engine = self.engine.clone();
         // Compiling takes a processor for a while.
         let prepared = tokio::task::spawn_blocking(move || engine.prepare_bytes(&component)).await??;
         anyhow::ensure!(prepared.exports().http, "it exports no wasi:http handler");
         let container = Container::new(&prepared, tenant.limits())?;
-        let mut functions = tenant.functions.write().expect("nobody panics with it");
-        anyhow::ensure!(
-            functions.len() < MOST || functions.contains_key(function),
-            "there are {MOST} functions"
-        );
+        let mut functions = tenant.functions.write();
+        let full = functions.len() >= MOST && !functions.contains_key(function);
+        anyhow::ensure!(!full, "there are {MOST} functions");
         functions.insert(function.to_owned(), container);
         Ok(())
     }
 }
 
-fn say(status: StatusCode, text: impl std::fmt::Display) -> Response<ResponseBody> {
+fn say(status: StatusCode, text: impl std::fmt::Display) -> Answer {
     let body = Full::new(Bytes::from(format!("{text}\n"))).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;

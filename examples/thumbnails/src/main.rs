@@ -80,18 +80,22 @@ fn work(folder: &Path, side: u32) -> Result<Done, String> {
 /// Takes a picture from the queue that nobody else has.
 fn claim(folder: &Path) -> Result<Option<PathBuf>, String> {
     let queue = folder.join("queue");
-    let entries = fs::read_dir(&queue).map_err(|error| format!("{}: {error}", queue.display()))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| format!("{}: {error}", queue.display()))?;
-        if entry.path().extension().is_none_or(|extension| extension != "png") {
-            continue;
+    loop {
+        match claim_one_of(&queue, &folder.join("working")) {
+            // Somebody else was faster, while the folder was read or the picture was renamed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && queue.is_dir() => {}
+            claimed => return claimed.map_err(|error| format!("{}: {error}", queue.display())),
         }
-        let claimed = folder.join("working").join(entry.file_name());
-        match fs::rename(entry.path(), &claimed) {
-            Ok(()) => return Ok(Some(claimed)),
-            // Somebody else was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{}: {error}", claimed.display())),
+    }
+}
+
+fn claim_one_of(queue: &Path, working: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(queue)? {
+        let picture = entry?.path();
+        if picture.extension().is_some_and(|extension| extension == "png") {
+            let claimed = working.join(picture.file_name().unwrap_or_default());
+            fs::rename(&picture, &claimed)?;
+            return Ok(Some(claimed));
         }
     }
     Ok(None)

@@ -415,9 +415,16 @@ pub fn try_http(
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes())?;
-    stream.write_all(body)?;
     let mut raw = Vec::new();
-    stream.read_to_end(&mut raw)?;
+    std::thread::scope(|scope| {
+        // An answer may begin before the whole body is sent, and then wants to be read.
+        let mut sink = stream.try_clone()?;
+        let sent = scope.spawn(move || sink.write_all(body));
+        let read = stream.read_to_end(&mut raw);
+        let sent = sent.join().expect("writing does not panic");
+        // Who has answered need not have read all of it.
+        if raw.is_empty() { sent.and(read.map(drop)) } else { read.map(drop) }
+    })?;
     let broken = || std::io::Error::other(format!("broken answer: {:?}", String::from_utf8_lossy(&raw)));
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(broken)?;
     let head = String::from_utf8_lossy(&raw[..end]).into_owned();

@@ -4,7 +4,7 @@ use super::wit::signature;
 use super::{Link, LinkFailed, OpenFunction};
 use crate::net::Hops;
 use crate::plugin::{CallError, Plugin};
-use wasmtime::component::Val;
+use wasmtime::component::{ComponentNamedList, Lift, Lower, Val};
 
 /// Why a component and the containers it is linked to don't fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,11 +96,25 @@ impl Linked {
         results: &mut [Val],
     ) -> Result<(), LinkFailed> {
         let called = self.exports.call_linked(self.place, &self.function, hops, params, results).await;
-        called.map_err(|error| LinkFailed {
+        called.map_err(|error| self.failed(&error))
+    }
+
+    /// The same, of a function whose types are `P` and `R`.
+    pub(crate) async fn call_typed<P, R>(&self, hops: Hops, params: P) -> Result<R, LinkFailed>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let called = self.exports.call_linked_typed(self.place, &self.function, hops, params).await;
+        called.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &CallError) -> LinkFailed {
+        LinkFailed {
             container: self.container.clone(),
             function: self.function.clone(),
-            reason: reason(&error),
-        })
+            reason: reason(error),
+        }
     }
 }
 

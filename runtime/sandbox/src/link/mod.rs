@@ -7,6 +7,9 @@
 //! instance of the exporting container's pool: its own store, memory, fuel, grants and time, and its own bill. Nothing
 //! is shared but the values of one call, which are lifted out of the one memory and lowered into the other.
 //!
+//! Values are taken apart and put together one by one, as their types are known only at run time; but for the usual
+//! functions of bytes and text ([`typed`]), which are copied from memory to memory.
+//!
 //! What can't cross: resources, streams, futures and asynchronous functions. A handle is a number in one store's table,
 //! and means nothing in another. A component that imports such a function is refused when it starts.
 //!
@@ -16,6 +19,7 @@
 
 mod check;
 mod open;
+mod typed;
 mod wit;
 
 pub use check::LinkError;

@@ -1,6 +1,8 @@
 //! What a component imports and nobody provides, and the functions that stand in for it.
 
 use super::wit::impassable;
+use super::{Linked, typed};
+use crate::container::Shared;
 use crate::host::HostState;
 use crate::prepare::PrepareError;
 use wasmtime::component::types::{Component, ComponentFunc, ComponentItem};
@@ -81,11 +83,12 @@ fn define(
         return Err(unlinkable(function.import(), format!("{what} ({})", function.name)));
     }
     let place = open.len();
-    linker
-        .func_new_async(&function.name, move |store, _, params, results| {
+    let defined = typed::define(linker, &function, place).unwrap_or_else(|| {
+        linker.func_new_async(&function.name, move |store, _, params, results| {
             Box::new(call(store, place, params, results))
         })
-        .map_err(|error| invalid(&error))?;
+    });
+    defined.map_err(|error| invalid(&error))?;
     open.push(function);
     Ok(())
 }
@@ -98,12 +101,13 @@ async fn call(
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
     let (container, hops) = store.data().linking();
-    // A container is only made of a component whose open functions are all linked.
-    let linked = container
-        .links
-        .get(place)
-        .ok_or_else(|| wasmtime::Error::msg("this instance belongs to no container with links"))?;
-    linked.call(hops, params, results).await.map_err(wasmtime::Error::new)
+    linked_at(&container, place)?.call(hops, params, results).await.map_err(wasmtime::Error::new)
+}
+
+/// What answers an open function. A container is only made of a component whose open functions are all linked.
+pub(super) fn linked_at(container: &Shared, place: usize) -> wasmtime::Result<&Linked> {
+    let linked = container.links.get(place);
+    linked.ok_or_else(|| wasmtime::Error::msg("this instance belongs to no container with links"))
 }
 
 fn unlinkable(import: &str, what: String) -> PrepareError {

@@ -4,6 +4,7 @@ use super::CallError;
 use super::call::Owned;
 use super::value::{Mismatch, from_json, to_json};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type, Val};
@@ -152,7 +153,8 @@ impl Function {
 
     /// A call of it, whose results are the answer.
     pub(super) fn called_with<'a>(&self, arguments: &'a [Val]) -> Owned<'a> {
-        Owned { export: self.export, arguments, results: usize::from(self.result.is_some()) }
+        let results = usize::from(self.result.is_some());
+        Owned { export: self.export, arguments: Cow::Borrowed(arguments), results, hops: None }
     }
 
     /// Whether a value it returned is the failure of a `result`.

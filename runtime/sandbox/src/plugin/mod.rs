@@ -12,24 +12,28 @@ pub use run::Invocation;
 
 use crate::container::{Container, ContainerError, ContainerStats};
 use crate::control::Control;
+use crate::engine::Flavour;
 use crate::exit::Exit;
 use crate::host::HostState;
 use crate::instance::drive;
 use crate::net::Hops;
 use crate::prepare::Prepared;
 use crate::spec::ContainerSpec;
-use call::{ByClosure, ByName, Call};
+use call::{ByClosure, ByName, Call, Owned, Typed};
 use error::Unfinished;
 use function::Functions;
 use parking_lot::RwLock;
 use pool::{Bind, Pool, Warm};
 use serde_json::Value;
+use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentFunc;
-use wasmtime::component::{Instance, Val};
+use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower, Val};
 
 /// A component whose exports are called, under limits. Clones share it, over any number of threads.
 ///
@@ -173,20 +177,32 @@ impl Plugin {
         results: &mut [Val],
     ) -> Result<(), CallError> {
         let version = self.0.current.read().clone();
-        let function = version.functions.at(place, name)?;
-        let shared = version.container.shared();
-        let limits = Limits {
-            fuel: shared.spec.fuel_per_request,
-            timeout: Some(shared.spec.request_timeout),
-            memory: None,
-        };
-        let call = ByName { export: function.export, arguments: params, results, hops: Some(hops) };
-        version.enter(limits, call).await.map_err(|unfinished| {
-            if let Unfinished::Ended(exit) = &unfinished {
-                shared.note_out_of_memory(exit);
-            }
-            unfinished.into()
-        })
+        let export = version.functions.at(place, name)?.export;
+        if version.needs_a_task_of_its_own() {
+            let (arguments, hops) = (Cow::Owned(params.to_vec()), Some(hops));
+            let call = Owned { export, arguments, results: results.len(), hops };
+            results.clone_from_slice(&version.enter_linked(call).await?);
+            return Ok(());
+        }
+        let call = ByName { export, arguments: params, results, hops: Some(hops) };
+        version.linked(version.enter(version.limits_of_a_request(), call).await)
+    }
+
+    /// The same, of a function whose types are `P` and `R`.
+    pub(crate) async fn call_linked_typed<P, R>(
+        &self,
+        place: usize,
+        name: &str,
+        hops: Hops,
+        params: P,
+    ) -> Result<R, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let version = self.0.current.read().clone();
+        let export = version.functions.at(place, name)?.export;
+        version.enter_linked(Typed { export, params, hops, result: PhantomData }).await
     }
 
     /// The whole name of the function that [`call`](Self::call) calls for `name`.
@@ -306,6 +322,51 @@ impl<B: 'static> Version<B> {
             timeout: call.timeout.or(spec.run_timeout),
             memory: call.memory,
         }
+    }
+}
+
+impl Version<Instance> {
+    /// Whether its instances can't be entered from within another's. The event loop of a store with the component
+    /// model's async features can't be run from within another such loop.
+    fn needs_a_task_of_its_own(&self) -> bool {
+        self.container.shared().prepared.0.flavour == Flavour::Concurrent
+    }
+
+    /// What holds for a call by a link.
+    fn limits_of_a_request(&self) -> Limits {
+        let spec = &self.container.shared().spec;
+        Limits { fuel: spec.fuel_per_request, timeout: Some(spec.request_timeout), memory: None }
+    }
+
+    /// A call by a link, wherever it has to run.
+    async fn enter_linked<C>(self: &Arc<Self>, call: C) -> Result<C::Output, CallError>
+    where
+        C: Call<Instance> + 'static,
+        C::Output: 'static,
+    {
+        let limits = self.limits_of_a_request();
+        if !self.needs_a_task_of_its_own() {
+            return self.linked(self.enter(limits, call).await);
+        }
+        let version = self.clone();
+        // It ends with this future.
+        let mut task = JoinSet::new();
+        task.spawn(async move { version.enter(limits, call).await });
+        match task.join_next().await {
+            Some(Ok(called)) => self.linked(called),
+            Some(Err(error)) => Err(CallError::Host(error.to_string())),
+            None => Err(CallError::Closed),
+        }
+    }
+
+    /// Draws the consequences of how a call by a link ended.
+    fn linked<R>(&self, called: Result<R, Unfinished>) -> Result<R, CallError> {
+        called.map_err(|unfinished| {
+            if let Unfinished::Ended(exit) = &unfinished {
+                self.container.shared().note_out_of_memory(exit);
+            }
+            unfinished.into()
+        })
     }
 }
 

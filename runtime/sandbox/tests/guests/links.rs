@@ -183,6 +183,56 @@ async fn a_container_that_is_started_again_answers_again() {
     assert_eq!(caller.prints(&["count", "1"]).await, "1");
 }
 
+/// A component of WASI 0.3 in the middle, and as the caller: their stores have event loops, which must not meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_passed_on_through_several_containers() {
+    let middle = open(coracle_fixtures::link_middle());
+    let policy = Plugin::new(&POLICY, ContainerSpec::default()).unwrap();
+    let linked = |args: &[&str], link: Link| ContainerSpec {
+        args: args.iter().map(|&word| word.to_owned()).collect(),
+        links: vec![link],
+        ..ContainerSpec::default()
+    };
+    let between = Plugin::new(&middle, linked(&[], link(&policy, None))).unwrap();
+    let first = Container::new(
+        &middle,
+        linked(&["middle", "41"], Link { container: "between".into(), ..link(&between, None) }),
+    );
+    assert_eq!(first.unwrap().run().await, Exit::Code(42));
+
+    let caller = Caller {
+        exports: between.clone(),
+        spec: ContainerSpec {
+            links: vec![Link { container: "between".into(), ..link(&between, None) }],
+            ..ContainerSpec::default()
+        },
+    };
+    assert_eq!(caller.prints(&["check", "good"]).await, "Ok(Verdict { allowed: true, reason: None })");
+    assert_eq!(caller.prints(&["count", "2"]).await, "2");
+    let text = caller.trap(&["trap"]).await;
+    let (function, other) = ("demo:link/policy@1.2.0#trap", "linked container policy: ");
+    let expected =
+        format!("linked container between: {function}: trap: {other}{function}: trap: unreachable");
+    assert!(text.starts_with(&expected), "{text}");
+    assert_eq!(caller.prints(&["count", "1"]).await, "1");
+
+    // Who gives up gives up all of it.
+    let spec = ContainerSpec { args: vec!["caller".into(), "spin".into()], ..caller.spec.clone() };
+    let container = Container::new(&CALLER, spec).unwrap();
+    let running = tokio::spawn({
+        let container = container.clone();
+        async move { container.run().await }
+    });
+    // A fresh instance has begun to spin, or the one that is kept has: there is no other.
+    eventually("the call has begun", || policy.stats().cpu_time > Duration::from_millis(50)).await;
+    container.kill();
+    assert_eq!(running.await.unwrap(), Exit::Killed);
+    eventually("its instances are gone", || {
+        policy.stats().instances_live == 0 && between.stats().instances_live == 0
+    })
+    .await;
+}
+
 #[test]
 fn what_does_not_fit_is_refused_before_it_runs() {
     let policy = Plugin::new(&POLICY, ContainerSpec::default()).unwrap();

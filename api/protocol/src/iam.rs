@@ -1,6 +1,6 @@
 //! IAM: identities and policies as its actions ask for and answer them.
 
-use coracle_types::{AccessKey, AccountId, Identity, ManagedPolicy, Role, Tags, User};
+use coracle_types::{AccessKey, AccountId, Group, Identity, ManagedPolicy, Role, Tags, User};
 use serde_json::Value;
 
 use crate::object::{Object, iso8601, list};
@@ -12,21 +12,29 @@ pub const VERSION: &str = "2010-05-08";
 pub const NAMESPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
 
 /// Every operation there is here.
-const OPERATIONS: [&str; 36] = [
+const OPERATIONS: [&str; 50] = [
+    "AddUserToGroup",
+    "AttachGroupPolicy",
     "AttachRolePolicy",
     "AttachUserPolicy",
     "CreateAccessKey",
+    "CreateGroup",
     "CreatePolicy",
     "CreateRole",
     "CreateUser",
     "DeleteAccessKey",
+    "DeleteGroup",
+    "DeleteGroupPolicy",
     "DeletePolicy",
     "DeleteRole",
     "DeleteRolePolicy",
     "DeleteUser",
     "DeleteUserPolicy",
+    "DetachGroupPolicy",
     "DetachRolePolicy",
     "DetachUserPolicy",
+    "GetGroup",
+    "GetGroupPolicy",
     "GetPolicy",
     "GetPolicyVersion",
     "GetRole",
@@ -34,15 +42,21 @@ const OPERATIONS: [&str; 36] = [
     "GetUser",
     "GetUserPolicy",
     "ListAccessKeys",
+    "ListAttachedGroupPolicies",
     "ListAttachedRolePolicies",
     "ListAttachedUserPolicies",
+    "ListGroupPolicies",
+    "ListGroups",
+    "ListGroupsForUser",
     "ListPolicies",
     "ListRolePolicies",
     "ListRoles",
     "ListUserPolicies",
     "ListUsers",
+    "PutGroupPolicy",
     "PutRolePolicy",
     "PutUserPolicy",
+    "RemoveUserFromGroup",
     "SimulatePrincipalPolicy",
     "TagRole",
     "TagUser",
@@ -55,7 +69,7 @@ const TAG: Shape = shape!({ Key: text, Value: text });
 const CONTEXT_ENTRY: Shape = shape!({ ContextKeyName: text, ContextKeyValues: [text] });
 /// One shape for all: the same names mean the same everywhere in IAM's model.
 const INPUT: Shape = shape!({
-    UserName: text, RoleName: text, PolicyName: text, PolicyArn: text, Path: text, PathPrefix: text,
+    UserName: text, RoleName: text, GroupName: text, PolicyName: text, PolicyArn: text, Path: text, PathPrefix: text,
     Description: text, PolicyDocument: text, AssumeRolePolicyDocument: text, MaxSessionDuration: int,
     AccessKeyId: text, Status: ("Active" "Inactive"), VersionId: text, Scope: ("All" "AWS" "Local"),
     OnlyAttached: flag, Tags: [TAG], TagKeys: [text], Marker: text, MaxItems: int, PolicySourceArn: text,
@@ -72,6 +86,18 @@ pub fn input(operation: &str) -> Option<&'static Shape> {
 #[must_use]
 pub fn user(user: &User, account: AccountId) -> Value {
     identity(&user.identity, "User", &user.arn(account)).into()
+}
+
+/// A group.
+#[must_use]
+pub fn group(group: &Group, account: AccountId) -> Value {
+    Object::new()
+        .with("Path", group.identity.path.clone())
+        .with("GroupName", group.identity.name.to_string())
+        .with("GroupId", group.identity.id.clone())
+        .with("Arn", group.arn(account))
+        .with("CreateDate", iso8601(group.identity.created_at))
+        .into()
 }
 
 /// A role.
@@ -154,7 +180,7 @@ mod tests {
     #[test]
     fn operations_are_in_order_and_have_a_shape() {
         assert!(OPERATIONS.is_sorted());
-        assert!(input("CreateUser").is_some() && input("CreateGroup").is_none());
+        assert!(input("CreateUser").is_some() && input("CreateInstanceProfile").is_none());
         assert_eq!(document("{\"a\": \"*\"}"), "%7B%22a%22%3A%20%22%2A%22%7D");
     }
 }

@@ -12,8 +12,26 @@
 //! ```
 //!
 //! [`plan`] looks at everything; a [`Planner`] remembers what it has seen and looks only at what has changed since.
-//! Where a task goes is decided in `placement/`. Start reading at `plan.rs`, then `service/mod.rs`, then
-//! `placement/mod.rs`.
+//!
+//! To understand it in an hour, read in this order:
+//!
+//! | file | answers |
+//! |---|---|
+//! | `plan.rs` | what is done in one pass, and what a plan consists of |
+//! | `classify.rs` | what a task counts as: one table of rules |
+//! | `service/mod.rs` | how one service is kept as it should be: what follows what |
+//! | `service/roll.rs` | what is started and what is stopped, within the bounds of `bounds.rs` |
+//! | `service/start.rs`, `placement/` | which tasks are made, and where they go |
+//! | `backoff.rs` | what counts as a failure, and how long a service waits after one |
+//! | `service/give_up.rs`, `alarms.rs` | when a deployment is given up, and how it goes back |
+//! | `service/shift.rs`, `hooks.rs`, `traffic.rs` | the stages of a blue/green, linear or canary deployment |
+//! | `planner.rs` | which changed record makes whom be looked at again |
+//! | `check.rs`, `contain.rs` | what no plan may do, and what is left of one that does |
+//!
+//! The rest is one thing each: `deployment.rs` begins deployments and writes their records, `service/draft.rs` is a
+//! service while it is being decided about, `service/targets.rs` registers tasks in target groups, `service/balance.rs`
+//! evens out zones, `service/task_sets.rs` is for services that somebody outside directs, `retention.rs` forgets,
+//! `reason.rs` has every text that people read.
 
 mod alarms;
 mod backoff;

@@ -110,7 +110,12 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
             // or whoever resets could not sign the next request.
             let stays = matches!(
                 record.key(),
-                Key::Node(_) | Key::User(_) | Key::AccessKey(_) | Key::Role(_) | Key::ManagedPolicy(_)
+                Key::Node(_)
+                    | Key::User(_)
+                    | Key::Group(_)
+                    | Key::AccessKey(_)
+                    | Key::Role(_)
+                    | Key::ManagedPolicy(_)
             );
             if !stays {
                 changes.delete(record.key());

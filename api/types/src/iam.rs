@@ -90,6 +90,31 @@ impl User {
     }
 }
 
+/// Users who share policies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name, and what its users may do.
+    pub identity: Identity,
+    /// Its users, by the keys of their names: IAM's ids of them, because another user may get the name of one that
+    /// was deleted.
+    #[serde(default)]
+    pub users: BTreeMap<String, String>,
+}
+
+impl Group {
+    /// `arn:aws:iam::ACCOUNT:group/PATH/NAME`
+    #[must_use]
+    pub fn arn(&self, account: AccountId) -> String {
+        format!("arn:aws:iam::{account}:group{}{}", self.identity.path, self.identity.name)
+    }
+
+    /// Whether a user is in it.
+    #[must_use]
+    pub fn has(&self, user: &User) -> bool {
+        self.users.get(&user.identity.name.key()) == Some(&user.identity.id)
+    }
+}
+
 /// What others may become for a while, and what a task may be given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Role {

@@ -52,7 +52,7 @@ pub use deployment_strategy::{
     DeploymentAlarms, DeploymentController, DeploymentStrategy, LifecycleHook, LifecycleStage,
 };
 pub use exec::ExecOutput;
-pub use iam::{AccessKey, IamName, Identity, ManagedPolicy, Role, User};
+pub use iam::{AccessKey, Group, IamName, Identity, ManagedPolicy, Role, User};
 pub use ids::{
     CapacityProviderId, CapacityProviderName, ClusterId, ClusterName, ContainerId, ContainerName, DaemonName,
     DeploymentId, EventId, Family, FamilyId, IdError, NodeId, Region, ServiceDeploymentId,

@@ -17,7 +17,7 @@ use crate::elb::{
     Certificate, CertificateId, Listener, ListenerId, LoadBalancer, LoadBalancerId, Rule, RuleId, Target,
     TargetGroup, TargetGroupId, TargetId, TrustStore, TrustStoreId,
 };
-use crate::iam::{AccessKey, ManagedPolicy, Role, User};
+use crate::iam::{AccessKey, Group, ManagedPolicy, Role, User};
 use crate::ids::{
     CapacityProviderId, ClusterId, Family, FamilyId, NodeId, ServiceDeploymentId, ServiceId, ServiceName,
     ServiceRevisionId, TaskDefinitionId, TaskId, TaskKey,
@@ -143,6 +143,8 @@ tables! {
     capacity_providers: CapacityProvider(CapacityProviderId => CapacityProvider) by |provider| provider.id.clone();
     /// IAM users.
     users: User(String => User) by |user| user.identity.name.key();
+    /// IAM groups.
+    groups: Group(String => Group) by |group| group.identity.name.key();
     /// The access keys of IAM users, by their ids.
     access_keys: AccessKey(String => AccessKey) by |key| key.id.clone();
     /// IAM roles.

@@ -13,7 +13,7 @@ ACCOUNT = "123456789012"
 
 def clients(key, secret, token=None):
     session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token)
-    return {name: session.client(name) for name in ("ecs", "iam", "sts", "elbv2", "logs")}
+    return {name: session.client(name) for name in ("ecs", "iam", "sts", "elbv2", "logs", "ssm")}
 
 
 def refused(code, call, **arguments):
@@ -139,6 +139,35 @@ attached = iam.get_paginator("list_attached_user_policies").paginate(UserName="d
 assert [policy["PolicyName"] for policy in attached["AttachedPolicies"]] == ["readers"]
 local = iam.get_paginator("list_policies").paginate(Scope="Local").build_full_result()["Policies"]
 assert [policy["AttachmentCount"] for policy in local] == [1]
+
+# A group's policies are its users'.
+refused("AccessDeniedException", dev["ssm"].describe_parameters)
+group = iam.create_group(GroupName="Parameters", Path="/team/")["Group"]
+assert group["Arn"] == f"arn:aws:iam::{ACCOUNT}:group/team/Parameters", group
+refused("EntityAlreadyExists", iam.create_group, GroupName="parameters")
+iam.attach_group_policy(GroupName="Parameters", PolicyArn="arn:aws:iam::aws:policy/AmazonSSMReadOnlyAccess")
+refused("AccessDeniedException", dev["ssm"].describe_parameters)
+iam.add_user_to_group(GroupName="Parameters", UserName="dev")
+dev["ssm"].describe_parameters()
+assert [user["UserName"] for user in iam.get_group(GroupName="Parameters")["Users"]] == ["dev"]
+assert [found["GroupName"] for found in iam.list_groups_for_user(UserName="dev")["Groups"]] == ["Parameters"]
+iam.put_group_policy(
+    GroupName="Parameters",
+    PolicyName="none",
+    PolicyDocument=json.dumps(
+        {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "ssm:*", "Resource": "*"}]}
+    ),
+)
+refused("AccessDeniedException", dev["ssm"].describe_parameters)
+refused("DeleteConflict", iam.delete_group, GroupName="Parameters")
+iam.delete_group_policy(GroupName="Parameters", PolicyName="none")
+iam.detach_group_policy(GroupName="Parameters", PolicyArn="arn:aws:iam::aws:policy/AmazonSSMReadOnlyAccess")
+refused("DeleteConflict", iam.delete_group, GroupName="Parameters")
+refused("DeleteConflict", iam.delete_user, UserName="dev")
+iam.remove_user_from_group(GroupName="Parameters", UserName="dev")
+refused("NoSuchEntity", iam.remove_user_from_group, GroupName="Parameters", UserName="dev")
+iam.delete_group(GroupName="Parameters")
+assert iam.list_groups()["Groups"] == []
 
 # A presigned request says who one is, and nothing else.
 url = dev["sts"].generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod="GET")

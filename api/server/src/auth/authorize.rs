@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coracle_protocol::ApiError;
+use coracle_types::{Identity, State};
 use serde_json::Value;
 
 use super::condition::Context;
@@ -70,7 +71,7 @@ pub(crate) fn authorize_own(api: &Api, caller: &Caller, action: &str) -> Result<
 /// What the policies of `identity` say of an access that is not being made now.
 pub(crate) fn simulate(
     api: &Api,
-    identity: &coracle_types::Identity,
+    identity: &Identity,
     action: &str,
     resource: &str,
     context: &Context,
@@ -79,8 +80,18 @@ pub(crate) fn simulate(
     decide(policies.iter().map(|policy| &**policy), Access { action, resource, context })
 }
 
-/// Every policy of an identity.
-fn policies(api: &Api, identity: &coracle_types::Identity, state: &coracle_types::State) -> Vec<Arc<Policy>> {
+/// Every policy of an identity, and of the groups it is in if it is a user's.
+fn policies(api: &Api, identity: &Identity, state: &State) -> Vec<Arc<Policy>> {
+    let user = state.users.get(&identity.name.key()).map(|found| &*found.value);
+    let user = user.filter(|user| user.identity.id == identity.id);
+    let groups = state.groups.values().map(|found| &*found.value);
+    let groups = groups.filter(|group| user.is_some_and(|user| group.has(user)));
+    let holders = std::iter::once(identity).chain(groups.map(|group| &group.identity));
+    holders.flat_map(|holder| policies_of(api, holder, state)).collect()
+}
+
+/// The policies an identity has itself.
+fn policies_of(api: &Api, identity: &Identity, state: &State) -> Vec<Arc<Policy>> {
     let attached = identity.attached.iter().filter_map(|arn| {
         managed::policy(arn).or_else(|| {
             let name = arn.rsplit('/').next()?.to_ascii_lowercase();

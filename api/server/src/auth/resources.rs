@@ -349,8 +349,14 @@ impl Request<'_> {
             let names = self.texts(&[member]);
             names.iter().map(|name| format!("arn:aws:iam::{}:{kind}/{name}", self.account)).collect()
         };
-        let found =
-            [named("UserName", "user"), named("RoleName", "role"), self.texts(&["PolicySourceArn"])].concat();
+        let found = [
+            // A request that names both is about the group.
+            if self.body.get("GroupName").is_some() { Vec::new() } else { named("UserName", "user") },
+            named("GroupName", "group"),
+            named("RoleName", "role"),
+            self.texts(&["PolicySourceArn"]),
+        ]
+        .concat();
         if !found.is_empty() {
             return found;
         }

@@ -1,10 +1,10 @@
-//! What users and roles have in common: inline policies, attached ones, and tags.
+//! What users, groups and roles have in common: inline policies, attached ones, and tags.
 //!
-//! A request says which of the two it means by naming a `UserName` or a `RoleName`.
+//! A request says which of them it means by naming a `UserName`, a `GroupName` or a `RoleName`.
 
 use coracle_protocol::object::Object;
 use coracle_protocol::{ApiError, Members, iam as wire};
-use coracle_types::{Changes, IamName, Identity, Record, Role, State, User};
+use coracle_types::{Changes, Group, IamName, Identity, Record, Role, State, User};
 use serde_json::Value;
 
 use super::{merge_tags, name, nothing, page};
@@ -17,38 +17,45 @@ const ATTACHED_MAX: usize = 20;
 /// All inline policies of one identity together, in characters: IAM's quota for a role.
 const INLINE_CHARS_MAX: usize = 10_240;
 
-/// A user or a role.
+/// A user, a group or a role.
 pub(super) enum Holder {
     User(User),
+    Group(Group),
     Role(Role),
 }
 
-/// Which user or role a request names.
+/// Whom a request names.
 #[derive(Clone)]
 enum Named {
     User(IamName),
+    Group(IamName),
     Role(IamName),
 }
 
 impl Named {
     fn take(members: &mut Members) -> Result<Self, ApiError> {
-        match members.peek("UserName").is_some() {
-            true => Ok(Self::User(name(members, "UserName")?)),
-            false => Ok(Self::Role(name(members, "RoleName")?)),
+        if members.peek("UserName").is_some() {
+            return Ok(Self::User(name(members, "UserName")?));
         }
+        if members.peek("GroupName").is_some() {
+            return Ok(Self::Group(name(members, "GroupName")?));
+        }
+        Ok(Self::Role(name(members, "RoleName")?))
     }
 
     fn find(&self, state: &State) -> Result<Holder, ApiError> {
         match self {
             Self::User(name) => super::users::find(state, name).map(Holder::User),
+            Self::Group(name) => super::groups::find(state, name).map(Holder::Group),
             Self::Role(name) => super::roles::find(state, name).map(Holder::Role),
         }
     }
 
-    /// `UserName` or `RoleName`, as answers have it.
+    /// `UserName` and its like, as answers have it.
     fn member(&self) -> (&'static str, String) {
         match self {
             Self::User(name) => ("UserName", name.to_string()),
+            Self::Group(name) => ("GroupName", name.to_string()),
             Self::Role(name) => ("RoleName", name.to_string()),
         }
     }
@@ -58,6 +65,7 @@ impl Holder {
     pub(super) fn identity(&self) -> &Identity {
         match self {
             Self::User(user) => &user.identity,
+            Self::Group(group) => &group.identity,
             Self::Role(role) => &role.identity,
         }
     }
@@ -65,6 +73,7 @@ impl Holder {
     fn identity_mut(&mut self) -> &mut Identity {
         match self {
             Self::User(user) => &mut user.identity,
+            Self::Group(group) => &mut group.identity,
             Self::Role(role) => &mut role.identity,
         }
     }
@@ -74,6 +83,7 @@ impl From<Holder> for Record {
     fn from(holder: Holder) -> Self {
         match holder {
             Holder::User(user) => user.into(),
+            Holder::Group(group) => group.into(),
             Holder::Role(role) => role.into(),
         }
     }

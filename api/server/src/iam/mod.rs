@@ -1,9 +1,9 @@
-//! Identity and Access Management: users and their access keys, roles, and policies.
+//! Identity and Access Management: users and their access keys, groups, roles, and policies.
 //!
 //! The room keeps them and checks documents when they are put; who may do what is decided in `auth`.
-//! Changes count from the next request on. Groups, permission boundaries and versions of policies are not
-//! here.
+//! Changes count from the next request on. Permission boundaries and versions of policies are not here.
 
+mod groups;
 mod identities;
 pub(crate) mod keys;
 mod policies;
@@ -40,6 +40,13 @@ pub(crate) async fn call(
         "GetUser" => users::get(api, caller, members),
         "ListUsers" => users::list(api, members),
         "DeleteUser" => users::delete(api, members).await,
+        "CreateGroup" => groups::create(api, members).await,
+        "GetGroup" => groups::get(api, members),
+        "ListGroups" => groups::list_all(api, members),
+        "ListGroupsForUser" => groups::list_for_user(api, members),
+        "DeleteGroup" => groups::delete(api, members).await,
+        "AddUserToGroup" => groups::set_member(api, members, true).await,
+        "RemoveUserFromGroup" => groups::set_member(api, members, false).await,
         "CreateAccessKey" => keys::create(api, caller, members).await,
         "ListAccessKeys" => keys::list(api, caller, members),
         "UpdateAccessKey" => keys::update(api, caller, members).await,
@@ -49,13 +56,23 @@ pub(crate) async fn call(
         "ListRoles" => roles::list(api, members),
         "UpdateRole" | "UpdateAssumeRolePolicy" => roles::update(api, members).await,
         "DeleteRole" => roles::delete(api, members).await,
-        "PutUserPolicy" | "PutRolePolicy" => identities::put_policy(api, members).await,
-        "GetUserPolicy" | "GetRolePolicy" => identities::get_policy(api, members),
-        "ListUserPolicies" | "ListRolePolicies" => identities::list_policies(api, members),
-        "DeleteUserPolicy" | "DeleteRolePolicy" => identities::delete_policy(api, members).await,
-        "AttachUserPolicy" | "AttachRolePolicy" => identities::attach(api, members).await,
-        "DetachUserPolicy" | "DetachRolePolicy" => identities::detach(api, members).await,
-        "ListAttachedUserPolicies" | "ListAttachedRolePolicies" => identities::list_attached(api, members),
+        "PutUserPolicy" | "PutGroupPolicy" | "PutRolePolicy" => identities::put_policy(api, members).await,
+        "GetUserPolicy" | "GetGroupPolicy" | "GetRolePolicy" => identities::get_policy(api, members),
+        "ListUserPolicies" | "ListGroupPolicies" | "ListRolePolicies" => {
+            identities::list_policies(api, members)
+        }
+        "DeleteUserPolicy" | "DeleteGroupPolicy" | "DeleteRolePolicy" => {
+            identities::delete_policy(api, members).await
+        }
+        "AttachUserPolicy" | "AttachGroupPolicy" | "AttachRolePolicy" => {
+            identities::attach(api, members).await
+        }
+        "DetachUserPolicy" | "DetachGroupPolicy" | "DetachRolePolicy" => {
+            identities::detach(api, members).await
+        }
+        "ListAttachedUserPolicies" | "ListAttachedGroupPolicies" | "ListAttachedRolePolicies" => {
+            identities::list_attached(api, members)
+        }
         "TagUser" | "TagRole" => identities::tag(api, members).await,
         "CreatePolicy" => policies::create(api, members).await,
         "GetPolicy" => policies::get(api, members),

@@ -30,7 +30,8 @@ pub(super) fn find(state: &State, account: AccountId, arn: &str) -> Result<Manag
 fn attachments(state: &State, arn: &str) -> usize {
     let users = state.users.values().filter(|found| found.value.identity.attached.contains(arn)).count();
     let roles = state.roles.values().filter(|found| found.value.identity.attached.contains(arn)).count();
-    users + roles
+    let groups = state.groups.values().filter(|found| found.value.identity.attached.contains(arn)).count();
+    users + groups + roles
 }
 
 pub(super) async fn create(api: &Api, mut members: Members) -> Result<Value, ApiError> {

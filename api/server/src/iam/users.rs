@@ -62,6 +62,7 @@ pub(super) async fn delete(api: &Api, mut members: Members) -> Result<Value, Api
     api.transact(|state| {
         let user = find(state, &name)?;
         super::identities::check_unused(&user.identity)?;
+        super::groups::check_alone(state, &user)?;
         if keys::has_keys(state, &name) {
             return Err(ApiError::DeleteConflict(
                 "Cannot delete entity, must delete access keys first.".to_owned(),

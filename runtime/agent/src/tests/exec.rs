@@ -135,3 +135,34 @@ async fn only_what_takes_commands_and_has_them_runs_them() {
     node.running(closed).await;
     assert_eq!(exec(&node, closed, &["command", "env"]).unwrap_err(), ExecError::NotRunning);
 }
+
+#[tokio::test]
+async fn a_function_is_called_by_its_name() {
+    let mut node = Node::new();
+    let plugin = ContainerDefinition {
+        entry_point: words(&["sleep"]),
+        command: words(&["600000"]),
+        environment: vec![("COLOUR".to_owned(), "green".to_owned())],
+        ..container("main", "policy")
+    };
+    let task = start(&mut node, &definition(vec![plugin])).await;
+    let text = |text: &str| text.to_owned();
+    assert_eq!(run(&node, task, &["add", "2", "40"]).await, (text("42\n"), text(""), 0));
+    let whole = "demo:link/policy@1.2.0#variable";
+    assert_eq!(run(&node, task, &[whole, "COLOUR"]).await, (text("\"green\"\n"), text(""), 0));
+    assert_eq!(
+        run(&node, task, &["say", "it is text"]).await.0,
+        "it is text\n",
+        "what it prints is the session's"
+    );
+    let (_, said, code) = run(&node, task, &["trap"]).await;
+    assert!(said.contains("trap") && code == 134, "{said} {code}");
+    for (argv, why) in [
+        (&["add", "2"][..], "takes (a, b)"),
+        (&["add", "two", "40"], "two"),
+        (&["subtract", "2", "1"], "subtract"),
+    ] {
+        let refused = exec(&node, task, argv).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}

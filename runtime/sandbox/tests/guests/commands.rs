@@ -2,7 +2,7 @@
 
 use crate::{ENGINE, Lines, command_guest, eventually};
 use coracle_sandbox::{
-    ContainerSpec, Directory, Exit, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink,
+    ContainerSpec, Directory, Exit, Input, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink,
     StdStream, TrapKind,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,6 +50,17 @@ async fn every_line_arrives_before_the_exit_does() {
     }
     let (_, partial) = output_of(&["partial", "no end"], ContainerSpec::default()).await;
     assert_eq!(partial, ["no end"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_input_comes_from_a_reader() {
+    let text = "one\ntwo\n".repeat(10_000);
+    let reader = std::io::Cursor::new(text.clone().into_bytes());
+    let spec = ContainerSpec { input: Input::from_reader(reader), ..ContainerSpec::default() };
+    let (exit, lines) = output_of(&["stdin"], spec).await;
+    assert_eq!(exit, Exit::Code(0));
+    assert_eq!(lines.len(), 20_000);
+    assert!(lines.iter().zip(text.lines()).all(|(read, given)| read == given));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,7 @@ mod x509;
 pub use crate::acm::context as certificate_context;
 pub use crate::api::{Api, ApiConfig, Clock};
 pub use crate::audit::AuditLog;
+pub use crate::auth::egress::RoleReader;
 pub use crate::elb::ListenerPorts;
 pub use crate::exec::{ExecCommand, ExecError, ExecHost, ExecStream};
 pub use crate::http::app;

@@ -23,6 +23,7 @@ use crate::images::ImageSource;
 use crate::keyvalue::KeyValueSource;
 use crate::logs::LogSink;
 use crate::requests::RequestObserver;
+use crate::roles::RoleSource;
 use crate::secrets::SecretSource;
 use crate::usage::{Ledger, TaskRecord, TaskUsage, UsageGroup, UsageTotals};
 use crate::volumes;
@@ -55,6 +56,8 @@ pub struct Facilities {
     pub logs: Arc<dyn LogSink>,
     /// Who knows the values of secrets.
     pub secrets: Arc<dyn SecretSource>,
+    /// Who knows what task roles allow.
+    pub roles: Arc<dyn RoleSource>,
     /// The key-value stores of tasks.
     pub keyvalue: Arc<dyn KeyValueSource>,
     /// The time of day.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, Exit, Files, Invocation, Link,
+    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, EgressPolicy, Exit, Files, Invocation, Link,
     LinkError, MemoryBudget, Mount, Plugin, PrepareError, Prepared,
 };
 use coracle_types::{Task, TaskDefinition, TaskObservation, TaskStop};
@@ -36,6 +36,7 @@ use crate::resolve::{
     CallPlan, ContainerRules, CpuPlan, MountPlan, ResolveError, ResolvedContainer, ResolvedTask,
     cannot_start, resolve,
 };
+use crate::roles;
 use crate::secrets::{self, Variables};
 use crate::usage::{TaskRecord, UsageGroup};
 use crate::volumes::{self, MountedVolume};
@@ -82,6 +83,8 @@ struct Provisions {
     /// By container; empty where none needs any.
     variables: Vec<Variables>,
     volumes: Vec<MountedVolume>,
+    /// What its role lets its containers reach.
+    egress: EgressPolicy,
 }
 
 /// What a task's containers share.
@@ -359,7 +362,7 @@ impl Driver {
             }
             Effect::Mount => {
                 let more = resolved.containers.iter().any(|container| !container.variables.is_empty());
-                if resolved.volumes.is_empty() && !more {
+                if resolved.volumes.is_empty() && resolved.role.is_none() && !more {
                     self.events.push_back(Event::Mounted);
                     return;
                 }
@@ -461,7 +464,7 @@ impl Driver {
             keyvalue: Some(self.environment.facilities.keyvalue.open(&namespace, keyvalue_limit)),
             metrics: Some(self.environment.figures.desk(UsageGroup::of(&self.task))),
             env,
-            network: network.with_egress(&plan.labels.egress),
+            network: network.with_egress(&plan.labels.egress.joined(&self.provisions.egress)),
             ..container_spec(plan, &budgets.cpu[position], budgets, &self.provisions.volumes)
         };
         let log = plan.log.clone().map(|target| {
@@ -647,7 +650,7 @@ fn task_network(
         .map_err(|error| ResolveError { container: None, reason: cannot_start(&error.to_string()) })
 }
 
-/// Makes a task's volumes, and gets the variables of its containers.
+/// Makes a task's volumes, gets the variables of its containers, and asks what its role allows.
 ///
 /// # Errors
 /// The whole text of the task's `stoppedReason`.
@@ -683,7 +686,13 @@ async fn provision(
         }
         variables.push(Variables { files, secrets });
     }
-    Ok(Provisions { variables, volumes })
+    let egress = match &resolved.role {
+        Some(role) => {
+            roles::egress_of(&*environment.facilities.roles, role).await.map_err(not_initialized)?
+        }
+        None => EgressPolicy::default(),
+    };
+    Ok(Provisions { variables, volumes, egress })
 }
 
 /// How long until a container that does not listen yet is asked again: at first, and at most.

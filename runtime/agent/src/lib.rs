@@ -16,7 +16,7 @@
 //! | `handle`, `endpoints` | how the router gets requests into HTTP containers, and which there are |
 //! | `usage`, `figures` | what tasks use, and what they count of their own |
 //! | `metadata` | what a task can learn of itself |
-//! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `network`, `keyvalue` | one part of a task definition each |
+//! | `health`, `shell`, `labels`, `logs`, `volumes`, `secrets`, `roles`, `network`, `keyvalue` | one part of a task definition each |
 //!
 //! This room deliberately does not know where images come from, where logs go, how requests get to the node, or
 //! who decides what runs: images and logs are reached through the traits [`ImageSource`] and [`LogSink`], requests
@@ -40,6 +40,7 @@ mod network;
 mod probe;
 mod requests;
 mod resolve;
+mod roles;
 mod secrets;
 mod shell;
 mod usage;
@@ -59,5 +60,6 @@ pub use images::{FetchedImage, ImageSource};
 pub use keyvalue::KeyValueSource;
 pub use logs::{LogSink, LogStream, LogTarget};
 pub use requests::{ObservedRequest, RequestObserver};
+pub use roles::RoleSource;
 pub use secrets::SecretSource;
 pub use usage::{TaskUsage, UsageGroup, UsageTotals};

@@ -38,6 +38,7 @@ use crate::health::{Check, HealthPlan, HealthRules};
 use crate::labels::Labels;
 use crate::logs::{LogNames, LogTarget, log_target};
 use crate::metadata;
+use crate::roles::role_of;
 use crate::secrets::{VariablePlan, Variables};
 use crate::volumes::{Ephemeral, VolumePlan};
 
@@ -53,6 +54,8 @@ pub(crate) struct ResolvedTask {
     pub(crate) ephemeral: Ephemeral,
     /// Files and directories that may be open at the same time, over all containers.
     pub(crate) open_files: u32,
+    /// `taskRoleArn`.
+    pub(crate) role: Option<String>,
     pub(crate) network_mode: Option<NetworkMode>,
     pub(crate) network_quotas: NetworkQuotas,
 }
@@ -246,6 +249,7 @@ pub(crate) fn resolve(
             .max()
             .unwrap_or(Files::DEFAULT_LIMIT),
         ephemeral: ephemeral(task, definition),
+        role: role_of(task, definition),
         containers,
         volumes,
     })

@@ -1,11 +1,11 @@
-//! What tasks get from the process they run in: values of secrets, and whom their TLS trusts.
+//! What tasks get from the process they run in: values of secrets, what roles allow, and whom their TLS trusts.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use coracle_agent::SecretSource;
+use coracle_agent::{RoleSource, SecretSource};
 use coracle_sandbox::TlsClient;
-use coracle_server::SecretReader;
+use coracle_server::{RoleReader, SecretReader};
 use coracle_types::Region;
 use futures_util::future::BoxFuture;
 
@@ -17,6 +17,15 @@ impl SecretSource for StoreSecrets {
         // From memory: nothing to wait for.
         let value = self.0.read(region, value_from).map_err(|error| error.to_string());
         Box::pin(std::future::ready(value))
+    }
+}
+
+/// The identities of this process.
+pub(crate) struct StoreRoles(pub(crate) RoleReader);
+
+impl RoleSource for StoreRoles {
+    fn egress(&self, role: &str) -> BoxFuture<'static, Result<Vec<String>, String>> {
+        Box::pin(std::future::ready(self.0.egress(role)))
     }
 }
 

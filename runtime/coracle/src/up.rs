@@ -21,7 +21,7 @@ use coracle_logs::LogStore;
 use coracle_registry::Registry;
 use coracle_router::{CookieKey, Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig, InProcess};
-use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, Sealer, SecretReader, open_key};
+use coracle_server::{Api, ApiConfig, AuditLog, NewAdmin, RoleReader, Sealer, SecretReader, open_key};
 use coracle_store::{RedbStore, Store};
 use coracle_types::{NodeId, State, Timestamp, attribute};
 use serde_json::json;
@@ -43,7 +43,7 @@ use crate::log_sink::{LineObserver, StoreLogs};
 use crate::metrics::Metrics;
 use crate::output::{note, say};
 use crate::routes;
-use crate::secrets::{StoreSecrets, tls_client};
+use crate::secrets::{StoreRoles, StoreSecrets, tls_client};
 use crate::services::NamedServices;
 
 /// How long the router waits for requests when the process stops. It is not what bounds them: their tasks
@@ -186,6 +186,7 @@ impl Coracle {
                     Arc::clone(&sealer),
                     Arc::new(now),
                 ))),
+                roles: Arc::new(StoreRoles(RoleReader::new(Arc::clone(&store), config.account))),
                 keyvalue: Arc::new(KeyValueStores::open(&dir.join("keyvalue.redb"))?),
                 clock: Arc::new(now),
                 tls: tls_client(&config.tls_roots)?,

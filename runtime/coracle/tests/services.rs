@@ -30,6 +30,41 @@ fn services_call_one_another_by_name_as_far_as_their_egress_says() {
     let answer = server.get("front", "/fetch?url=http://back.default.localhost/hello");
     assert_eq!(answer.status, 502, "the task has a localhost of its own: {}", answer.text());
 
+    // What a label grants, the policies of a task's role can grant, too.
+    let policy = json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Allow", "Action": "coracle:Connect", "Resource": "arn:coracle:egress:::back.default.internal",
+        }],
+    });
+    let trust = json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+        }],
+    });
+    let role = server.aws(&[
+        "iam",
+        "create-role",
+        "--role-name",
+        "caller",
+        "--assume-role-policy-document",
+        &trust.to_string(),
+    ]);
+    let put =
+        ["iam", "put-role-policy", "--role-name", "caller", "--policy-name", "out", "--policy-document"];
+    server.aws(&[&put[..], &[&policy.to_string()]].concat());
+    let definition = json!({
+        "family": "by-role", "requiresCompatibilities": ["FARGATE"], "cpu": "1024", "memory": "256",
+        "taskRoleArn": role["Role"]["Arn"], "containerDefinitions": [{"name": "main", "image": "http:1"}],
+    });
+    server.ecs("RegisterTaskDefinition", &definition);
+    server.create_service("by-role", "by-role", 1);
+    let answer = server.get("by-role", "/fetch?url=http://back.default.internal/hello");
+    assert_eq!(answer.text().lines().next(), Some("200"), "{}", answer.text());
+    let answer = server.get("by-role", "/fetch?url=http://front.default.internal/hello");
+    assert!(answer.text().contains("Denied"), "{}", answer.text());
+
     let answer = server.get("front", "/fetch?url=http://nobody.default.internal/");
     assert!(answer.text().starts_with("404\n") && answer.text().contains("nobody"), "{}", answer.text());
 

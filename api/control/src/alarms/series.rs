@@ -1,7 +1,7 @@
 //! What a metric was in each of the last periods; pure.
 //!
-//! Periods begin at whole multiples of their length since the Unix epoch, as CloudWatch's do. A period in which a
-//! counter did not move, or that was not looked at from its beginning, has no value.
+//! Periods begin at whole multiples of their length since the Unix epoch, as CloudWatch's do; the first one counts from
+//! where it was looked at. A period in which a counter did not move has no value.
 
 use std::collections::VecDeque;
 

@@ -14,6 +14,7 @@ mod canonical;
 pub(crate) mod condition;
 mod credential;
 mod date;
+pub(crate) mod egress;
 mod glob;
 pub(crate) mod managed;
 pub(crate) mod policy;

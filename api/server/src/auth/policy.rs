@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::condition::{Condition, Context};
+use super::egress;
 use super::glob::matches;
 
 /// The longest document, in characters without white space: IAM's quota for a managed policy.
@@ -165,6 +166,39 @@ impl Policy {
         let statements = self.statements.iter().filter(|statement| trusted(statement)).cloned().collect();
         let access = Access { action: "sts:AssumeRole", resource: "*", context };
         decide([&Self { statements }], access) == Decision::Allowed
+    }
+}
+
+impl Policy {
+    /// The rules of its statements on [`egress::CONNECT`]: what follows [`egress::RESOURCE`] in their resources.
+    ///
+    /// # Errors
+    /// What such a statement says that rules can't.
+    pub(super) fn egress_rules(&self) -> Result<Vec<String>, &'static str> {
+        let mut rules = Vec::new();
+        for statement in &self.statements {
+            let named = |pattern: &String| {
+                let pattern = pattern.to_ascii_lowercase();
+                pattern.starts_with("coracle:") && matches(&pattern, egress::CONNECT)
+            };
+            if statement.actions.negated || !statement.actions.patterns.iter().any(named) {
+                continue;
+            }
+            if statement.effect == Effect::Deny {
+                return Err(
+                    "denies coracle:Connect, which can only be allowed: what nothing allows is denied",
+                );
+            }
+            if statement.resources.negated || !statement.conditions.is_empty() {
+                return Err("allows coracle:Connect with NotResource or a Condition, which is not supported");
+            }
+            let resources = statement.resources.patterns.iter();
+            rules.extend(resources.filter_map(|resource| match resource.as_str() {
+                "*" => Some("*".to_owned()),
+                resource => resource.strip_prefix(egress::RESOURCE).map(str::to_owned),
+            }));
+        }
+        Ok(rules)
     }
 }
 

@@ -38,8 +38,8 @@ const INPUT_BYTES_MAX: usize = 64 * 1024;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session may rest without input and output, as in ECS.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
-/// How long a client may take to take a message, or the end of the connection.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to take the end of the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much is read ahead and written together, in bytes.
 const BUFFER_BYTES: usize = 8 * 1024;
 
@@ -80,7 +80,7 @@ pub(crate) async fn connect(
             tracing::debug!(session, error, "a session of ExecuteCommand ended early");
         }
         // Whoever is gone does not take it.
-        let _ = tokio::time::timeout(SEND_TIMEOUT, socket.close(None)).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None)).await;
     });
     response
 }
@@ -268,7 +268,8 @@ async fn send<C: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<C>,
     bytes: Bytes,
 ) -> Result<(), String> {
-    match tokio::time::timeout(SEND_TIMEOUT, socket.send(Message::Binary(bytes))).await {
+    // Somebody may have stopped his terminal, to read.
+    match tokio::time::timeout(IDLE_TIMEOUT, socket.send(Message::Binary(bytes))).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
         Err(_) => Err("the client does not take what it is sent".to_owned()),
     }

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::testing::{config, task};
 use crate::{
     Agent, CallError, Endpoint, EndpointTarget, Facilities, FetchedImage, HttpHandle, ImageSource,
-    KeyValueSource, LogSink, LogStream, LogTarget, RequestObserver, SecretSource,
+    KeyValueSource, LogSink, LogStream, LogTarget, RequestObserver, RoleSource, SecretSource,
 };
 
 /// How long anything may take before a test gives up. Generous: the first test compiles the guests.
@@ -75,6 +75,20 @@ impl SecretSource for Secrets {
             name => Ok(name.to_owned()),
         };
         Box::pin(std::future::ready(value))
+    }
+}
+
+/// The role `out` lets `allowed.internal` be reached, and `wrong` has a rule that is none.
+struct Roles;
+
+impl RoleSource for Roles {
+    fn egress(&self, role: &str) -> BoxFuture<'static, Result<Vec<String>, String>> {
+        let rules = match role {
+            "out" => vec!["allowed.internal:80".to_owned()],
+            "wrong" => vec!["a b".to_owned()],
+            _ => Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(rules)))
     }
 }
 
@@ -237,6 +251,7 @@ impl Node {
                 images: Arc::new(Fixtures { text }),
                 logs: Arc::clone(&logs) as Arc<dyn LogSink>,
                 secrets: Arc::new(Secrets),
+                roles: Arc::new(Roles),
                 keyvalue: Arc::new(NoValues),
                 clock: Arc::new(move || Timestamp(now.fetch_add(1, Ordering::Relaxed))),
                 tls: coracle_sandbox::TlsClient::default(),

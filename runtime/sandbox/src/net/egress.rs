@@ -101,6 +101,12 @@ impl EgressPolicy {
         Ok(Self { rules })
     }
 
+    /// What this policy or another one allows.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        Self { rules: self.rules.iter().chain(&other.rules).cloned().collect() }
+    }
+
     /// Whether nothing may be reached.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, EgressPolicy, Exit, Files, Invocation, Link,
-    LinkError, MemoryBudget, Mount, Plugin, PrepareError, Prepared,
+    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, EgressPolicy, Exit, Files,
+    Invocation, Link, LinkError, MemoryBudget, Mount, Plugin, PrepareError, Prepared,
 };
 use coracle_types::{Task, TaskDefinition, TaskObservation, TaskStop};
 use parking_lot::Mutex;

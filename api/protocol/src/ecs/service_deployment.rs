@@ -184,7 +184,7 @@ pub fn service_deployment(
             .time("startedAt", Some(rollback.started_at))
             .maybe("serviceRevisionArn", rollback.revision.as_ref().map(|id| revision_arn(account, id)))
     });
-    let alarms = record.configuration.alarms();
+    let (alarms, triggered) = (record.configuration.alarms(), &record.triggered_alarms);
     service_arns(account, record)
         .time("stoppedAt", record.stopped_at)
         .time("updatedAt", Some(record.updated_at))
@@ -203,10 +203,10 @@ pub fn service_deployment(
         )
         .with(
             "alarms",
-            json!({
-                "status": record.alarms.name(), "alarmNames": alarms.names,
-                "triggeredAlarmNames": record.triggered_alarms,
-            }),
+            Object::new()
+                .with("status", record.alarms.name())
+                .with("alarmNames", alarms.names)
+                .maybe("triggeredAlarmNames", (!triggered.is_empty()).then(|| triggered.clone())),
         )
         .into()
 }

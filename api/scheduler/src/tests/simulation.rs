@@ -237,6 +237,8 @@ impl Simulation {
         for id in 1..=NODES {
             harness.edit_node(id, |node| (node.agent_connected, node.status) = (true, NodeStatus::Active));
         }
+        // What has failed and was not counted yet may still make a deployment be given up.
+        harness.settle();
         for name in NAMES {
             let Some(found) = harness.state.services.get(&service_id(name)) else { continue };
             let service = found.value.clone();

@@ -2,8 +2,8 @@
 
 use crate::{ENGINE, Lines, command_guest, eventually};
 use coracle_sandbox::{
-    ContainerSpec, Directory, Exit, Input, Localhost, Loopback, Mount, Network, NetworkSpec, Output, OutputSink,
-    StdStream, TrapKind,
+    ContainerSpec, Directory, Exit, Input, Localhost, Loopback, Mount, Network, NetworkSpec, Output,
+    OutputSink, StdStream, TrapKind,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

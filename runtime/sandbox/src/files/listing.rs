@@ -38,8 +38,11 @@ pub(super) struct Entry {
     pub(super) kind: FileType,
 }
 
+/// Names that were read, and where to go on reading.
+type Names = (Vec<Entry>, Option<(Box<Dir>, Token)>);
+
 /// More of a directory, on its way.
-pub(super) type Piece = tokio::task::JoinHandle<io::Result<(Vec<Entry>, Option<(Box<Dir>, Token)>)>>;
+pub(super) type Piece = tokio::task::JoinHandle<io::Result<Names>>;
 
 impl Listing {
     pub(super) fn new(directory: Arc<File>, files: Files) -> Self {
@@ -95,7 +98,7 @@ impl Listing {
     }
 }
 
-fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<(Vec<Entry>, Option<(Box<Dir>, Token)>)> {
+fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<Names> {
     let mut entries = Vec::new();
     while entries.len() < PIECE {
         let Some(entry) = dir.read() else { return Ok((entries, None)) };

@@ -151,7 +151,7 @@ impl DiskQuota {
         let (measured, took) = measured.await.unwrap_or((None, 0));
         payer.bill(Duration::from_nanos(took));
         let mut state = inner.state.lock();
-        state.take_in(&look, measured);
+        state.take_in(&look, measured.as_ref());
         if fits(&state) { Ok(()) } else { Err(NoSpace) }
     }
 
@@ -228,8 +228,8 @@ impl State {
     }
 
     /// Takes in what was found. None if it could not be read: what is not known to fit does not.
-    fn take_in(&mut self, look: &Look, measured: Option<Measured>) {
-        let Some(Measured { bytes: found, unlinked }) = measured else {
+    fn take_in(&mut self, look: &Look, measured: Option<&Measured>) {
+        let Some(&Measured { bytes: found, unlinked }) = measured else {
             self.used = UNKNOWN;
             self.measured = None;
             return;
@@ -367,22 +367,22 @@ mod tests {
             (state, look)
         };
         let (mut state, look) = begin();
-        state.take_in(&look, measured(10));
+        state.take_in(&look, measured(10).as_ref());
         assert_eq!((state.used, state.is_stale()), (10, false));
         // What moved may have been missed.
         let (mut state, look) = begin();
         state.moves += 2;
-        state.take_in(&look, measured(10));
+        state.take_in(&look, measured(10).as_ref());
         assert_eq!((state.used, state.is_stale()), (60, true));
         // What was written may have been, too.
         let (mut state, look) = begin();
         state.used += 5;
-        state.take_in(&look, measured(10));
+        state.take_in(&look, measured(10).as_ref());
         assert_eq!(state.used, 15);
         // What was deleted may still have been seen.
         let (mut state, look) = begin();
         state.frees += 1;
-        state.take_in(&look, measured(60));
+        state.take_in(&look, measured(60).as_ref());
         assert_eq!((state.used, state.is_stale()), (60, true));
         let (mut state, look) = begin();
         state.take_in(&look, None);

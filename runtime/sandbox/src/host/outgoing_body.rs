@@ -52,12 +52,15 @@ pub(crate) fn charged(body: WasiBody, budget: &MemoryBudget) -> WasiBody {
     ChargedBody { body, budget: budget.clone(), token: Arc::new(()), waiting: None }.boxed_unsync()
 }
 
+/// The charging of a piece, which ends when there is room for it.
+type Room = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 struct ChargedBody {
     body: WasiBody,
     budget: MemoryBudget,
     token: Arc<()>,
     /// A piece there was no room for, until there is.
-    waiting: Option<(Bytes, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    waiting: Option<(Bytes, Room)>,
 }
 
 impl ChargedBody {

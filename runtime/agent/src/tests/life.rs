@@ -143,6 +143,32 @@ async fn an_init_container_leaves_a_file_for_the_one_that_waits_for_its_success(
 }
 
 #[tokio::test]
+async fn scratch_is_a_containers_own_and_has_an_end() {
+    let mut node = Node::new();
+    let write = |name: &str| helper(command(name, &["write", "/tmp/note", "text"]));
+    let scratch = |name: &str, label: &str| {
+        let mut container = write(name);
+        container.docker_labels.insert("coracle.scratch".to_owned(), label.to_owned());
+        container
+    };
+    // A file of one block costs two; where there is room for none it is not even made.
+    let writers = [
+        scratch("free", "/tmp"),
+        scratch("roomy", "/tmp 8KiB"),
+        scratch("small", "/tmp 4KiB"),
+        write("none"),
+    ];
+    let depends_on = writers.iter().map(|writer| Dependency {
+        container: writer.name.clone(),
+        condition: DependencyCondition::Complete,
+    });
+    let last = ContainerDefinition { depends_on: depends_on.collect(), ..command("last", &["exit", "0"]) };
+    let stopped = node.run(&definition(writers.into_iter().chain([last]).collect())).await;
+    let codes: Vec<_> = (0..5).map(|position| end(&stopped, position).0).collect();
+    assert_eq!(codes, [Some(0), Some(0), Some(1), Some(1), Some(0)]);
+}
+
+#[tokio::test]
 async fn success_that_does_not_come_fails_the_task() {
     let mut node = Node::new();
     let stopped = node

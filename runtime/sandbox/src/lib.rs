@@ -100,6 +100,12 @@
 //! An HTTP service is called with [`Container::handle`] instead, bodies streamed both ways: a fresh instance per
 //! request for WASI 0.2, many requests in one for 0.3, or as [`ContainerSpec::instance_reuse`] and
 //! [`ContainerSpec::instance_concurrency`] say.
+//!
+//! # Components that call one another
+//!
+//! What a component imports beside WASI may be another's exports: prepare it with [`Engine::prepare_open`], and name the
+//! [`Plugin`] that answers in [`ContainerSpec::links`]. Each call is one from sandbox to sandbox, either under limits of
+//! its own.
 
 mod artifacts;
 mod code;

@@ -162,7 +162,7 @@ mod tests {
     use crate::http::Body;
 
     fn request(kind: &str, body: &'static str) -> Request {
-        Request::post("/").header(header::CONTENT_TYPE, kind).body(Body::from(body)).unwrap()
+        ::http::Request::post("/").header(header::CONTENT_TYPE, kind).body(Body::from(body)).unwrap()
     }
 
     #[crate::test]
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let request = Request::get("/?a=1&b=x%26y+z&c&a=2").body(Body::default()).unwrap();
+        let request = ::http::Request::get("/?a=1&b=x%26y+z&c&a=2").body(Body::default()).unwrap();
         assert_eq!(request.query("a").as_deref(), Some("1"));
         assert_eq!(request.query("b").as_deref(), Some("x&y z"));
         assert_eq!(request.query("c").as_deref(), Some(""));

@@ -166,7 +166,7 @@ mod tests {
 
     async fn answer(method: Method, path: &str) -> (u16, String) {
         let mut response =
-            handle(Request::builder().method(method).uri(path).body(Body::default()).unwrap()).await;
+            handle(::http::Request::builder().method(method).uri(path).body(Body::default()).unwrap()).await;
         (response.status().as_u16(), response.body_mut().text().await.unwrap())
     }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coracle_fixtures as fixtures;
+use coracle_protocol::ecs;
+use coracle_protocol::shape::Shape;
 use support::{python, run, text};
 
 fn root() -> PathBuf {
@@ -101,4 +103,88 @@ fn from_ecs_in_five_steps() {
 #[test]
 fn limits_explained() {
     tells_the_truth("runtime/coracle/docs/limits.md");
+}
+
+/// The members of a shape that may be an object, a list of objects, or neither.
+fn members(shape: &Shape) -> Vec<(&'static str, Shape)> {
+    match shape {
+        Shape::Object(members) => members.to_vec(),
+        Shape::List(item) => members(item),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_field_of_a_task_definition_is_explained() {
+    let text = std::fs::read_to_string(root().join("runtime/agent/docs/task-definitions.md")).unwrap();
+    let request = ecs::inputs::of("RegisterTaskDefinition").unwrap();
+    let mut missing = Vec::new();
+    for (field, shape) in members(request) {
+        let inner = match field {
+            "containerDefinitions" | "volumes" => members(&shape),
+            _ => Vec::new(),
+        };
+        let names = std::iter::once(field).chain(inner.iter().map(|(name, _)| *name));
+        missing.extend(names.filter(|name| {
+            !["`", "."].iter().any(|before| ["`", "."].iter().any(|after| text.contains(&format!("{before}{name}{after}"))))
+        }));
+    }
+    assert!(missing.is_empty(), "not a word about {missing:?}");
+}
+
+/// The text of every source file but tests, with strings that go over several lines made one.
+fn sources() -> String {
+    fn read(dir: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !["target", "tests", "guests"].contains(&name) {
+                read(&path, all);
+            } else if name.ends_with(".rs") {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut all = String::new();
+    for room in ["api", "runtime"] {
+        read(&root().join(room), &mut all);
+    }
+    let mut joined = String::with_capacity(all.len());
+    let mut lines = all.lines();
+    while let Some(mut line) = lines.next() {
+        let mut first = true;
+        while let Some(begun) = line.strip_suffix('\\') {
+            joined.push_str(if first { begun } else { begun.trim_start() });
+            line = lines.next().unwrap_or_default();
+            first = false;
+        }
+        joined.push_str(if first { line } else { line.trim_start() });
+        joined.push('\n');
+    }
+    joined
+}
+
+#[test]
+fn every_message_in_troubleshooting_is_one_of_the_program() {
+    let text = std::fs::read_to_string(root().join("runtime/coracle/docs/troubleshooting.md")).unwrap();
+    let sources = sources();
+    let mut strange = Vec::new();
+    let mut looked_at = 0;
+    for row in text.lines().filter(|line| line.starts_with('|') && !line.contains("---")) {
+        let first = row.split(" | ").next().unwrap();
+        // Between backticks are messages; what varies in them is an ellipsis.
+        for message in first.split('`').skip(1).step_by(2) {
+            for part in message.split('…').map(|part| part.trim_matches([' ', ':', '.'])) {
+                if part.is_empty() {
+                    continue;
+                }
+                looked_at += 1;
+                // An error's name may stand before its text.
+                let texts = part.split(": ").filter(|text| text.len() > 3);
+                strange.extend(texts.filter(|text| !sources.contains(*text)).map(str::to_owned));
+            }
+        }
+    }
+    assert!(looked_at > 50, "only {looked_at} messages were found");
+    assert!(strange.is_empty(), "the program says nothing like {strange:#?}");
 }

@@ -429,7 +429,7 @@ mod tests {
         let own = manifest(include_str!("../../../sdk/Cargo.toml"));
         assert_eq!(names(&carried, "dependencies"), names(&own, "dependencies"));
         let wasm = |table: &toml::Table| {
-            table["target"]["cfg(target_family = \"wasm\")"]["dependencies"].to_string()
+            table["target"]["cfg(target_family = \"wasm\")"]["dependencies"].clone()
         };
         assert_eq!(wasm(&carried), wasm(&own));
     }

@@ -92,6 +92,30 @@ pub(crate) async fn describe_tasks(
     Ok(all)
 }
 
+/// Why a task stopped, with the exit codes and reasons of its containers.
+pub(crate) fn how_it_stopped(task: &Value) -> String {
+    let reason = task["stoppedReason"].as_str().unwrap_or("it stopped for no reason given").to_owned();
+    let containers = task["containers"].as_array().into_iter().flatten();
+    let details = containers.filter_map(|container| {
+        let name = container["name"].as_str()?;
+        let why = container["reason"].as_str().filter(|why| !reason.contains(why));
+        match (container["exitCode"].as_i64(), why) {
+            (Some(code), Some(why)) => Some(format!("{name} exited with {code}: {why}")),
+            (Some(code), None) => Some(format!("{name} exited with {code}")),
+            (None, Some(why)) => Some(format!("{name}: {why}")),
+            (None, None) => None,
+        }
+    });
+    let details: Vec<String> = details.collect();
+    if details.is_empty() { reason } else { format!("{reason} ({})", details.join(", ")) }
+}
+
+/// The one that stopped last.
+pub(crate) fn newest_stopped(tasks: Vec<Value>) -> Option<Value> {
+    let at = |task: &Value| task["stoppedAt"].as_f64().unwrap_or_default();
+    tasks.into_iter().max_by(|one, other| at(one).total_cmp(&at(other)))
+}
+
 /// What stands behind the last slash of an ARN.
 pub(crate) fn last_segment(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
@@ -113,4 +137,28 @@ fn status(task: &Value) -> String {
         .map(|code| code.to_string())
         .collect();
     if codes.is_empty() { state.to_owned() } else { format!("{state} ({})", codes.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_task_says_why_in_one_line() {
+        let task = json!({
+            "stoppedReason": "Essential container in task exited", "stoppedAt": 2.5,
+            "containers": [
+                {"name": "web", "exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory usage"},
+                {"name": "job", "exitCode": 0}, {"name": "never"},
+            ],
+        });
+        let expected = "Essential container in task exited (web exited with 137: OutOfMemoryError: Container killed due \
+                        to memory usage, job exited with 0)";
+        assert_eq!(how_it_stopped(&task), expected);
+        let reason = "CannotPullContainerError: no image";
+        let pulled =
+            json!({"stoppedReason": reason, "stoppedAt": 1, "containers": [{"name": "a", "reason": reason}]});
+        assert_eq!(how_it_stopped(&pulled), reason);
+        assert_eq!(newest_stopped(vec![pulled, task.clone()]), Some(task));
+    }
 }

@@ -215,6 +215,11 @@ def cargo(coracle):
         terminal.expect(r"The build failed; waiting for a change\.")
         put(main, "fn main() { std::process::exit(1) }\n")
         terminal.expect(r"job:2 has run: .*job exited with 1\b")
+        # One that does not end is ended by a change.
+        put(main, "fn main() { println!(\"waiting\"); loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }\n")
+        terminal.expect(r"job \| waiting\n")
+        put(main, "fn main() { println!(\"done\") }\n")
+        terminal.expect(r"job:4 has run: .*job exited with 0")
         terminal.interrupt()
 
 

@@ -172,6 +172,8 @@ class Session:
             "AWS_PAGER": "",
             "NO_COLOR": "1",
         }
+        for file in self.work.rglob("*.yaml"):
+            file.write_text(self.here(file.read_text()))
         self.shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc"], cwd=self.work, env=self.environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

@@ -126,7 +126,9 @@ fn every_field_of_a_task_definition_is_explained() {
         };
         let names = std::iter::once(field).chain(inner.iter().map(|(name, _)| *name));
         missing.extend(names.filter(|name| {
-            !["`", "."].iter().any(|before| ["`", "."].iter().any(|after| text.contains(&format!("{before}{name}{after}"))))
+            !["`", "."]
+                .iter()
+                .any(|before| ["`", "."].iter().any(|after| text.contains(&format!("{before}{name}{after}"))))
         }));
     }
     assert!(missing.is_empty(), "not a word about {missing:?}");

@@ -64,7 +64,7 @@ async fn look_at(path: PathBuf, name: &str) -> anyhow::Result<LocalImage> {
 }
 
 /// The name as image names are written: small letters, and no punctuation at the ends of its parts.
-fn registry_name(name: &str) -> anyhow::Result<String> {
+pub(crate) fn registry_name(name: &str) -> anyhow::Result<String> {
     let part = |part: &str| part.to_lowercase().trim_matches(['-', '_', '.']).to_owned();
     let name = name.split('/').map(part).collect::<Vec<_>>().join("/");
     ImageReference::parse(&name).with_context(|| {

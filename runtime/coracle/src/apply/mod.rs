@@ -34,7 +34,7 @@ use crate::output::say;
 use crate::up::Signals;
 
 pub(crate) use delete::delete;
-pub(crate) use images::is_local;
+pub(crate) use images::{is_local, registry_name};
 pub(crate) use manifest::task_definition_misfits;
 pub(crate) use source::parse as parse_documents;
 pub(crate) use task_definition::canonical;

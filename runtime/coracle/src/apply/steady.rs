@@ -11,7 +11,7 @@ use super::remote::describe_services;
 use super::show::Printer;
 use crate::client::ApiClient;
 use crate::output::note;
-use crate::ps::{describe_tasks, last_segment, list_tasks};
+use crate::ps::{describe_tasks, how_it_stopped, last_segment, list_tasks, newest_stopped};
 
 /// How long until services are asked for again: soon at first, because components start in milliseconds.
 const FIRST_POLL: Duration = Duration::from_millis(20);
@@ -225,21 +225,7 @@ impl Watched {
         let arns = list_tasks(client, &cluster, filter).await?;
         let mut stopped = describe_tasks(client, &cluster, &arns).await?;
         stopped.retain(|task| task["stopCode"] != "ServiceSchedulerInitiated");
-        let at = |task: &Value| task["stoppedAt"].as_f64().unwrap_or_default();
-        stopped.sort_by(|one, other| at(one).total_cmp(&at(other)));
-        let Some(task) = stopped.pop() else { return Ok(None) };
-        let reason = task["stoppedReason"].as_str().unwrap_or("for no reason given").to_owned();
-        let containers = task["containers"].as_array().into_iter().flatten();
-        let details = containers.filter_map(|container| {
-            let name = container["name"].as_str()?;
-            match (container["reason"].as_str(), container["exitCode"].as_i64()) {
-                (Some(why), _) if !reason.contains(why) => Some(format!("{name}: {why}")),
-                (None, Some(code)) => Some(format!("{name} exited with {code}")),
-                _ => None,
-            }
-        });
-        let details: Vec<String> = details.collect();
-        Ok(Some(if details.is_empty() { reason } else { format!("{reason} ({})", details.join(", ")) }))
+        Ok(newest_stopped(stopped).map(|task| how_it_stopped(&task)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bringing what was built to Coracle, as anybody would: push, register, update the service, wait.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::project::Definition;
-use crate::apply::canonical;
+use crate::apply::{canonical, registry_name};
 use crate::client::ApiClient;
 use crate::images::push_bytes;
-use crate::ps::{describe_tasks, last_segment, list_tasks};
+use crate::ps::{describe_tasks, how_it_stopped, last_segment, list_tasks, newest_stopped};
 
-/// How often a deployment is looked at. It is over in less than a hundred of these.
-const POLL: Duration = Duration::from_millis(4);
+/// How often a deployment is looked at: soon enough for whoever waits, and seldom enough not to slow it down.
+const POLL: Duration = Duration::from_millis(10);
 /// How long a component may take to start: an interpreter is compiled for a quarter of a minute.
 const START: Duration = Duration::from_secs(180);
 
@@ -26,7 +26,7 @@ pub(super) struct Deployer {
     /// The revision that answers, by name.
     serves: Option<String>,
     /// Services that were made.
-    services: BTreeMap<String, ()>,
+    services: BTreeSet<String>,
 }
 
 /// What has become of a deployment.
@@ -35,13 +35,13 @@ pub(super) enum Deployed {
     Same,
     /// The service answers with it.
     Serves { revision: String, service: String, is_first: bool },
-    /// The task has run to its end.
-    Ran { revision: String, exit: String },
+    /// The task has been started.
+    Runs { revision: String, task: Value },
 }
 
 impl Deployer {
     pub(super) fn new(client: ApiClient) -> Self {
-        Self { client, last: None, serves: None, services: BTreeMap::new() }
+        Self { client, last: None, serves: None, services: BTreeSet::new() }
     }
 
     /// What is the case when nothing new comes of a change, as a half of a sentence.
@@ -77,8 +77,8 @@ impl Deployer {
     }
 
     async fn serve(&mut self, family: &str, arn: &str, request: &Value) -> anyhow::Result<Deployed> {
-        let is_first = self.services.insert(family.to_owned(), ()).is_none();
-        if is_first {
+        let is_new = self.services.insert(family.to_owned());
+        if is_new {
             let mut body = launch(arn, request);
             body["serviceName"] = family.into();
             body["desiredCount"] = 1.into();
@@ -96,7 +96,7 @@ impl Deployer {
         }
         let revision = last_segment(arn).to_owned();
         self.wait_until_it_answers(family, arn).await?;
-        self.serves = Some(revision.clone());
+        let is_first = self.serves.replace(revision.clone()).is_none();
         Ok(Deployed::Serves { revision, service: family.to_owned(), is_first })
     }
 
@@ -131,10 +131,8 @@ impl Deployer {
         let arns = list_tasks(&self.client, &cluster, json!({ "desiredStatus": "STOPPED" })).await?;
         let mut tasks = describe_tasks(&self.client, &cluster, &arns).await?;
         tasks.retain(|task| task["taskDefinitionArn"] == arn);
-        let at = |task: &Value| task["stoppedAt"].as_f64().unwrap_or_default();
-        let newest = tasks.into_iter().max_by(|one, other| at(one).total_cmp(&at(other)));
-        let newest = newest.context("no task of it has stopped")?;
-        Ok(how_it_ended(&newest))
+        let newest = newest_stopped(tasks).context("no task of it has stopped")?;
+        Ok(how_it_stopped(&newest))
     }
 
     async fn run(&mut self, arn: &str, request: &Value) -> anyhow::Result<Deployed> {
@@ -144,15 +142,25 @@ impl Deployer {
         if task.is_null() {
             bail!("the task cannot be placed: {}", answer["failures"]);
         }
+        Ok(Deployed::Runs { revision: last_segment(arn).to_owned(), task })
+    }
+
+    /// Waits for the end of a task, and says how it ended.
+    pub(super) async fn task_end(&self, task: &Value) -> anyhow::Result<String> {
         loop {
             let answer = self.client.ecs("DescribeTasks", &json!({ "tasks": [task] })).await?;
-            let task = answer["tasks"][0].clone();
-            if task["lastStatus"] == "STOPPED" {
-                let revision = last_segment(arn).to_owned();
-                return Ok(Deployed::Ran { revision, exit: how_it_ended(&task) });
+            let found = &answer["tasks"][0];
+            if found["lastStatus"] == "STOPPED" {
+                return Ok(how_it_stopped(found));
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Ends a task that runs.
+    pub(super) async fn stop_task(&self, task: &Value) -> anyhow::Result<()> {
+        let body = json!({ "task": task, "reason": "The project has changed" });
+        self.client.ecs("StopTask", &body).await.map(drop)
     }
 }
 
@@ -170,27 +178,9 @@ fn launch(arn: &str, request: &Value) -> Value {
 /// Puts a component into the registry and gives the image's name.
 async fn push(client: &ApiClient, path: &Path, name: &str) -> anyhow::Result<String> {
     let bytes = tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?;
-    let name = name.to_lowercase();
+    let name = registry_name(name)?;
     let pushed = push_bytes(client, &name, bytes)
         .await
         .with_context(|| format!("{} cannot be used", path.display()))?;
     Ok(format!("{name}@{}", pushed["digest"].as_str().unwrap_or_default()))
-}
-
-/// The stopped reason, and the exit codes and reasons of containers.
-fn how_it_ended(task: &Value) -> String {
-    let reason = task["stoppedReason"].as_str().unwrap_or("it has stopped").to_owned();
-    let containers = task["containers"].as_array().into_iter().flatten();
-    let details = containers.filter_map(|container| {
-        let name = container["name"].as_str()?;
-        let why = container["reason"].as_str().filter(|why| !reason.contains(why));
-        match (container["exitCode"].as_i64(), why) {
-            (Some(code), Some(why)) => Some(format!("{name} exited with {code}: {why}")),
-            (Some(code), None) => Some(format!("{name} exited with {code}")),
-            (None, Some(why)) => Some(format!("{name}: {why}")),
-            (None, None) => None,
-        }
-    });
-    let details: Vec<String> = details.collect();
-    if details.is_empty() { reason } else { format!("{reason} ({})", details.join(", ")) }
 }

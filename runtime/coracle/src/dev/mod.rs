@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::bail;
+use serde_json::Value;
 
 use crate::cli::{ApiArgs, DevArgs, UpArgs};
 use crate::client::ApiClient;
@@ -86,33 +86,36 @@ async fn session(mut project: Project, args: &DevArgs, coracle: &Coracle) -> any
             }
             watch.build_ended(component.as_ref());
         }
+        let mut running = None;
         if let Some(component) = &component {
-            bring(&project, component, &mut deployer, coracle, began).await?;
+            running = bring(&project, component, &mut deployer, coracle, began).await?;
         }
-        changes = watch.next().await?;
+        changes = match running {
+            Some((revision, task)) => until_it_ends(&deployer, &revision, &task, &mut watch).await?,
+            None => watch.next().await?,
+        };
         if changes.source {
             say!("\n{} changed.", changes.example.as_deref().unwrap_or("Something"))?;
         }
     }
 }
 
-/// Deploys what was built, and says how that went.
+/// A revision and a task of it.
+type Running = (String, Value);
+
+/// Deploys what was built, and says how that went. Gives the task that runs, if it is one that ends.
 async fn bring(
     project: &Project,
     component: &Component,
     deployer: &mut Deployer,
     coracle: &Coracle,
     began: Instant,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Running>> {
     let built = began.elapsed();
-    let definition = match project.definition(component) {
-        Ok(definition) => definition,
-        Err(error) => {
-            note!("{error:#}; {}.", deployer.what_goes_on());
-            return Ok(());
-        }
+    let deployed = match project.definition(component) {
+        Ok(definition) => deployer.deploy(definition).await,
+        Err(error) => Err(error),
     };
-    let deployed = deployer.deploy(definition).await;
     let took = (began.elapsed() - built).as_millis();
     match deployed {
         Ok(Deployed::Same) => {}
@@ -122,14 +125,28 @@ async fn bring(
             say!("API {}. A change of the project swaps it; Ctrl-C stops.", coracle.api)?;
         }
         Ok(Deployed::Serves { revision, .. }) => say!("{revision} answers, {took} ms after it was built.")?,
-        Ok(Deployed::Ran { revision, exit }) => say!("{revision} has run: {exit}. A change runs it again.")?,
-        Err(error) if coracle_is_gone(&error) => bail!("{error:#}"),
+        Ok(Deployed::Runs { revision, task }) => return Ok(Some((revision, task))),
         Err(error) => note!("{error:#}; {}.", deployer.what_goes_on()),
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Whether this is not about the project.
-fn coracle_is_gone(error: &anyhow::Error) -> bool {
-    error.to_string().contains("nothing answers at")
+/// Waits for the end of a task and then for a change, or for a change that ends the task.
+async fn until_it_ends(
+    deployer: &Deployer,
+    revision: &str,
+    task: &Value,
+    watch: &mut Watch,
+) -> anyhow::Result<Changes> {
+    tokio::select! {
+        ended = deployer.task_end(task) => {
+            say!("{revision} has run: {}. A change runs it again.", ended?)?;
+            watch.next().await
+        }
+        changes = watch.next() => {
+            deployer.stop_task(task).await?;
+            deployer.task_end(task).await?;
+            changes
+        }
+    }
 }

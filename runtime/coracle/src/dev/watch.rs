@@ -39,6 +39,8 @@ pub(super) struct Watch {
     watcher: RecommendedWatcher,
     events: mpsc::UnboundedReceiver<notify::Result<Event>>,
     places: Places,
+    /// What has changed and has not been told yet.
+    pending: Changes,
     /// Files that builds have been seen to write.
     outputs: HashSet<PathBuf>,
     /// Files that changed during the last build, and during the one before.
@@ -120,6 +122,7 @@ impl Watch {
             watcher,
             events,
             places,
+            pending: Changes::default(),
             outputs: HashSet::new(),
             during_build: HashSet::new(),
             during_last_build: HashSet::new(),
@@ -181,27 +184,26 @@ impl Watch {
         self.during_last_build.clone_from(&self.during_build);
     }
 
-    /// Resolves when something has changed, and nothing more does.
+    /// Resolves when something has changed, and nothing more does. Dropped before, it has lost nothing.
     pub(super) async fn next(&mut self) -> anyhow::Result<Changes> {
-        let mut changes = Changes::default();
         for path in std::mem::take(&mut self.during_build) {
-            self.note(&path, &mut changes);
+            self.note(&path);
         }
-        while changes == Changes::default() {
+        while self.pending == Changes::default() {
             let Some(event) = self.events.recv().await else { bail!("the project is no longer watched") };
-            self.take(event, &mut changes)?;
+            self.take(event)?;
         }
         loop {
-            let quiet = if changes.source { QUIET } else { QUIET_COMPONENT };
+            let quiet = if self.pending.source { QUIET } else { QUIET_COMPONENT };
             match timeout(quiet, self.events.recv()).await {
-                Ok(Some(event)) => self.take(event, &mut changes)?,
+                Ok(Some(event)) => self.take(event)?,
                 Ok(None) => bail!("the project is no longer watched"),
-                Err(_) => return Ok(changes),
+                Err(_) => return Ok(std::mem::take(&mut self.pending)),
             }
         }
     }
 
-    fn take(&mut self, event: notify::Result<Event>, changes: &mut Changes) -> anyhow::Result<()> {
+    fn take(&mut self, event: notify::Result<Event>) -> anyhow::Result<()> {
         let event = event.context("cannot watch the project any more")?;
         if !is_change(&event) {
             return Ok(());
@@ -214,23 +216,23 @@ impl Watch {
                 }
                 self.look_at(path, RecursiveMode::Recursive)?;
             }
-            self.note(path, changes);
+            self.note(path);
         }
         Ok(())
     }
 
-    fn note(&self, path: &Path, changes: &mut Changes) {
+    fn note(&mut self, path: &Path) {
         if self.outputs.contains(path) {
             return;
         }
         match self.places.of(path) {
             Place::Source => {
-                changes.source = true;
+                self.pending.source = true;
                 let inside = path.strip_prefix(&self.places.dir).unwrap_or(path);
-                changes.example.get_or_insert_with(|| inside.display().to_string());
+                self.pending.example.get_or_insert_with(|| inside.display().to_string());
             }
-            Place::Project => changes.project = true,
-            Place::Deployed => changes.deployed = true,
+            Place::Project => self.pending.project = true,
+            Place::Deployed => self.pending.deployed = true,
             Place::Nothing => {}
         }
     }

@@ -428,9 +428,8 @@ mod tests {
         let carried = manifest(std::str::from_utf8(&carried).unwrap());
         let own = manifest(include_str!("../../../sdk/Cargo.toml"));
         assert_eq!(names(&carried, "dependencies"), names(&own, "dependencies"));
-        let wasm = |table: &toml::Table| {
-            table["target"]["cfg(target_family = \"wasm\")"]["dependencies"].clone()
-        };
+        let wasm =
+            |table: &toml::Table| table["target"]["cfg(target_family = \"wasm\")"]["dependencies"].clone();
         assert_eq!(wasm(&carried), wasm(&own));
     }
 }

@@ -157,8 +157,9 @@ impl Deployer {
         }
     }
 
-    /// Ends a task that runs.
-    pub(super) async fn stop_task(&self, task: &Value) -> anyhow::Result<()> {
+    /// Ends a task that runs, and forgets what it was of: that has not run yet.
+    pub(super) async fn stop_task(&mut self, task: &Value) -> anyhow::Result<()> {
+        self.last = None;
         let body = json!({ "task": task, "reason": "The project has changed" });
         self.client.ecs("StopTask", &body).await.map(drop)
     }

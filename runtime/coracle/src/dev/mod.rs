@@ -91,7 +91,7 @@ async fn session(mut project: Project, args: &DevArgs, coracle: &Coracle) -> any
             running = bring(&project, component, &mut deployer, coracle, began).await?;
         }
         changes = match running {
-            Some((revision, task)) => until_it_ends(&deployer, &revision, &task, &mut watch).await?,
+            Some((revision, task)) => until_it_ends(&mut deployer, &revision, &task, &mut watch).await?,
             None => watch.next().await?,
         };
         if changes.source {
@@ -133,20 +133,19 @@ async fn bring(
 
 /// Waits for the end of a task and then for a change, or for a change that ends the task.
 async fn until_it_ends(
-    deployer: &Deployer,
+    deployer: &mut Deployer,
     revision: &str,
     task: &Value,
     watch: &mut Watch,
 ) -> anyhow::Result<Changes> {
-    tokio::select! {
+    let changes = tokio::select! {
         ended = deployer.task_end(task) => {
             say!("{revision} has run: {}. A change runs it again.", ended?)?;
-            watch.next().await
+            return watch.next().await;
         }
-        changes = watch.next() => {
-            deployer.stop_task(task).await?;
-            deployer.task_end(task).await?;
-            changes
-        }
-    }
+        changes = watch.next() => changes?,
+    };
+    deployer.stop_task(task).await?;
+    deployer.task_end(task).await?;
+    Ok(changes)
 }

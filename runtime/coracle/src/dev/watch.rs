@@ -176,8 +176,11 @@ impl Watch {
         self.look_at_components();
         while let Ok(event) = self.events.try_recv() {
             let changed = event.ok().filter(is_change).map(|event| event.paths).unwrap_or_default();
-            // What is deployed is looked at anyway when a build has ended.
-            let counts = |path: &PathBuf| matches!(self.places.of(path), Place::Source | Place::Project);
+            // What is deployed is looked at anyway when a build has ended, and what is gone again by then was the
+            // build's own.
+            let counts = |path: &PathBuf| {
+                matches!(self.places.of(path), Place::Source | Place::Project) && path.exists()
+            };
             self.during_build.extend(changed.into_iter().filter(counts));
         }
         self.outputs.extend(self.during_build.intersection(&self.during_last_build).cloned());

@@ -364,6 +364,13 @@ impl Ticket {
 
     /// It is over; the worker may take another instead.
     fn finish(&self) {
+        self.finish_within();
+        self.worker.changed.wake();
+    }
+
+    /// The same for the worker's own loop, which is followed by a look at the deadlines: to wake it for that would poll
+    /// its instance once more for each request.
+    fn finish_within(&self) {
         let worker = &self.worker;
         let has_room = {
             let mut load = worker.load.lock();
@@ -380,7 +387,6 @@ impl Ticket {
             was_full && !load.is_full(worker.reuse)
         };
         self.set_end(Ok(Exit::Code(0)));
-        worker.changed.wake();
         if has_room {
             worker.shared.workers.put_back(worker);
         }
@@ -392,8 +398,10 @@ impl Ticket {
             return self.finish();
         }
         let until = Instant::now() + self.worker.shared.spec.request_timeout;
-        self.set_stage(Stage::Lingering(until));
-        self.worker.changed.wake();
+        // Most guests have returned by then.
+        if self.set_stage(Stage::Lingering(until)) {
+            self.worker.changed.wake();
+        }
     }
 
     /// Nobody reads the response any more. A 0.3 guest is told so by its stream.
@@ -406,9 +414,12 @@ impl Ticket {
         self.set_stage(Stage::Abandoned);
     }
 
-    fn set_stage(&self, stage: Stage) {
+    /// Answers whether it is still at its worker.
+    fn set_stage(&self, stage: Stage) -> bool {
         let mut load = self.worker.load.lock();
-        let Some(live) = load.live.iter_mut().find(|live| std::ptr::eq(&*live.ticket, self)) else { return };
+        let Some(live) = load.live.iter_mut().find(|live| std::ptr::eq(&*live.ticket, self)) else {
+            return false;
+        };
         live.stage = stage;
         if stage == Stage::Abandoned {
             load.retired = true;
@@ -416,6 +427,7 @@ impl Ticket {
                 self.worker.control.advance(crate::control::Phase::Cancelled);
             }
         }
+        true
     }
 }
 

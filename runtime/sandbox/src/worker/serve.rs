@@ -166,7 +166,7 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
         exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
         store.data_mut().answering().end(hops);
         instance.end_request();
-        ticket.finish();
+        ticket.finish_within();
         if worker.rest(Rest::Idle) {
             break;
         }

@@ -51,6 +51,7 @@ pub const BENCHES: &[Bench] = &[
     bench!("plugins", "calling a plugin, beside a native library, a process and Extism", suite::plugins::run),
     bench!("link", "a call from one container of a task to another", suite::link::run),
     bench!("store", "durable writes per second, beside etcd", suite::store::run),
+    bench!("api", "calls of the AWS API, and from one to a running task", suite::api::run),
     bench!("allocs", "what is allocated for one request", suite::allocs::run),
 ];
 

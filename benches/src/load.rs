@@ -154,7 +154,7 @@ pub(crate) async fn fixed_rate(
 }
 
 /// Sends a request on the connection, or on a new one, which is then kept if all went well.
-async fn ask(
+pub(crate) async fn ask(
     connection: &mut Option<TcpStream>,
     address: SocketAddr,
     request: &str,

@@ -90,7 +90,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// A running `coracle up`.
 pub(crate) struct Coracle {
     pub(crate) process: Running,
-    api: SocketAddr,
+    pub(crate) api: SocketAddr,
     pub(crate) router: SocketAddr,
 }
 
@@ -100,7 +100,9 @@ impl Coracle {
         let ready = dir.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let child = Command::new(binary)
-            .args(["up", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0", "--cpu", "1048576"])
+            .args(["up", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0"])
+            // Room for any number of tasks: it is only what the scheduler counts with.
+            .args(["--cpu", "1048576", "--memory", "1048576"])
             .arg("--data-dir")
             .arg(dir.join("data"))
             .arg("--ready-file")

@@ -1,6 +1,7 @@
 //! The benches, one file each. A bench answers with tables; what it holds itself against is in the same table.
 
 pub mod allocs;
+pub(crate) mod api;
 pub(crate) mod artifact;
 pub(crate) mod cap;
 pub(crate) mod density;

@@ -1,0 +1,254 @@
+//! The API's speed, over real connections that are kept: calls that read and calls that write, each write on the disk
+//! before it is answered; from RunTask to the first thing the component does; and a service that goes from no task to a
+//! thousand and back.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail, ensure};
+use coracle_fixtures::{command, example_hello};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::bench::Context;
+use crate::cleanup::Directory;
+use crate::load::ask;
+use crate::peers::{Coracle, coracle_binary, poll};
+use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::stats::Times;
+use crate::turns::{Side, Turn, conclude};
+
+/// Clients at once, each with a connection of its own.
+const CLIENTS: usize = 16;
+/// Tasks of the service that grows.
+const TASKS: u32 = 1000;
+
+pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
+    let dir = Directory::new()?;
+    let coracle = Coracle::start(&coracle_binary()?, dir.path())?;
+    coracle.deploy("hello", example_hello(), 2)?;
+    let tables = vec![
+        rates(context, coracle.api).await?,
+        first_instruction(context, &coracle).await?,
+        thousand(context, &coracle, example_hello()).await?,
+    ];
+    Ok(Findings { tables, ..Findings::default() })
+}
+
+/// A request as SDKs send it, unsigned.
+fn request(target: &str, body: &str) -> String {
+    format!(
+        "POST / HTTP/1.1\r\nhost: localhost\r\nx-amz-target: {target}\r\n\
+         content-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn ecs(operation: &str, body: &str) -> String {
+    request(&format!("AmazonEC2ContainerServiceV20141113.{operation}"), body)
+}
+
+/// What a client asks for next, by its own number and that of the request.
+type Ask = fn(usize, u64) -> String;
+
+async fn rates(context: &Context, api: SocketAddr) -> anyhow::Result<Table> {
+    let calls: [(&str, &str, Ask); 4] = [
+        ("describe-services", "DescribeServices", |_, _| {
+            ecs("DescribeServices", r#"{"services":["hello"]}"#)
+        }),
+        ("list-tasks", "ListTasks", |_, _| ecs("ListTasks", r#"{"family":"hello"}"#)),
+        ("create-cluster", "CreateCluster, written", |client, number| {
+            ecs("CreateCluster", &format!(r#"{{"clusterName":"c{client}-{number}"}}"#))
+        }),
+        ("register", "RegisterTaskDefinition, written", |client, number| {
+            let containers = r#"[{"name":"main","image":"hello"}]"#;
+            let body = format!(r#"{{"family":"f{client}-{number}","containerDefinitions":{containers}}}"#);
+            ecs("RegisterTaskDefinition", &body)
+        }),
+    ];
+    let stretch = context.pick(Duration::from_millis(150), Duration::from_secs(3));
+    let mut sides: Vec<Side<'_>> = calls
+        .into_iter()
+        .map(|(id, label, next)| {
+            let row =
+                Row::new(id, label, Whose::Ours, format!("{CLIENTS} clients, each one call after the other"))
+                    .with_settings(
+                        "unsigned, keep-alive, audit log on, every write synced before its answer",
+                    );
+            // So that no turn writes what another has written.
+            let mut turn = 0;
+            Side::new(row, move || {
+                turn += 1;
+                let first = turn << 40;
+                async move { closed_loop(api, stretch, next, first).await }
+            })
+        })
+        .collect();
+    context.interleave(&mut sides, context.pick(1, 5)).await;
+    let table = Table::new(
+        "api-rate",
+        "API calls per second",
+        "A closed loop over the loopback, clients on the same processors. Goal: over 5,000 per second each.",
+        Unit::PerSecond,
+    )
+    .higher_is_better();
+    Ok(conclude(table, sides, &[]))
+}
+
+/// All clients at once for so long.
+async fn closed_loop(api: SocketAddr, stretch: Duration, next: Ask, first: u64) -> anyhow::Result<Turn> {
+    let begun = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            tokio::spawn(async move {
+                let mut connection = Connection::new(api);
+                let mut times = Times::default();
+                let mut number = first;
+                while begun.elapsed() < stretch {
+                    let sent = Instant::now();
+                    connection.ask(&next(client, number)).await?;
+                    times.record(sent.elapsed());
+                    number += 1;
+                }
+                anyhow::Ok(times)
+            })
+        })
+        .collect();
+    let mut all = Times::default();
+    for client in clients {
+        all.add(&client.await??);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "fewer calls than a float has digits")]
+    let rate = all.count() as f64 / begun.elapsed().as_secs_f64();
+    Ok(Turn { times: Some(all), ..Turn::of_figure(rate, "200") })
+}
+
+/// A connection that is kept.
+struct Connection {
+    api: SocketAddr,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn new(api: SocketAddr) -> Self {
+        Self { api, stream: None, buffer: Vec::with_capacity(4096) }
+    }
+
+    /// The body of an answer that must be 200.
+    async fn ask(&mut self, request: &str) -> anyhow::Result<Vec<u8>> {
+        ask(&mut self.stream, self.api, request, &mut self.buffer).await
+    }
+
+    async fn ecs(&mut self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&self.ask(&ecs(operation, &body.to_string())).await?)?)
+    }
+}
+
+async fn first_instruction(context: &Context, coracle: &Coracle) -> anyhow::Result<Table> {
+    coracle.register_logging("now", command(), &["now"], "256", "64")?;
+    // The first one compiles.
+    start_and_look(coracle).await?;
+    let runs = context.pick(2, 40);
+    let row = Row::new(
+        "first-instruction",
+        "RunTask, to the first instruction",
+        Whose::Ours,
+        "RunTask of a command",
+    )
+    .with_settings("its artifact in the cache; the commit synced before the task starts; logs on");
+    let answered = Row::new("answered", "RunTask, to its answer", Whose::Ours, "the same");
+    let times = async || {
+        let (mut to_first, mut to_answer) = (Times::default(), Times::default());
+        for _ in 0..runs {
+            let (first, answer) = start_and_look(coracle).await?;
+            to_first.record(first);
+            to_answer.record(answer);
+        }
+        anyhow::Ok((to_first, to_answer))
+    };
+    let mut sides = vec![
+        Side::new(row, || async { Ok(Turn::of_times(times().await?.0, "RUNNING")) }),
+        Side::new(answered, || async { Ok(Turn::of_times(times().await?.1, "RUNNING")) }),
+    ];
+    context.interleave(&mut sides, context.pick(1, 5)).await;
+    let table = Table::new(
+        "run-task",
+        "From RunTask to a running component",
+        "From sending the request to the time the component reads first of all, by the machine's clock. Goal: under \
+         2 ms. Its answer says RUNNING or how it ended, and so comes a little later.",
+        Unit::Seconds,
+    );
+    Ok(conclude(table, sides, &[]))
+}
+
+/// Runs a task that prints the time: how long after the request that is, and how long the answer took.
+async fn start_and_look(coracle: &Coracle) -> anyhow::Result<(Duration, Duration)> {
+    let mut connection = Connection::new(coracle.api);
+    connection.ecs("DescribeClusters", &json!({})).await?;
+    let order = json!({ "taskDefinition": "now", "launchType": "FARGATE" });
+    let sent = (Instant::now(), UNIX_EPOCH.elapsed()?);
+    let answer = connection.ecs("RunTask", &order).await?;
+    let answered = sent.0.elapsed();
+    let arn = answer["tasks"][0]["taskArn"].as_str().with_context(|| format!("RunTask: {answer}"))?;
+    let id = arn.rsplit('/').next().unwrap_or_default();
+    let stream = format!("bench/main/{id}");
+    let query = json!({ "logGroupName": Coracle::LOG_GROUP, "logStreamName": stream }).to_string();
+    let printed = poll("what the task printed", || {
+        let found = coracle.call("Logs_20140328.GetLogEvents", &serde_json::from_str(&query).ok()?).ok()?;
+        found["events"][0]["message"].as_str()?.trim().parse().ok()
+    })?;
+    Ok((Duration::from_micros(printed).saturating_sub(sent.1), answered))
+}
+
+async fn thousand(context: &Context, coracle: &Coracle, component: &Path) -> anyhow::Result<Table> {
+    let tasks = context.pick(20, TASKS);
+    coracle.register("many", component, &[], "256", "64")?;
+    let mut connection = Connection::new(coracle.api);
+    let service = json!({ "serviceName": "many", "taskDefinition": "many", "desiredCount": 0, "launchType": "FARGATE" });
+    connection.ecs("CreateService", &service).await?;
+    let settings = "HTTP components of 256 CPU units on one node, warm artifact";
+    let up =
+        Row::new("up", format!("0 to {tasks} tasks RUNNING"), Whose::Ours, "UpdateService --desired-count")
+            .with_settings(settings);
+    let down =
+        Row::new("down", format!("{tasks} to 0 tasks"), Whose::Ours, "UpdateService --desired-count 0")
+            .with_settings(settings);
+    let api = coracle.api;
+    let mut sides = vec![
+        Side::new(up, move || async move { Ok(Turn::of_figure(scale(api, tasks).await?, "")) }),
+        Side::new(down, move || async move { Ok(Turn::of_figure(scale(api, 0).await?, "")) }),
+    ];
+    context.interleave(&mut sides, context.pick(1, 3)).await;
+    let table = Table::new(
+        "thousand-tasks",
+        format!("A service from 0 to {tasks} tasks and back"),
+        "From UpdateService to the first DescribeServices that counts so many as RUNNING and none as PENDING, asked \
+         every 5 ms. Goal: under 2 s each.",
+        Unit::Seconds,
+    )
+    .linear();
+    Ok(conclude(table, sides, &[]))
+}
+
+/// Gives the service so many tasks; how many seconds that took.
+async fn scale(api: SocketAddr, tasks: u32) -> anyhow::Result<f64> {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let mut connection = Connection::new(api);
+    let begun = Instant::now();
+    connection.ecs("UpdateService", &json!({ "service": "many", "desiredCount": tasks })).await?;
+    loop {
+        let found = connection.ecs("DescribeServices", &json!({ "services": ["many"] })).await?;
+        let service = &found["services"][0];
+        let (running, pending) = (&service["runningCount"], &service["pendingCount"]);
+        if *running == tasks && *pending == 0 {
+            return Ok(begun.elapsed().as_secs_f64());
+        }
+        ensure!(service["status"] == "ACTIVE", "the service is gone: {found}");
+        if begun.elapsed() > PATIENCE {
+            bail!("after {PATIENCE:?} there are {running} of {tasks} tasks: {}", service["events"][0]);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

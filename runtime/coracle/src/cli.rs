@@ -293,6 +293,9 @@ pub(crate) struct RunArgs {
     /// any public host. Private and loopback addresses have to be named as addresses. Repeatable.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_net: Vec<String>,
+    /// Its key-value store: a file, made if it is not there [default: it has none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keyvalue: Option<PathBuf>,
     /// Where an HTTP component is served; port 0 picks a free one.
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address, default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,

@@ -272,26 +272,26 @@ impl Language {
             }
             (Self::Js, Kind::Http) => {
                 "The component has SpiderMonkey, Firefox's engine, in it: 13 MB, compiled once for each machine (15 s of one \
-                 core, in a cache from then on). An instance needs about 20 MiB of memory: 512 MiB of the task definition are \
-                 about 20 requests at the same time, and more of them wait."
+                 core, in a cache from then on). An instance needs 12 MiB of memory: 512 MiB of the task definition are about 40 \
+                 requests at the same time, and more of them wait."
             }
             (Self::Js, _) => {
-                "The component has QuickJS in it: 1.6 MB, compiled in 2 s. An instance needs about 4 MiB of memory."
+                "The component has QuickJS in it: 1.6 MB, compiled in 2 s. An instance needs 2 MiB of memory."
             }
             (Self::Python, _) => {
                 "The component has CPython in it: 18 MB, compiled once for each machine (15 s of one core, in a cache from \
                  then on). Modules in pure Python work when they are in `src`; those with C extensions don't, and there are \
-                 no threads. An instance needs about 30 MiB of memory: 512 MiB of the task definition are about 15 requests \
+                 no threads. An instance needs 16 MiB of memory: 512 MiB of the task definition are about 30 requests \
                  at the same time, and more of them wait."
             }
             (Self::Go, Kind::Task) => {
                 "Go makes a core module of WASI preview 1, which Coracle runs as it is. Goroutines work, on one thread. A run \
-                 needs about 10 MiB of memory."
+                 needs 4 MiB of memory."
             }
             (Self::Go, _) => {
                 "`wasi_wasip1.go` speaks the component model's canonical ABI by hand. Go's heap can't grow inside an adapted \
                  component: what one request allocates has to fit its first 4 MiB, because the adapter's memory lies behind \
-                 that, and past it the request ends with a trap. Batch tasks have no such limit. An instance needs about 10 \
+                 that, and past it the request ends with a trap. Batch tasks have no such limit. An instance needs 4 \
                  MiB of memory."
             }
             (Self::C, Kind::Task) => {

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use coracle_agent::KeyValueSource as _;
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Directory, Engine, EngineConfig, Exit, HandleError,
-    Input, MemoryBudget, Mount, Network, Output, OutputSink, Prepared, ResponseBody, StdStream,
+    ArtifactCache, Container, ContainerError, ContainerSpec, CpuBudget, Directory, Engine, EngineConfig,
+    Exit, HandleError, Input, MemoryBudget, Metric, Metrics, Mount, Network, Output, OutputSink, Prepared,
+    ResponseBody, StdStream,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::cli::RunArgs;
 use crate::config::artifact_cache;
+use crate::keyvalue::KeyValueStores;
 use crate::output::note;
 use crate::up::Signals;
 
@@ -39,7 +42,12 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let serve = prepared.exports().http;
     let output = Arc::new(PassThrough::default());
     let spec = ContainerSpec { output: Arc::clone(&output) as _, ..spec(&args, serve)? };
-    let container = Container::new(&prepared, spec)?;
+    let container = Container::new(&prepared, spec).map_err(|error| match error {
+        ContainerError::NotGranted { ref grant, .. } if *grant == "keyvalue" => {
+            anyhow::Error::new(error).context("it has no key-value store; --keyvalue FILE gives it one")
+        }
+        error => error.into(),
+    })?;
     if serve { serve_http(container, &args).await } else { run_command(container, &output).await }
 }
 
@@ -72,9 +80,15 @@ fn spec(args: &RunArgs, serve: bool) -> anyhow::Result<ContainerSpec> {
         .file_stem()
         .map_or_else(|| "component".to_owned(), |stem| stem.to_string_lossy().into());
     let argv = std::iter::once(name).chain(args.args.iter().cloned()).collect();
+    let env: Vec<_> = args.env.iter().map(|text| parse_env(text)).collect::<anyhow::Result<_>>()?;
+    let keyvalue = args.keyvalue.as_deref().map(KeyValueStores::open).transpose()?;
     Ok(ContainerSpec {
         args: argv,
-        env: args.env.iter().map(|text| parse_env(text)).collect::<anyhow::Result<_>>()?,
+        // As in a task.
+        config: Some(env.clone().into()),
+        env,
+        keyvalue: keyvalue.map(|stores| stores.open("run")),
+        metrics: Some(Arc::new(Logged)),
         mounts: args.dir.iter().map(|text| parse_mount(text)).collect::<anyhow::Result<_>>()?,
         network: Network::to(args.allow_net.iter().map(String::as_str)).context("--allow-net")?,
         input: if serve { Input::Empty } else { Input::Inherited },
@@ -118,10 +132,21 @@ fn parse_mount(text: &str) -> anyhow::Result<Mount> {
 
 async fn run_command(container: Container, output: &PassThrough) -> anyhow::Result<ExitCode> {
     let mut stop = Signals::listen()?;
-    let exit = tokio::select! {
-        exit = container.run() => exit,
-        signal = stop.wait() => return Ok(signal.exit_code()),
-        () = output.reader_gone.notified() => return Ok(ExitCode::from(BROKEN_PIPE)),
+    let mut run = std::pin::pin!(container.run());
+    let mut told = false;
+    let exit = loop {
+        tokio::select! {
+            exit = &mut run => break exit,
+            signal = stop.wait() => {
+                // What listens ends by itself, unless somebody insists.
+                if told || !container.request_stop() {
+                    return Ok(signal.exit_code());
+                }
+                told = true;
+                note!("Told to stop; Ctrl-C again ends it at once.");
+            }
+            () = output.reader_gone.notified() => return Ok(ExitCode::from(BROKEN_PIPE)),
+        }
     };
     if !matches!(exit, Exit::Code(_)) {
         note!("coracle: {exit}");
@@ -201,6 +226,16 @@ fn answer(result: Result<http::Response<ResponseBody>, HandleError>) -> http::Re
     let mut response = http::Response::new(body);
     *response.status_mut() = status;
     response
+}
+
+/// Nobody reads the component's figures here but who follows the log.
+struct Logged;
+
+impl Metrics for Logged {
+    fn record(&self, metric: &Metric<'_>) -> Result<(), String> {
+        tracing::debug!(kind = ?metric.kind, labels = ?metric.labels, "{} {}", metric.name, metric.value);
+        Ok(())
+    }
 }
 
 /// The component's output is this process's.

@@ -32,6 +32,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("coracle-guest-build", &[]),
     ("coracle-fixtures", &[]),
     ("plugin-host", &["coracle-sandbox"]),
+    ("functions", &["coracle-sandbox"]),
+    ("coracle-sdk-macros", &[]),
+    // Natively, and only to test guests with.
+    ("coracle-sdk", &["coracle-sdk-macros", "coracle-sandbox"]),
 ];
 
 /// The rooms that may see everything.

@@ -20,7 +20,7 @@ pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 pub use crate::Error;
 
 /// What a handler gets. Its URI is the path and query; the host is in the header of that name.
-pub type Request = ::http::Request<Body>;
+pub type Request<T = Body> = ::http::Request<T>;
 
 /// What a handler answers with.
-pub type Response = ::http::Response<Body>;
+pub type Response<T = Body> = ::http::Response<T>;

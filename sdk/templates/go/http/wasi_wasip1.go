@@ -2,6 +2,7 @@
 package main
 
 import (
+	"runtime"
 	"strconv"
 	"unsafe"
 )
@@ -62,15 +63,17 @@ func dropStream(stream int32)
 //go:wasmimport wasi:http/types@0.2.10 [static]outgoing-body.finish
 func finish(body, hasTrailers, trailers int32, into unsafe.Pointer)
 
+// A name and a value by their addresses, which have 32 bits for the host and 64 for Go.
 type header struct {
-	name        *byte
-	nameLength  uint32
-	value       *byte
-	valueLength uint32
+	name, nameLength, value, valueLength uint32
 }
 
 func newHeader(name, value string) header {
-	return header{unsafe.StringData(name), uint32(len(name)), unsafe.StringData(value), uint32(len(value))}
+	return header{address(name), uint32(len(name)), address(value), uint32(len(value))}
+}
+
+func address(text string) uint32 {
+	return uint32(uintptr(unsafe.Pointer(unsafe.StringData(text))))
 }
 
 //go:wasmexport wasi:http/incoming-handler@0.2.10#handle
@@ -88,11 +91,13 @@ func handle(request, out int32) {
 	status, text := answer(target)
 	dropRequest(request)
 
+	length := strconv.Itoa(len(text))
 	headers := []header{
 		newHeader("content-type", "text/plain; charset=utf-8"),
-		newHeader("content-length", strconv.Itoa(len(text))),
+		newHeader("content-length", length),
 	}
 	fieldsFromList(unsafe.Pointer(&headers[0]), int32(len(headers)), at)
+	runtime.KeepAlive(length)
 	response := newResponse(int32(*word(4)))
 	setStatus(response, int32(status))
 	responseBody(response, at)

@@ -1,0 +1,347 @@
+//! What `coracle new` writes builds from nothing, by each language's own tools, and runs under limits.
+//!
+//! Tools come from the package registries, once for each target folder, and so does what they build, for as long as the
+//! templates stay as they are. Where they can't be installed the test says so on standard error, by name, and passes; with
+//! `CORACLE_REQUIRE_TOOLCHAINS` set it fails.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+mod support;
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+use support::{Server, coracle, http, run, text};
+use tempfile::TempDir;
+
+/// A project that was just written.
+struct Project {
+    language: &'static str,
+    kind: &'static str,
+    dir: TempDir,
+}
+
+/// Why a project was not built: its tools are not there.
+struct Skipped(String);
+
+/// Where tools and what they built are kept.
+fn kept() -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
+    fs::create_dir_all(&kept).unwrap();
+    kept
+}
+
+/// The name of every project: with a hyphen, which not every tool likes.
+const NAME: &str = "my-app";
+
+impl Project {
+    fn new(language: &'static str, kind: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = coracle();
+        command.current_dir(dir.path()).args(["new", NAME, "--lang", language, "--kind", kind]);
+        let output = run(&mut command);
+        assert!(output.status.success(), "{}", text(&output));
+        Self { language, kind, dir }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join(NAME)
+    }
+
+    /// Its component, as far as its tools are there; its own tests have passed.
+    fn build(&self) -> Result<PathBuf, Skipped> {
+        let kept = kept();
+        let lock = fs::File::create(kept.join(format!("{}.lock", self.language))).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let component = kept.join(format!("{}-{}-{:016x}.wasm", self.language, self.kind, self.digest()));
+        if component.exists() {
+            return Ok(component);
+        }
+        let built = match self.language {
+            "rust" => {
+                self.must(&["cargo", "test", "--quiet"]);
+                self.must(&["cargo", "build", "--quiet", "--release", "--target", "wasm32-wasip2"]);
+                let release = kept.join("rust/wasm32-wasip2/release");
+                let name = if self.kind == "task" { NAME.to_owned() } else { NAME.replace('-', "_") };
+                release.join(format!("{name}.wasm"))
+            }
+            "js" => {
+                self.node_modules()?;
+                self.must(&["npm", "run", "--silent", "build"]);
+                // The test of the task runs the component, by the program that is tested here.
+                self.must(&["npm", "test", "--silent"]);
+                self.path().join(format!("{NAME}.wasm"))
+            }
+            "python" => {
+                self.try_tools("bin/componentize-py", &["sh", "build.sh"])?;
+                self.must(&["python3", "-m", "unittest", "discover", "test"]);
+                self.path().join(format!("{NAME}.wasm"))
+            }
+            language => {
+                if self.path().join("package.json").exists() {
+                    self.node_modules()?;
+                }
+                let tool = if language == "go" { "bin/go" } else { "bin/python-zig" };
+                self.try_tools(tool, &["sh", "build.sh", "test"])?;
+                self.must(&["sh", "build.sh"]);
+                self.path().join(format!("{NAME}.wasm"))
+            }
+        };
+        // Under another name first: what is half written is not found next time.
+        let draft = component.with_extension("draft");
+        fs::copy(built, &draft).unwrap();
+        fs::rename(draft, &component).unwrap();
+        Ok(component)
+    }
+
+    /// Installs the packages of its `package.json` where they stay, and lends them to it.
+    fn node_modules(&self) -> Result<(), Skipped> {
+        let manifest = fs::read_to_string(self.path().join("package.json")).unwrap();
+        let wanted: Value = serde_json::from_str(&manifest).unwrap();
+        let mut hasher = DefaultHasher::new();
+        wanted["devDependencies"].to_string().hash(&mut hasher);
+        let dir = kept().join(format!("npm-{:016x}", hasher.finish()));
+        // C and Go have the same ones.
+        let lock = fs::File::create(dir.with_extension("lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let complete = dir.join("complete");
+        if !complete.exists() {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("package.json"), manifest).unwrap();
+            let mut npm = Command::new("npm");
+            npm.current_dir(&dir).args(["install", "--no-audit", "--no-fund", "--silent"]);
+            attempt(&mut npm).map_err(Skipped)?;
+            fs::write(complete, "").unwrap();
+        }
+        std::os::unix::fs::symlink(dir.join("node_modules"), self.path().join("node_modules")).unwrap();
+        Ok(())
+    }
+
+    /// Runs what installs its tools first, if they are not there. When they are, it must succeed.
+    fn try_tools(&self, tool: &str, command: &[&str]) -> Result<(), Skipped> {
+        let failed = match attempt(&mut self.command(command)) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        let tools = kept().join(self.language);
+        let there = match tool {
+            "bin/python-zig" => {
+                attempt(Command::new(tools.join("bin/python")).args(["-c", "import ziglang"])).is_ok()
+            }
+            tool => tools.join(tool).exists(),
+        };
+        assert!(!there, "{failed}");
+        Err(Skipped(failed))
+    }
+
+    #[track_caller]
+    fn must(&self, command: &[&str]) {
+        if let Err(failed) = attempt(&mut self.command(command)) {
+            panic!("{failed}");
+        }
+    }
+
+    fn command(&self, command: &[&str]) -> Command {
+        let kept = kept();
+        let mut program = Command::new(command[0]);
+        program.args(&command[1..]).current_dir(self.path());
+        // What the cargo that runs this test has set is not meant for the project.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_") && !name.starts_with("CARGO_HOME")
+                || name.starts_with("RUST") && name != "RUSTUP_HOME"
+            {
+                program.env_remove(name);
+            }
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let ours = Path::new(env!("CARGO_BIN_EXE_coracle")).parent().unwrap().to_owned();
+        let path = std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path))).unwrap();
+        program
+            .env("PATH", path)
+            .env("TOOLS", kept.join(self.language))
+            .env("CARGO_TARGET_DIR", kept.join("rust"))
+            .env("GOCACHE", kept.join("go-cache"))
+            .env("ZIG_GLOBAL_CACHE_DIR", kept.join("zig-cache"))
+            .env("XDG_CACHE_HOME", kept.join("cache"));
+        program
+    }
+
+    /// Of all its files.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut folders = vec![self.path()];
+        while let Some(folder) = folders.pop() {
+            let mut paths: Vec<_> =
+                fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            paths.sort();
+            for path in paths {
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    path.strip_prefix(self.path()).unwrap().hash(&mut hasher);
+                    fs::read(&path).unwrap().hash(&mut hasher);
+                }
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// Runs a command; when it fails, says how it ended.
+fn attempt(command: &mut Command) -> Result<(), String> {
+    let output = match command.stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) => return Err(format!("{command:?} does not start: {error}")),
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?} ends with {}: {}", output.status, text(&output)))
+}
+
+/// The components of both kinds, unless tools are missing.
+fn components(language: &'static str) -> Option<(PathBuf, PathBuf)> {
+    let built = Project::new(language, "http").build().and_then(|service| {
+        let task = Project::new(language, "task").build()?;
+        Ok((service, task))
+    });
+    match built {
+        Ok(components) => Some(components),
+        Err(Skipped(reason)) => {
+            assert!(std::env::var_os("CORACLE_REQUIRE_TOOLCHAINS").is_none(), "{language}: {reason}");
+            // Not `eprintln`, which the test harness keeps to itself.
+            writeln!(std::io::stderr(), "SKIPPED: no guests in {language}: {reason}").unwrap();
+            None
+        }
+    }
+}
+
+/// `coracle run` with limits and the kept cache of compiled components.
+fn coracle_run(component: &Path, memory_mib: u32) -> Command {
+    let mut command = coracle();
+    command.env("XDG_CACHE_HOME", kept().join("cache")).arg("run").arg(component);
+    command.args(["--memory", &memory_mib.to_string(), "--cpu", "1024", "--timeout", "120s"]);
+    command
+}
+
+/// A component that is served, until it is dropped.
+struct Served(Child, String);
+
+impl Served {
+    fn new(component: &Path, memory_mib: u32) -> Self {
+        let mut command = coracle_run(component, memory_mib);
+        let mut child = command.args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        let url = line.split(' ').find(|word| word.starts_with("http://"));
+        let url = url.unwrap_or_else(|| panic!("it is not served: {line}")).trim_end_matches('/').to_owned();
+        // What it goes on to say must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child, url)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs both under limits, the service and the task.
+#[track_caller]
+fn check((service, task): (PathBuf, PathBuf), memory_mib: u32) {
+    let served = Served::new(&service, memory_mib);
+    let answer = http("GET", &served.1, "/greet/you?x=1", &[], b"");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "Hello, you!\n"));
+    assert_eq!(http("GET", &served.1, "/", &[], b"").text(), format!("Hello from {NAME}!\n"));
+    assert_eq!(http("GET", &served.1, "/nowhere", &[], b"").status, 404);
+    drop(served);
+
+    let output = run(coracle_run(&task, memory_mib).args(["--", "you", "me"]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello, you!\nHello, me!\n", "{}", text(&output));
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&mut coracle_run(&task, memory_mib));
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{}", text(&output));
+    assert!(text(&output).contains("usage: "), "{}", text(&output));
+}
+
+/// Runs both as their own task definitions say.
+#[track_caller]
+fn check_as_tasks((service, task): (PathBuf, PathBuf), language: &'static str) {
+    let server = Server::start(&[]);
+    let register = |project: &Project, family: &str, component: &Path| {
+        server.push(component, &format!("{family}:latest"));
+        let mut definition: Value =
+            serde_json::from_slice(&fs::read(project.path().join("task-definition.json")).unwrap()).unwrap();
+        definition["family"] = family.into();
+        definition["containerDefinitions"][0]["image"] = format!("{family}:latest").into();
+        let answer = server.ecs("RegisterTaskDefinition", &definition);
+        answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap().to_owned()
+    };
+    let definition = register(&Project::new(language, "http"), "service", &service);
+    server.create_service("service", &definition, 2);
+    assert_eq!(server.get("service", "/greet/you").text(), "Hello, you!\n");
+
+    let definition = register(&Project::new(language, "task"), "task", &task);
+    let ran = server.run_task(&definition, &json!({}));
+    let stopped = server.wait_task(&ran, "STOPPED");
+    assert_eq!(stopped["containers"][0]["exitCode"], 0, "{stopped:#}");
+    assert_eq!(server.log_messages(&format!("/ecs/{NAME}")), ["Hello, you!"]);
+}
+
+#[test]
+fn rust() {
+    let Some(components) = components("rust") else { return };
+    let size = fs::metadata(&components.0).unwrap().len();
+    assert!(size < 200_000, "the service with its router has grown to {size} bytes");
+    check(components.clone(), 16);
+    check_as_tasks(components, "rust");
+}
+
+#[test]
+fn c() {
+    let Some(components) = components("c") else { return };
+    check(components.clone(), 16);
+    check_as_tasks(components, "c");
+}
+
+#[test]
+fn go() {
+    let Some(components) = components("go") else { return };
+    check(components, 64);
+}
+
+#[test]
+fn javascript() {
+    let Some(components) = components("js") else { return };
+    check(components, 128);
+}
+
+#[test]
+fn python() {
+    let Some(components) = components("python") else { return };
+    check(components, 256);
+}
+
+#[test]
+fn what_is_there_is_refused() {
+    let project = Project::new("c", "task");
+    let mut command = coracle();
+    command.current_dir(project.dir.path()).args(["new", NAME, "--lang", "rust"]);
+    let output = run(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("my-app exists already"), "{}", text(&output));
+
+    let output = run(coracle().args(["new", "Not a name", "--lang", "rust"]));
+    assert!(text(&output).contains("can't be a project's name"), "{}", text(&output));
+    let output = run(coracle().args(["new", "x", "--lang", "cobol"]));
+    assert!(text(&output).contains("possible values: rust, js, python, go, c"), "{}", text(&output));
+}

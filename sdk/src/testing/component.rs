@@ -156,7 +156,8 @@ impl Component {
         let _runtime = self.runtime.enter();
         let container = Container::new(&self.prepared, self.spec.clone())?;
         let (mut head, mut body) = request.into_parts();
-        let whole = crate::block_on(body.bytes()).map_err(|error| ComponentError::Body(error.to_string()))?;
+        let whole = crate::block_on(body.bytes_up_to(usize::MAX))
+            .map_err(|error| ComponentError::Body(error.to_string()))?;
         if head.uri.authority().is_none() && !head.headers.contains_key(::http::header::HOST) {
             head.headers.insert(::http::header::HOST, ::http::HeaderValue::from_static("localhost"));
         }

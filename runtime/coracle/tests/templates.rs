@@ -105,7 +105,7 @@ impl Project {
         let manifest = fs::read_to_string(self.path().join("package.json")).unwrap();
         let wanted: Value = serde_json::from_str(&manifest).unwrap();
         let mut hasher = DefaultHasher::new();
-        wanted["devDependencies"].to_string().hash(&mut hasher);
+        (wanted["devDependencies"].to_string(), wanted["overrides"].to_string()).hash(&mut hasher);
         let dir = kept().join(format!("npm-{:016x}", hasher.finish()));
         // C and Go have the same ones.
         let lock = fs::File::create(dir.with_extension("lock")).unwrap();

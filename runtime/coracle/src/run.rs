@@ -31,6 +31,8 @@ use crate::up::Signals;
 
 /// How long an HTTP component may take until its answer begins, when `--timeout` does not say.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// What the key-value store of `--keyvalue` may hold, in bytes: as much as that of a task.
+const KEYVALUE_LIMIT: u64 = 1 << 30;
 /// How long requests get to finish at Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(10);
 /// What a shell reports for a program that SIGPIPE ended.
@@ -87,7 +89,7 @@ fn spec(args: &RunArgs, serve: bool) -> anyhow::Result<ContainerSpec> {
         // As in a task.
         config: Some(env.clone().into()),
         env,
-        keyvalue: keyvalue.map(|stores| stores.open("run")),
+        keyvalue: keyvalue.map(|stores| stores.open("run", KEYVALUE_LIMIT)),
         metrics: Some(Arc::new(Logged)),
         mounts: args.dir.iter().map(|text| parse_mount(text)).collect::<anyhow::Result<_>>()?,
         network: Network::to(args.allow_net.iter().map(String::as_str)).context("--allow-net")?,

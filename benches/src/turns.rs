@@ -19,7 +19,7 @@ pub struct Turn {
     pub figure: f64,
     /// The single events, if they were timed.
     pub times: Option<Times>,
-    /// CPU time of one event, if it is known.
+    /// CPU time of all of it, if it is known.
     pub cpu: Option<Duration>,
     /// What the work answered: an answer's bytes, an exit code with its output. Equal means equal work.
     pub answer: Vec<u8>,

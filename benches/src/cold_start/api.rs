@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Subject, Way};
+use super::{Starts, Subject, Way};
 use crate::cleanup::Directory;
 use crate::peers::{Coracle, exchange};
 use crate::proc::cpu_time;
@@ -166,7 +166,7 @@ impl Way for ScaledService {
         )
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(async move {
             tokio::task::block_in_place(|| {
                 let all = at_once(count, |number| self.first_answer(number));
@@ -208,7 +208,7 @@ impl Way for TaskToRunning {
         .with_settings("no request is sent, so nothing is compared with it")
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(async move {
             tokio::task::block_in_place(|| {
                 let all = at_once(count, |_| {
@@ -257,7 +257,7 @@ impl Way for TaskRun {
         )
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(async move {
             tokio::task::block_in_place(|| {
                 let all = at_once(count, |_| {

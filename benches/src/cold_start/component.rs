@@ -13,7 +13,7 @@ use coracle_sandbox::{
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Empty};
 
-use super::{Subject, Way};
+use super::{Starts, Subject, Way};
 use crate::cleanup::Directory;
 use crate::proc::{own_cpu_time, pss};
 use crate::report::{Row, Side};
@@ -57,7 +57,7 @@ impl Component {
         InMemory(Arc::clone(&self.0))
     }
 
-    pub(super) fn from_disk(&self) -> impl Way + use<> {
+    pub(super) fn on_disk(&self) -> impl Way + use<> {
         FromDisk(Arc::clone(&self.0))
     }
 
@@ -133,7 +133,7 @@ impl OutputSink for Stream {
 }
 
 /// Starts so many at once on the runtime's workers, all due at the same moment.
-async fn at_once<F>(count: usize, start: impl Fn() -> F) -> anyhow::Result<Vec<(Duration, Vec<u8>)>>
+async fn at_once<F>(count: usize, start: impl Fn() -> F) -> anyhow::Result<Starts>
 where
     F: Future<Output = anyhow::Result<Vec<u8>>> + Send + 'static,
 {
@@ -173,7 +173,7 @@ impl Way for InMemory {
         )
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(at_once(count, || {
             let shared = Arc::clone(&self.0);
             async move { shared.answer(&shared.prepared).await }
@@ -221,7 +221,7 @@ impl Way for FromDisk {
         .with_settings("a cache of its own for each start, so that nothing is shared; the same limits")
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(at_once(count, || {
             let shared = Arc::clone(&self.0);
             let cache = ArtifactCache::open(shared.engine.clone(), shared.warm.path());
@@ -256,7 +256,7 @@ impl Way for Cold {
         .with_settings("what the first start of an image on a node costs, once; the same limits")
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(at_once(count, || {
             let shared = Arc::clone(&self.0);
             let empty = Directory::new().context("no place for an artifact");

@@ -20,18 +20,20 @@ pub(crate) use subject::natively_hello;
 use crate::bench::Context;
 use crate::containers;
 use crate::proc::is_root;
-use crate::report::{Findings, Row, Table, Unit};
+use crate::report::{Extra, Findings, Row, Table, Unit};
 use crate::stats::Times;
 use crate::turns::{Pair, Side, Turn, conclude};
+
+/// What a batch of starts came to: how long each took, and what it answered.
+pub(crate) type Starts = Vec<(Duration, Vec<u8>)>;
 
 /// One way to start the subject.
 pub(crate) trait Way: Send + Sync {
     /// How it is shown.
     fn row(&self) -> Row;
 
-    /// Starts so many at once, waits for all their answers, and makes all of them go away again. How long each took,
-    /// and what it answered.
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>>;
+    /// Starts so many at once, waits for all their answers, and makes all of them go away again.
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>>;
 
     /// CPU time that all its starts took so far, if that is known.
     fn cpu_time(&self) -> Option<Duration>;
@@ -220,22 +222,25 @@ async fn turn(way: &dyn Way, plan: Plan) -> anyhow::Result<Turn> {
             times.record(took);
         }
     }
-    let starts = u32::try_from(times.count()).unwrap_or(u32::MAX).max(1);
-    let cpu = way.cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before) / starts);
+    let cpu = way.cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
     let mut turn = Turn::of_times(times, answer.unwrap_or_default()).with_errors(errors, error);
     turn.cpu = cpu;
     Ok(turn)
 }
 
-/// Adds the CPU time per start to each row: the median of the turns.
+/// Adds the CPU time per start to each row: of all turns together, because the kernel counts it in hundredths of a second.
 fn complete(sides: &mut [Side<'_>]) {
     for side in sides {
-        let each: Vec<f64> = side.done().iter().filter_map(|turn| Some(turn.cpu?.as_secs_f64())).collect();
-        if let Some(cpu) = crate::stats::median(&each) {
-            side.row_mut().extras.insert(
-                0,
-                crate::report::Extra { name: "CPU/start".to_owned(), unit: Unit::Seconds, value: cpu },
-            );
+        let cpu = side.done().iter().map(|turn| turn.cpu).sum::<Option<Duration>>();
+        let starts: u64 = side.done().iter().filter_map(|turn| Some(turn.times.as_ref()?.count())).sum();
+        if let Some(cpu) = cpu
+            && starts > 0
+        {
+            #[expect(clippy::cast_precision_loss, reason = "thousands")]
+            let value = cpu.as_secs_f64() / starts as f64;
+            side.row_mut()
+                .extras
+                .insert(0, Extra { name: "CPU/start".to_owned(), unit: Unit::Seconds, value });
         }
     }
 }

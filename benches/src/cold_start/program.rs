@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 
-use super::Way;
+use super::{Starts, Way};
 use crate::containers::{Address, Engine, Native, Place, Started};
 use crate::proc::{children_cpu_time, own_cpu_time, pss_of};
 use crate::report::{Row, Side};
@@ -44,7 +44,7 @@ impl Program {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
     }
 
-    fn start_all(&self, count: usize) -> anyhow::Result<Vec<(Duration, Vec<u8>)>> {
+    fn start_all(&self, count: usize) -> anyhow::Result<Starts> {
         let mut places = self.take_places(count)?;
         let results = all_at_once(&mut places, |place, due| start(place.as_ref(), due, count));
         let mut all = Vec::new();
@@ -159,7 +159,7 @@ impl Way for Program {
         self.engine.row(&self.native)
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(async move { tokio::task::block_in_place(|| self.start_all(count)) })
     }
 
@@ -200,7 +200,7 @@ impl Way for Thread {
             .with_settings("no isolation, no limits, no HTTP")
     }
 
-    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Vec<(Duration, Vec<u8>)>>> {
+    fn batch(&self, count: usize) -> BoxFuture<'_, anyhow::Result<Starts>> {
         Box::pin(async move {
             tokio::task::block_in_place(|| {
                 let due = Instant::now();

@@ -133,7 +133,7 @@ impl Subject {
         let component = Component::new(self).await?;
         ways.extend([
             Box::new(component.in_memory()) as _,
-            Box::new(component.from_disk()) as _,
+            Box::new(component.on_disk()) as _,
             Box::new(component.cold()) as _,
         ]);
         let api = tokio::task::block_in_place(|| -> anyhow::Result<Vec<Box<dyn Way>>> {
@@ -150,7 +150,7 @@ impl Subject {
         match api {
             Ok(api) => ways.extend(api),
             Err(error) => {
-                findings.leave_out(format!("{}: through the whole API", self.name), format!("{error:#}"))
+                findings.leave_out(format!("{}: through the whole API", self.name), format!("{error:#}"));
             }
         }
         if let Some(function) = self.in_process {

@@ -6,6 +6,7 @@ mod bundle;
 mod density;
 mod engine;
 mod native;
+mod neighbours;
 mod oci;
 mod process;
 mod seccomp;
@@ -20,6 +21,7 @@ use anyhow::Context as _;
 pub use density::density;
 pub(crate) use native::compile;
 pub use native::{Native, Speaks};
+pub(crate) use neighbours::Neighbours;
 
 use crate::cleanup::Guard;
 use crate::report::{LeftOut, Row};
@@ -39,7 +41,7 @@ pub(crate) trait Engine: Send + Sync {
 }
 
 /// Where a program can be started, see [`Engine::place`]. Everything goes with it.
-pub(crate) trait Place: Send {
+pub(crate) trait Place: Send + Sync {
     /// What starts the program, to be spawned as it is.
     fn command(&self) -> Command;
 

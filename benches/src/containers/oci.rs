@@ -20,7 +20,7 @@ pub(super) struct Oci {
     /// What comes before the subcommand.
     options: &'static [&'static str],
     confinement: Confinement,
-    pub(super) limits: Limits,
+    limits: Limits,
     /// Whether the program must be reached by a port of the host's, because its sockets are not seen outside.
     by_port: bool,
 }
@@ -29,6 +29,19 @@ pub(super) struct Oci {
 const CGROUP: &str = "coracle-bench";
 
 impl Oci {
+    /// `crun` with the usual confinement and these limits, if it is there and works. Its containers are reached by a port.
+    pub(super) fn limited(limits: Limits) -> anyhow::Result<Self> {
+        let binary =
+            find("crun").context("not installed; Debian's package crun, which benches/setup.sh installs")?;
+        if !is_root() {
+            bail!("containers are started as root");
+        }
+        let confinement = Confinement::Usual;
+        let oci = Self { name: "crun", binary, options: &[], confinement, limits, by_port: true };
+        oci.try_out().context("this machine does not let it")?;
+        Ok(oci)
+    }
+
     fn label(&self) -> String {
         match (self.name, self.confinement) {
             ("runsc", _) => "gVisor".to_owned(),

@@ -7,8 +7,8 @@ use super::html::escape;
 use super::{Row, Scale, Side, Table};
 
 /// Widths in the drawing's own units, which are pixels at full size.
-const LABELS: f64 = 250.0;
-const PLOT: f64 = 520.0;
+const LABELS: f64 = 300.0;
+const PLOT: f64 = 490.0;
 const VALUES: f64 = 110.0;
 const ROW: f64 = 30.0;
 const BAR: f64 = 16.0;

@@ -107,7 +107,7 @@ fn cells(
             cells.extend([show(times.min), show(times.p90), show(times.p99), times.n.to_string()]);
         }
         (None, true) => {
-            cells.extend([show(measure.low), String::new(), String::new(), measure.turns.len().to_string()])
+            cells.extend([show(measure.low), String::new(), String::new(), measure.turns.len().to_string()]);
         }
         (None, false) => cells.extend([show(measure.low), show(measure.high)]),
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::bench::Context;
 use crate::cleanup::Directory;
+use crate::containers::Neighbours;
 use crate::load::fixed_rate;
 use crate::peers::{Coracle, coracle_binary, poll};
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
@@ -81,8 +82,46 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         Unit::Seconds,
     );
     let pairs: Vec<Pair> = NOISES.iter().map(|noise| Pair::new(noise.name, "alone")).collect();
-    let table = conclude(table, sides, &pairs);
-    Ok(Findings { tables: vec![table], ..Findings::default() })
+    let mut findings = Findings { tables: vec![conclude(table, sides, &pairs)], ..Findings::default() };
+    match tokio::task::block_in_place(Neighbours::start) {
+        Ok(neighbours) => findings.tables.push(containers(context, &neighbours, stretch, settle).await),
+        Err(error) => findings.leave_out("the same in containers", format!("{error:#}")),
+    }
+    Ok(findings)
+}
+
+/// The same with containers: one serves, and others spin under limits of the kernel.
+async fn containers(
+    context: &Context,
+    neighbours: &Neighbours,
+    stretch: Duration,
+    settle: Duration,
+) -> Table {
+    let spinners = context.pick(2, 50);
+    let load = format!("GET / of a container of hello at {RATE}/s");
+    let measure = move |count: usize| async move {
+        let _spinning = tokio::task::block_in_place(|| neighbours.spin(count))?;
+        tokio::time::sleep(settle).await;
+        Ok(fixed_rate(neighbours.address, "localhost", RATE, stretch).await?.into_latency())
+    };
+    let alone = Row::new("alone", "a container, alone", Whose::Bound, &load[..])
+        .with_settings("crun, seccomp, one CPU, 64 MiB; the host's network");
+    let beside = Row::new(
+        "spin",
+        format!("beside {spinners} that spin"),
+        Whose::Peer,
+        format!("{load}; {spinners} × spin"),
+    )
+    .with_settings("crun, seccomp, a quarter of a CPU and 64 MiB each");
+    let mut sides = vec![Side::new(alone, move || measure(0)), Side::new(beside, move || measure(spinners))];
+    context.interleave(&mut sides, context.pick(1, 3)).await;
+    let table = Table::new(
+        "containers",
+        format!("hello in a container at {RATE} requests/s, alone and beside containers that spin"),
+        "From the moment a request was due to the last byte of its answer. Limits by cgroups (CPU quota).",
+        Unit::Seconds,
+    );
+    conclude(table, sides, &[Pair::new("spin", "alone")])
 }
 
 fn set_count(coracle: &Coracle, service: &str, count: u32) -> anyhow::Result<()> {

@@ -183,7 +183,7 @@ mod tests {
 
     #[crate::test]
     async fn another_method_is_told_which_there_are() {
-        let request = Request::post("/users/7").body(Body::default()).unwrap();
+        let request = ::http::Request::post("/users/7").body(Body::default()).unwrap();
         let response = handle(request).await;
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(response.headers()[header::ALLOW], "GET, DELETE");

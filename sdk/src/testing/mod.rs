@@ -136,7 +136,6 @@ pub fn log_lines() -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use crate::{stop, time};
 
     #[crate::test]

@@ -48,7 +48,12 @@ pub(crate) fn sources() -> Option<PathBuf> {
 /// # Errors
 /// If there is none.
 pub fn coracle_binary() -> anyhow::Result<PathBuf> {
-    let binary = std::env::current_exe()?.with_file_name("coracle");
+    let this = std::env::current_exe()?;
+    // A test program stands in a directory below.
+    let directory = this.parent().context("it is in a directory")?;
+    let directory =
+        if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory };
+    let binary = directory.join("coracle");
     // A debug build is a test's, and cargo has just made it.
     if let Some(sources) = sources()
         && !(cfg!(debug_assertions) && binary.exists())

@@ -247,6 +247,7 @@ mod tests {
         let definition = definition(vec![container("web", "shop/web:1"), container("side", "side")]);
         let mut task = task(&definition, 7);
         task.group = coracle_types::TaskGroup::Service("shop".parse().unwrap());
+        task.deployment = Some(coracle_types::DeploymentId::from_random(1));
         let config = config("/volumes".into());
         let resolved = Arc::new(resolve(&task, &definition, &config).unwrap());
         let id = resolved.containers[0].rules.runtime_id.clone();

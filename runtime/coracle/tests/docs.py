@@ -34,7 +34,7 @@ SERVERS = [
 # Commands that are about the repository itself: tests would run themselves, and benches take their time.
 NOT_RUN = [
     re.compile(r"^cargo (test|bench|doc)\b"),
-    re.compile(r"^cargo run --release -p coracle-bench\b"),
+    re.compile(r"^(cargo run --release --|coracle) bench\b"),
     re.compile(r"^benches/setup\.sh\b"),
 ]
 

@@ -176,14 +176,13 @@ async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Job
 
 /// Several requests at once.
 async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: Jobs) -> wasmtime::Result<()> {
-    let Instance { store, exports: service, fuel, .. } = &mut *instance;
+    // The request whose usage is told, for as long as it is alone. With the instance, which tells it after a trap.
+    let Instance { store, exports: service, fuel, metered, .. } = &mut *instance;
     let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);
     let handler = *service.wasi_http_handler().func_handle().func();
     store
         .run_concurrent(async |accessor| {
             let mut calls = FuturesUnordered::new();
-            // The request whose usage is told, for as long as it is alone.
-            let mut metered: Option<Metered> = None;
             poll_fn(|cx: &mut Context<'_>| {
                 loop {
                     match calls.poll_next_unpin(cx) {
@@ -198,7 +197,7 @@ async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: J
                             refuel(access.as_context_mut(), fuel, &worker.shared, fuel_per_request);
                         });
                         let alone = calls.is_empty() && metered.is_none();
-                        metered = Metered::begin(job.request.extensions(), *fuel).filter(|_| alone);
+                        *metered = Metered::begin(job.request.extensions(), *fuel).filter(|_| alone);
                         calls.push(call(accessor, service, job));
                         continue;
                     }

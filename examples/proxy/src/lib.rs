@@ -22,8 +22,16 @@ use wasip2::http::types::{
 
 /// Headers of one connection only, and those that the host writes itself.
 const OF_THE_CONNECTION: &[&str] = &[
-    "connection", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
+    "connection",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 struct Proxy;
@@ -34,7 +42,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Proxy {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let headers = request.headers();
         let header = |name: &str| headers.get(name).pop().and_then(|value| String::from_utf8(value).ok());
-        let address = header("x-forwarded-for").and_then(|all| all.rsplit(',').next().map(|one| one.trim().to_owned()));
+        let address =
+            header("x-forwarded-for").and_then(|all| all.rsplit(',').next().map(|one| one.trim().to_owned()));
         let client = header("x-api-key").or(address).unwrap_or_else(|| "nobody".to_owned());
         let verdict = match Limit::from_environment().count(&client) {
             Ok(verdict) => verdict,
@@ -127,7 +136,8 @@ fn passed_on(headers: &Fields, more: &[(String, String)]) -> Fields {
 fn say(out: ResponseOutparam, status: u16, more: &[(String, String)], text: &str) {
     let mut headers = vec![("content-length".to_owned(), text.len().to_string().into_bytes())];
     headers.extend(more.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
-    let response = OutgoingResponse::new(Fields::from_list(&headers).expect("our own headers are well formed"));
+    let response =
+        OutgoingResponse::new(Fields::from_list(&headers).expect("our own headers are well formed"));
     response.set_status_code(status).expect("the status is one of HTTP's");
     let body = response.body().expect("a response has one body, taken here first");
     ResponseOutparam::set(out, Ok(response));

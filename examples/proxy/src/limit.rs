@@ -39,7 +39,11 @@ pub struct Verdict {
 impl Limit {
     pub fn from_environment() -> Limit {
         let number = |name: &str, default: u64| {
-            std::env::var(name).ok().and_then(|text| text.parse().ok()).filter(|&number| number > 0).unwrap_or(default)
+            std::env::var(name)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .filter(|&number| number > 0)
+                .unwrap_or(default)
         };
         Limit { most: number("LIMIT", 100), window: number("WINDOW", 60) }
     }

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let output = Arc::new(PassThrough::default());
     let spec = ContainerSpec { output: Arc::clone(&output) as _, ..spec(&args, serve)? };
     let container = Container::new(&prepared, spec).map_err(|error| match error {
-        ContainerError::NotGranted { ref grant, .. } if *grant == "keyvalue" => {
+        ContainerError::NotGranted { grant: "keyvalue", .. } => {
             anyhow::Error::new(error).context("it has no key-value store; --keyvalue FILE gives it one")
         }
         error => error.into(),

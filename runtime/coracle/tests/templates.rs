@@ -217,7 +217,7 @@ fn components(language: &'static str) -> Option<(PathBuf, PathBuf)> {
         Err(Skipped(reason)) => {
             assert!(std::env::var_os("CORACLE_REQUIRE_TOOLCHAINS").is_none(), "{language}: {reason}");
             // Not `eprintln`, which the test harness keeps to itself.
-            writeln!(std::io::stderr(), "SKIPPED: no guests in {language}: {reason}").unwrap();
+            writeln!(std::io::stderr().lock(), "SKIPPED: no guests in {language}: {reason}").unwrap();
             None
         }
     }

@@ -123,7 +123,8 @@ fn same(declared: &Value, current: &Value) -> bool {
     }
     match (declared, current) {
         // XML has no types.
-        (Value::Number(_) | Value::Bool(_), Value::String(text)) => declared.to_string() == *text,
+        (Value::Number(number), Value::String(text)) => number.to_string() == *text,
+        (Value::Bool(yes), Value::String(text)) => yes.to_string() == *text,
         // An empty element may be an empty list.
         (Value::Array(items), Value::String(text)) => items.is_empty() && text.is_empty(),
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),

@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    fn service(change: Value) -> Value {
+    fn service(change: &Value) -> Value {
         let mut service = json!({
             "status": "ACTIVE", "taskDefinition": "arn:x/web:2", "runningCount": 2, "desiredCount": 2,
             "pendingCount": 0, "deployments": [{"rolloutState": "COMPLETED"}],
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_service_is_steady_or_failed_or_on_its_way() {
         let wanted = "arn:x/web:2".to_owned();
-        let judge = |change: Value| watched().judge(&service(change), Some(&wanted)).map(|end| end.failure);
+        let judge = |change: Value| watched().judge(&service(&change), Some(&wanted)).map(|end| end.failure);
         assert_eq!(judge(json!({})), Some(None));
         assert_eq!(judge(json!({"runningCount": 1})), None);
         assert_eq!(judge(json!({"deployments": [{"rolloutState": "IN_PROGRESS"}]})), None);
@@ -268,7 +268,7 @@ mod tests {
         assert!(judge(json!({"deployments": [deployment]})).unwrap().unwrap().contains("circuit breaker"));
         assert!(judge(json!({"status": "INACTIVE"})).unwrap().unwrap().contains("deleted"));
         let hopeless = Watched { gives_up: true, ..watched() };
-        assert!(hopeless.judge(&service(json!({"runningCount": 0})), None).unwrap().failure.is_some());
+        assert!(hopeless.judge(&service(&json!({"runningCount": 0})), None).unwrap().failure.is_some());
     }
 
     #[test]

@@ -87,10 +87,10 @@ async fn core_modules_work_on_files_within_bounds() {
     for (step, code) in steps {
         match step {
             "write until it ends" | "write to it without its name until it ends" => {
-                assert_eq!(code, NO_SPACE, "{step}")
+                assert_eq!(code, NO_SPACE, "{step}");
             }
             "open a file outside" | "create a file where only reading is allowed" => {
-                assert_ne!(code, 0, "{step}")
+                assert_ne!(code, 0, "{step}");
             }
             _ => assert_eq!(code, 0, "{step}"),
         }

@@ -8,7 +8,7 @@
 //! machine than about the program. A peer that is not installed is left out, and the output says how to get it
 //! (`benches/setup.sh`). What is measured, and what is not, is told in `benches/README.md`.
 //!
-//! - [`bench`] is what a bench is, and the list of them; [`suite`] holds them, and [`cold_start`] the largest.
+//! - [`mod@bench`] is what a bench is, and the list of them; [`suite`] holds them, and [`cold_start`] the largest.
 //! - [`turns`] lets sides alternate and makes ratios, or refuses to; [`stats`] is the arithmetic.
 //! - [`report`] is what comes out: JSON, a terminal's tables, an HTML page, a comparison of two.
 //! - [`containers`] and [`peers`] start what Coracle is held against; [`cleanup`] leaves nothing of it behind.

@@ -21,7 +21,7 @@
 //! # });
 //! ```
 //!
-//! With the feature `testing`, [`Component`] runs the component itself, in this process and under limits.
+//! With the feature `testing`, `Component` runs the component itself, in this process and under limits.
 
 #[cfg(feature = "testing")]
 mod component;

@@ -1,6 +1,6 @@
 //! `coracle dev`: a project is built, served under its task definition, and swapped whenever it changes.
 //!
-//! [`project`] says what there is to build and run, [`watch`] when, [`build`] builds, [`deploy`] brings what was
+//! [`project`] says what there is to build and run, [`watch`] when, [`mod@build`] builds, [`deploy`] brings what was
 //! built to a Coracle in this process as anybody would, through the API, and [`screen`] shows what requests use
 //! and what containers write. A swap is a rolling deployment: the old task goes when the new one answers, so no
 //! request is lost, and a component that can't start never replaces one that could.

@@ -30,19 +30,11 @@ pub enum Speaks {
     Port,
 }
 
-/// What `rustc` is told, so that the program needs nothing but the kernel.
-const STATIC: &[&str] = &[
-    "--edition",
-    "2024",
-    "-C",
-    "opt-level=3",
-    "-C",
-    "target-feature=+crt-static",
-    "-C",
-    "panic=abort",
-    "-C",
-    "strip=symbols",
-];
+/// What `rustc` is told for everything.
+const OPTIMISED: &[&str] = &["--edition", "2024", "-C", "opt-level=3", "-C", "panic=abort", "-C", "strip=symbols"];
+
+/// And for a program of this machine, so that it needs nothing but the kernel.
+const STATIC: &[&str] = &["-C", "target-feature=+crt-static"];
 
 impl Native {
     /// Builds one of ours from its source, statically linked, with other crates' sources by name.
@@ -108,7 +100,7 @@ impl Native {
     }
 }
 
-/// Compiles a source, for this machine and statically if the options don't say otherwise.
+/// Compiles a source: to a static program of this machine, or to the crate type that the options name.
 pub(crate) fn compile(
     directory: &Path,
     name: &str,
@@ -121,7 +113,10 @@ pub(crate) fn compile(
     std::fs::write(&file, source)?;
     let mut command = Command::new(rustc);
     // Away from any directory that says which toolchain to use, and that it may not have.
-    command.current_dir(directory).args(STATIC).args(options);
+    command.current_dir(directory).args(OPTIMISED).args(options);
+    if !options.contains(&"--crate-type") {
+        command.args(STATIC);
+    }
     let output = command.arg("-o").arg(to).arg(&file).output()?;
     if !output.status.success() {
         bail!("rustc cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));

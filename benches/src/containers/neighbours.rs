@@ -21,6 +21,8 @@ pub(crate) struct Neighbours {
     spinner: Native,
     engine: Oci,
     hello: Vec<Running>,
+    /// What it runs, for as long as it does.
+    _program: Native,
 }
 
 /// A container that runs.
@@ -32,7 +34,8 @@ impl Neighbours {
     /// # Errors
     /// Where containers with limits can't be had.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let place = Oci::limited(LIMITS)?.place(&natively_hello()?)?;
+        let program = natively_hello()?;
+        let place = Oci::limited(LIMITS)?.place(&program)?;
         let Some(Address::Port(port)) = place.address() else { bail!("it has no port") };
         let mut started = Started::spawn(place.command().stdout(Stdio::null()).stderr(Stdio::null()))?;
         await_answer(&Address::Port(port), started.child(), 1)?;
@@ -42,6 +45,7 @@ impl Neighbours {
             spinner: Native::build("spin", source, &[], &[], Speaks::Nothing)?,
             engine: Oci::limited(QUARTER)?,
             hello: vec![(place, started)],
+            _program: program,
         })
     }
 

@@ -184,9 +184,10 @@ fn words(table: &Table, ratio: f64) -> String {
         _ => ("that of", "that of"),
     };
     match table.better {
-        Better::Lower if ratio >= 1.0 => format!("{} {ahead}", times(ratio)),
+        // What is written as 1.00 is not behind.
+        Better::Lower if ratio >= 0.995 => format!("{} {ahead}", times(ratio)),
         Better::Lower => format!("BEHIND, {} {behind}", times(1.0 / ratio)),
-        _ if ratio >= 1.0 => format!("{} {ahead}", times(ratio)),
+        _ if ratio >= 0.995 => format!("{} {ahead}", times(ratio)),
         _ => format!("BEHIND, {} {behind}", times(ratio)),
     }
 }

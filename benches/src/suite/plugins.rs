@@ -173,7 +173,7 @@ fn native_library(directory: &Path) -> anyhow::Result<libloading::Library> {
         directory,
         "words_dylib",
         &source,
-        &["--crate-type", "cdylib", "-C", "target-feature=-crt-static"],
+        &["--crate-type", "cdylib"],
         &file,
     )?;
     #[expect(unsafe_code, reason = "loading foreign code runs it: that is what this row is about")]

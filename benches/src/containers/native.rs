@@ -31,7 +31,8 @@ pub enum Speaks {
 }
 
 /// What `rustc` is told for everything.
-const OPTIMISED: &[&str] = &["--edition", "2024", "-C", "opt-level=3", "-C", "panic=abort", "-C", "strip=symbols"];
+const OPTIMISED: &[&str] =
+    &["--edition", "2024", "-C", "opt-level=3", "-C", "panic=abort", "-C", "strip=symbols"];
 
 /// And for a program of this machine, so that it needs nothing but the kernel.
 const STATIC: &[&str] = &["-C", "target-feature=+crt-static"];

@@ -169,13 +169,7 @@ fn whole(source: &str) -> String {
 fn native_library(directory: &Path) -> anyhow::Result<libloading::Library> {
     let file = directory.join("libwords.so");
     let source = whole(include_str!("../../native/words_dylib.rs"));
-    compile(
-        directory,
-        "words_dylib",
-        &source,
-        &["--crate-type", "cdylib"],
-        &file,
-    )?;
+    compile(directory, "words_dylib", &source, &["--crate-type", "cdylib"], &file)?;
     #[expect(unsafe_code, reason = "loading foreign code runs it: that is what this row is about")]
     // SAFETY: it has just been built from a source of ours, which has no constructors.
     let library = unsafe { libloading::Library::new(&file) };

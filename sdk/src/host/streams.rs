@@ -114,7 +114,7 @@ fn finish(body: Rc<OutgoingHandle>) -> Result<(), Error> {
 
 fn body_error(error: StreamError) -> BodyError {
     match error {
-        StreamError::Closed => BodyError("nobody reads it any more".to_owned()),
-        StreamError::LastOperationFailed(error) => BodyError(error.to_debug_string()),
+        StreamError::Closed => BodyError::EndedEarly("nobody reads it any more".to_owned()),
+        StreamError::LastOperationFailed(error) => BodyError::EndedEarly(error.to_debug_string()),
     }
 }

@@ -48,13 +48,24 @@ pub(crate) struct Producing {
     pieces: Rc<RefCell<VecDeque<Bytes>>>,
 }
 
-/// A body did not come, or did not go, to its end.
+/// Why a body is not there as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BodyError(pub(crate) String);
+pub enum BodyError {
+    /// It did not come, or did not go, to its end, for this reason.
+    EndedEarly(String),
+    /// It has more than this many bytes.
+    TooLarge(usize),
+    /// It is not UTF-8, for this reason.
+    NoText(String),
+}
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the body ended early: {}", self.0)
+        match self {
+            Self::EndedEarly(reason) => write!(f, "the body ended early: {reason}"),
+            Self::TooLarge(limit) => write!(f, "the body is larger than {limit} bytes"),
+            Self::NoText(reason) => write!(f, "the body is no text: {reason}"),
+        }
     }
 }
 
@@ -159,18 +170,17 @@ impl Body {
     /// # Errors
     /// When it is larger, or does not come to its end.
     pub async fn bytes_up_to(&mut self, limit: usize) -> Result<Bytes, BodyError> {
-        let too_large = || BodyError(format!("it is larger than the {limit} bytes that are taken"));
         // Most bodies come whole, or in one piece.
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
         if first.len() > limit {
-            return Err(too_large());
+            return Err(BodyError::TooLarge(limit));
         }
         let Some(second) = self.chunk().await? else { return Ok(first) };
         let mut all = BytesMut::from(&first[..]);
         let mut next = Some(second);
         while let Some(piece) = next {
             if all.len() + piece.len() > limit {
-                return Err(too_large());
+                return Err(BodyError::TooLarge(limit));
             }
             all.extend_from_slice(&piece);
             next = self.chunk().await?;
@@ -184,7 +194,7 @@ impl Body {
     /// As [`Body::bytes`], and when it is not UTF-8.
     pub async fn text(&mut self) -> Result<String, BodyError> {
         let bytes = self.bytes().await?;
-        String::from_utf8(bytes.into()).map_err(|error| BodyError(error.to_string()))
+        String::from_utf8(bytes.into()).map_err(|error| BodyError::NoText(error.to_string()))
     }
 
     /// All of it as JSON.
@@ -218,7 +228,7 @@ impl Producing {
             }
             match done {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(BodyError(error.to_string()))),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(BodyError::EndedEarly(error.to_string()))),
                 Poll::Pending => Poll::Pending,
             }
         })

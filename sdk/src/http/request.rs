@@ -42,7 +42,11 @@ impl std::error::Error for Rejection {}
 
 impl From<BodyError> for Rejection {
     fn from(error: BodyError) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+        let status = match error {
+            BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::EndedEarly(_) | BodyError::NoText(_) => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
     }
 }
 
@@ -118,15 +122,10 @@ impl RequestExt for Request {
     async fn bytes(&mut self) -> Result<Bytes, Rejection> {
         let length =
             self.header(header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
-        let too_large = || {
-            Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {MAX_BODY} bytes"))
-        };
         if length.is_some_and(|length| length > MAX_BODY as u64) {
-            return Err(too_large());
+            return Err(BodyError::TooLarge(MAX_BODY).into());
         }
-        // One more, to tell a body that is too large from one that broke off.
-        let bytes = self.body_mut().bytes_up_to(MAX_BODY + 1).await?;
-        if bytes.len() > MAX_BODY { Err(too_large()) } else { Ok(bytes) }
+        Ok(self.body_mut().bytes().await?)
     }
 
     async fn text(&mut self) -> Result<String, Rejection> {

@@ -10,9 +10,9 @@ use coracle_protocol::ApiError;
 use coracle_registry::Registry;
 use coracle_scheduler::PlanRng;
 use coracle_store::{BoxFuture, Store, TransactError, transact};
-use coracle_types::{AccountId, Changes, Region, State, Timestamp};
+use coracle_types::{AccountId, Change, Changes, Key, Region, State, Timestamp};
 use rand::Rng as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::AuditLog;
 use crate::auth::{PolicyCache, Principal};
@@ -23,7 +23,7 @@ use crate::seal::Sealer;
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How long RunTask and StopTask wait for what they began to get somewhere.
+/// How long RunTask and StopTask wait for what they began to get somewhere, and what changes routes for the router.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// How many images may be on their way in at once: each is held in memory, up to half a gigabyte of it.
@@ -75,6 +75,8 @@ pub struct Api {
     pub(crate) reset: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     pub(crate) clock: Clock,
     pub(crate) settle: Duration,
+    /// The last revision of the state that the router has been told, if there is a router.
+    routed: Option<watch::Receiver<u64>>,
     /// Who runs commands inside tasks, if anybody does.
     pub(crate) exec: Option<Arc<dyn ExecHost>>,
     /// Commands that wait for somebody to connect.
@@ -134,6 +136,7 @@ impl Api {
             reset: Arc::new(|| Box::pin(std::future::ready(()))),
             clock: Arc::new(system_time),
             settle: SETTLE,
+            routed: None,
             exec: None,
             exec_sessions: Sessions::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
@@ -194,6 +197,14 @@ impl Api {
         self
     }
 
+    /// Lets what changes routes wait, within the time of [`Api::with_settle`], until the router has been told of it:
+    /// `routed` is the last revision that it knows. Whoever has its answer can send requests.
+    #[must_use]
+    pub fn with_router(mut self, routed: watch::Receiver<u64>) -> Self {
+        self.routed = Some(routed);
+        self
+    }
+
     /// Makes ids of this seed, so that the same requests get the same ids.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
@@ -208,7 +219,8 @@ impl Api {
         self
     }
 
-    /// How long RunTask and StopTask wait for what they began to get somewhere; 50 ms unless set.
+    /// How long RunTask and StopTask wait for what they began to get somewhere, and what changes routes for the router;
+    /// 50 ms unless set.
     #[must_use]
     pub fn with_settle(mut self, settle: Duration) -> Self {
         self.settle = settle;
@@ -231,16 +243,41 @@ impl Api {
     /// Computes changes and commits them, again if somebody was faster.
     pub(crate) async fn transact<T>(
         &self,
-        compute: impl FnMut(&State) -> Result<(Changes, T), ApiError>,
+        mut compute: impl FnMut(&State) -> Result<(Changes, T), ApiError>,
     ) -> Result<(Arc<State>, T), ApiError> {
-        transact(&*self.store, compute).await.map_err(|error| match error {
+        let mut routes = false;
+        let computed = |state: &State| {
+            let (changes, answer) = compute(state)?;
+            routes = changes.changes.iter().map(Change::key).any(|key| is_of_routes(&key));
+            Ok((changes, answer))
+        };
+        let made = transact(&*self.store, computed).await.map_err(|error| match error {
             TransactError::Refused(refused) => refused,
             TransactError::Store(error) => {
                 tracing::error!(%error, "a transaction was not made");
                 ApiError::Server("The state could not be written. Try again later.".to_owned())
             }
-        })
+        })?;
+        if routes && let Some(mut routed) = self.routed.clone() {
+            let revision = made.0.revision;
+            // A router that takes longer, or is gone, keeps no answer back.
+            let _ = tokio::time::timeout(self.settle, routed.wait_for(|told| *told >= revision)).await;
+        }
+        Ok(made)
     }
+}
+
+/// Whether the router works with such a record. Tasks are left out: they come up later than their records.
+fn is_of_routes(key: &Key) -> bool {
+    matches!(
+        key,
+        Key::Service(_)
+            | Key::TargetGroup(_)
+            | Key::Target(_)
+            | Key::LoadBalancer(_)
+            | Key::Listener(_)
+            | Key::Rule(_)
+    )
 }
 
 fn system_time() -> Timestamp {

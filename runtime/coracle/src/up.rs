@@ -232,7 +232,8 @@ impl Coracle {
         );
         let activation = balancing::activation::run(router.clone(), Arc::clone(&store), activity, now);
         vital.spawn("scaling by requests", activation);
-        let health = balancing::health::run(router.clone(), Arc::clone(&store), was_published, place, now);
+        let health =
+            balancing::health::run(router.clone(), Arc::clone(&store), was_published.clone(), place, now);
         vital.spawn("the health of targets", health);
         let ports = Arc::new(RouterPorts::new(router.clone(), config.router.ip()));
         let alarm_metrics =
@@ -274,6 +275,7 @@ impl Coracle {
         .with_sealer(sealer)
         .with_audit(audit)
         .with_ports(ports)
+        .with_router(was_published)
         .with_exec(Arc::new(AgentCommands(Arc::clone(&agent))))
         .with_buckets(dir.join("buckets"))
         .with_metrics({

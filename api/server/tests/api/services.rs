@@ -1,7 +1,12 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use coracle_scheduler::{PlanRng, plan};
 use coracle_types::elb::TargetHealth;
 use coracle_types::{ContainerStatus, DesiredStatus, LastStatus};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::harness::{Harness, NOW};
 
@@ -10,7 +15,7 @@ async fn converge(harness: &Harness) {
     let mut rng = PlanRng::new(1);
     for seconds in 0..20 {
         let base = harness.store.snapshot();
-        let now = NOW.after(std::time::Duration::from_secs(60 * seconds));
+        let now = NOW.after(Duration::from_secs(60 * seconds));
         let changes = plan(&base, now, &mut rng).changes;
         harness.store.commit(base, changes).await.unwrap();
         harness
@@ -373,4 +378,34 @@ async fn tasks_are_evened_out_over_zones_where_that_is_possible() {
     let off = json!({"service": "web-0", "availabilityZoneRebalancing": "DISABLED"});
     let off = harness.ecs("UpdateService", off).await;
     assert_eq!(off["service"]["availabilityZoneRebalancing"], "DISABLED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_the_router_but_not_for_long() {
+    let (tell, told) = watch::channel(0);
+    let settle = Duration::from_millis(50);
+    let harness = Harness::with(|api| api.with_settle(settle).with_router(told), |_| {});
+    harness.register("web", 256, 64).await;
+    let create = |name: &str| json!({"serviceName": name, "taskDefinition": "web", "desiredCount": 0});
+
+    let began = Instant::now();
+    harness.ecs("CreateService", create("unheard")).await;
+    assert_eq!(began.elapsed(), settle, "a router that hears nothing keeps nobody");
+
+    // A router that is told of each revision ten milliseconds after it.
+    let mut revisions = harness.store.watch();
+    let store = Arc::clone(&harness.store);
+    tokio::spawn(async move {
+        while revisions.changed().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            tell.send_replace(store.snapshot().revision);
+        }
+    });
+    let began = Instant::now();
+    harness.ecs("CreateService", create("heard")).await;
+    assert_eq!(began.elapsed(), Duration::from_millis(10));
+
+    let began = Instant::now();
+    harness.register("web", 256, 64).await;
+    assert_eq!(began.elapsed(), Duration::ZERO, "a definition is of no concern to the router");
 }

@@ -38,7 +38,7 @@ pub(crate) async fn call(
         "EnableAlarmActions" => set_actions(api, caller, &wire::alarm_names(&mut members)?, true).await,
         "DisableAlarmActions" => set_actions(api, caller, &wire::alarm_names(&mut members)?, false).await,
         "ListTagsForResource" => list_tags(api, caller, &members.required_text("ResourceARN")?),
-        "TagResource" | "UntagResource" => change_tags(api, caller, members).await,
+        "TagResource" | "UntagResource" => change_tags(api, caller, operation, members).await,
         unknown => Err(unknown_operation(Service::CloudWatch, unknown)),
     }
 }
@@ -172,25 +172,32 @@ async fn set_actions(api: &Api, caller: &Caller, names: &[String], enabled: bool
     Ok(nothing())
 }
 
-/// The alarm an ARN names.
-fn id_of(caller: &Caller, arn: &str) -> Result<AlarmId, ApiError> {
-    let name = arn.split_once(":alarm:").map(|(_, name)| name).filter(|_| arn.starts_with("arn:"));
-    let name = name.ok_or_else(|| named("ValidationError", "ResourceARN is not the ARN of an alarm."))?;
-    Ok(id(caller, name))
+/// The alarm an ARN names: one of the region that is asked, because policies are about the ARN as it was sent.
+fn id_of(api: &Api, caller: &Caller, arn: &str) -> Result<AlarmId, ApiError> {
+    let found = arn.split_once(":alarm:").map(|(_, name)| id(caller, name));
+    let found = found.filter(|id| wire::arn(api.account(), id) == arn);
+    found.ok_or_else(|| named("ValidationError", "ResourceARN is not the ARN of an alarm of this region."))
 }
 
 fn list_tags(api: &Api, caller: &Caller, arn: &str) -> Result<Value, ApiError> {
     let state = api.store.snapshot();
-    let alarm = find(&state, &id_of(caller, arn)?)?;
+    let alarm = find(&state, &id_of(api, caller, arn)?)?;
     let tags = alarm.tags.iter().map(|(key, value)| Object::new().with("Key", key).with("Value", value));
     Ok(Object::new().with("Tags", list(tags)).into())
 }
 
 /// TagResource and UntagResource: the one has `Tags`, the other `TagKeys`.
-async fn change_tags(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
-    let id = id_of(caller, &members.required_text("ResourceARN")?)?;
-    let added = members.pairs("Tags", "Key", "Value")?.unwrap_or_default();
-    let removed = members.texts("TagKeys")?.unwrap_or_default();
+async fn change_tags(
+    api: &Api,
+    caller: &Caller,
+    operation: &str,
+    mut members: Members,
+) -> Result<Value, ApiError> {
+    let id = id_of(api, caller, &members.required_text("ResourceARN")?)?;
+    let (added, removed) = match operation {
+        "TagResource" => (members.pairs("Tags", "Key", "Value")?.unwrap_or_default(), Vec::new()),
+        _ => (Vec::new(), members.texts("TagKeys")?.unwrap_or_default()),
+    };
     api.transact(|state| {
         let mut alarm = find(state, &id)?.clone();
         removed.iter().for_each(|key| alarm.tags.remove(key));

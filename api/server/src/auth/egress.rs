@@ -52,10 +52,16 @@ fn egress(state: &State, account: AccountId, role: &str) -> Result<Vec<String>, 
         let policy = &state.policies.get(&name)?.value;
         (policy.arn(account) == *arn).then_some(&policy.document)
     });
-    let mut rules = Vec::new();
+    let (mut rules, mut denies) = (Vec::new(), false);
     for document in found.identity.policies.values().chain(attached) {
         let policy = Policy::parse(document).map_err(|error| format!("a policy of role {role}: {error}"))?;
         rules.extend(policy.egress_rules().map_err(|why| format!("a policy of role {role} {why}"))?);
+        denies |= policy.denies_egress();
+    }
+    if denies && !rules.is_empty() {
+        return Err(format!(
+            "a policy of role {role} denies part of what another allows with coracle:Connect"
+        ));
     }
     Ok(rules)
 }
@@ -97,5 +103,21 @@ mod tests {
         ] {
             assert!(rules(&statement).is_err(), "{statement}");
         }
+    }
+
+    #[test]
+    fn what_denies_everything_denies_this_too() {
+        let denies = |actions: Value, resource: &str| {
+            let mut statement = json!({"Effect": "Deny", "Resource": resource});
+            statement.as_object_mut().unwrap().extend(actions.as_object().unwrap().clone());
+            let document = json!({"Version": "2012-10-17", "Statement": statement}).to_string();
+            Policy::parse(&document).unwrap().denies_egress()
+        };
+        assert!(denies(json!({"Action": "*"}), "*"));
+        assert!(denies(json!({"Action": "coracle:Connect"}), "arn:coracle:egress:::10.0.0.0/8"));
+        assert!(denies(json!({"NotAction": "s3:*"}), "arn:*"));
+        assert!(!denies(json!({"NotAction": "coracle:*"}), "*"));
+        assert!(!denies(json!({"Action": "ecs:*"}), "*"));
+        assert!(!denies(json!({"Action": "*"}), "arn:aws:s3:::bucket/*"));
     }
 }

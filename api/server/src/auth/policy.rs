@@ -202,6 +202,25 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether a statement that denies is about [`egress::CONNECT`] too, by whichever pattern, and on whatever condition.
+    pub(super) fn denies_egress(&self) -> bool {
+        self.statements.iter().any(|statement| {
+            let mut actions = statement.actions.patterns.iter();
+            let about = actions.any(|pattern| matches(&pattern.to_ascii_lowercase(), egress::CONNECT));
+            let mut resources = statement.resources.patterns.iter();
+            // Before the first wildcard, one of the two begins with the other.
+            let reached = resources.any(|pattern| {
+                let fixed = pattern.split(['*', '?']).next().unwrap_or_default();
+                fixed.starts_with(egress::RESOURCE) || egress::RESOURCE.starts_with(fixed)
+            });
+            statement.effect == Effect::Deny
+                && about != statement.actions.negated
+                && (reached || statement.resources.negated)
+        })
+    }
+}
+
 impl Statement {
     fn read(statement: &Value, principals: Vec<String>) -> Result<Self, PolicyError> {
         const KNOWN: [&str; 9] = [

@@ -349,9 +349,10 @@ impl Request<'_> {
             let names = self.texts(&[member]);
             names.iter().map(|name| format!("arn:aws:iam::{}:{kind}/{name}", self.account)).collect()
         };
+        // These name a user, too, and are about the group. Nothing else is, whatever else its body says.
+        let is_membership = matches!(self.operation.name.as_str(), "AddUserToGroup" | "RemoveUserFromGroup");
         let found = [
-            // A request that names both is about the group.
-            if self.body.get("GroupName").is_some() { Vec::new() } else { named("UserName", "user") },
+            if is_membership { Vec::new() } else { named("UserName", "user") },
             named("GroupName", "group"),
             named("RoleName", "role"),
             self.texts(&["PolicySourceArn"]),
@@ -364,5 +365,31 @@ impl Request<'_> {
             "CreatePolicy" => named("PolicyName", "policy"),
             _ => self.texts(&["PolicyArn"]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_group_beside_a_user_hides_nobody() {
+        let caller = Caller::root("us-east-1".parse().unwrap());
+        let (state, body) = (State::default(), json!({"UserName": "admin", "GroupName": "devs"}));
+        let resources = |name: &str| {
+            let operation = Operation {
+                service: Service::Iam,
+                name: name.to_owned(),
+                wire: coracle_protocol::Wire::Query,
+            };
+            let account = AccountId::default();
+            Request { state: &state, account, caller: &caller, operation: &operation, body: &body }
+                .resources()
+        };
+        let arn = |what: &str| format!("arn:aws:iam::{}:{what}", AccountId::default());
+        assert_eq!(resources("PutUserPolicy"), [arn("user/admin"), arn("group/devs")]);
+        assert_eq!(resources("AddUserToGroup"), [arn("group/devs")]);
     }
 }

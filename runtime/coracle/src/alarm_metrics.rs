@@ -105,7 +105,9 @@ fn load_balancing(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
         alarm.dimensions.iter().all(|(name, value)| label(name) == Some(value.as_str()))
     });
     // What has never happened has no series yet.
-    let counts = alarm.metric.ends_with("_Count") || alarm.metric == "RequestCount";
+    // Hosts and open connections are gauges.
+    let is_gauge = alarm.metric.ends_with("HostCount") || alarm.metric == "ActiveConnectionCount";
+    let counts = alarm.metric.ends_with("Count") && !is_gauge;
     found.or_else(|| counts.then_some(Reading::Count(0.0)))
 }
 

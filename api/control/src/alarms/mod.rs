@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_store::{CommitError, Store, TransactError, transact};
-use coracle_types::{Alarm, AlarmId, AlarmState, Changes, Key, State, Timestamp};
+use coracle_types::{Alarm, AlarmId, AlarmState, Changes, State, Timestamp};
 use tokio::sync::watch;
 
 use self::evaluate::evaluate;
@@ -149,7 +149,6 @@ async fn write(store: &dyn Store, news: &BTreeMap<AlarmId, News>, now: Timestamp
                 tracing::info!("alarm {:?} is {:?}: {}", id.name, news.state, news.reason);
                 alarm.enter(news.state, news.reason.clone(), Some(news.data.clone()), now);
                 changes.put(alarm);
-                changes.guard(Key::Alarm(id.clone()));
             }
         }
         Ok::<_, Infallible>((changes, ()))

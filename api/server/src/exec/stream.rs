@@ -222,6 +222,8 @@ async fn carry<C: AsyncRead + AsyncWrite + Unpin>(
             && output.take().is_some()
         {
             feed = Feed::default();
+            // What is left, the goodbye, is not idle yet.
+            idle_at = now + IDLE_TIMEOUT;
             steps = protocol.end(&end, now);
             continue;
         }

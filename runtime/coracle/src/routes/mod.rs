@@ -67,7 +67,7 @@ struct Tables {
     /// What the table is of.
     state: Arc<State>,
     /// The endpoints of the table, in the agent's order.
-    endpoints: Vec<Endpoint>,
+    endpoints: Arc<Vec<Endpoint>>,
     slots: HashMap<Container, Arc<Slot>>,
     /// Containers by the service they answer for.
     by_service: HashMap<ServiceId, BTreeMap<Container, Endpoint>>,
@@ -101,7 +101,7 @@ impl Tables {
             place,
             activity,
             state: Arc::default(),
-            endpoints: Vec::new(),
+            endpoints: Arc::default(),
             slots: HashMap::new(),
             by_service: HashMap::new(),
             empty: HashSet::new(),
@@ -110,7 +110,7 @@ impl Tables {
     }
 
     /// Brings the table up to date.
-    fn advance(&mut self, state: Arc<State>, endpoints: &[Endpoint]) -> Advanced {
+    fn advance(&mut self, state: Arc<State>, endpoints: &Arc<Vec<Endpoint>>) -> Advanced {
         let mut stale = Stale::default();
         self.compare_endpoints(endpoints, &state, &mut stale);
         match state.changed_since(self.state.revision).filter(|_| self.state.revision > 0) {
@@ -124,8 +124,11 @@ impl Tables {
     }
 
     /// Takes over the agent's list, which is in the order of tasks.
-    fn compare_endpoints(&mut self, endpoints: &[Endpoint], state: &State, stale: &mut Stale) {
-        let before = std::mem::replace(&mut self.endpoints, endpoints.to_vec());
+    fn compare_endpoints(&mut self, endpoints: &Arc<Vec<Endpoint>>, state: &State, stale: &mut Stale) {
+        if Arc::ptr_eq(&self.endpoints, endpoints) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.endpoints, Arc::clone(endpoints));
         let is_of_same_task = |one: &Endpoint, next: &Endpoint| one.task.id == next.task.id;
         let mut old = before.chunk_by(is_of_same_task).peekable();
         let mut new = endpoints.chunk_by(is_of_same_task).peekable();

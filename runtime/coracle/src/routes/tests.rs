@@ -158,10 +158,10 @@ fn a_table_that_follows_changes_is_the_one_worked_out_anew() {
     for (number, (changes, is_news)) in steps.into_iter().enumerate() {
         state.revision += 1;
         changes.iter().for_each(|change| state.apply(change, state.revision));
-        let advanced = following.advance(Arc::new(state.clone()), &[]);
+        let advanced = following.advance(Arc::new(state.clone()), &Arc::default());
         assert_eq!(advanced.table, is_news, "step {number}");
         let mut anew = tables();
-        anew.advance(Arc::new(state.clone()), &[]);
+        anew.advance(Arc::new(state.clone()), &Arc::default());
         let told = |tables: &Tables| format!("{:?}", tables.table);
         assert_eq!(told(&following), told(&anew), "step {number}");
     }
@@ -174,10 +174,10 @@ fn after_too_many_changes_the_table_is_worked_out_anew() {
     let mut following = tables();
     let mut state = State::restored(3);
     state.apply(&put(group("a", "/")), 3);
-    assert!(following.advance(Arc::new(state), &[]).table);
+    assert!(following.advance(Arc::new(state), &Arc::default()).table);
     let mut later = State::restored(100);
     later.apply(&put(group("b", "/")), 50);
-    let advanced = following.advance(Arc::new(later), &[]);
+    let advanced = following.advance(Arc::new(later), &Arc::default());
     assert_eq!(advanced, Advanced { table: true, records: true });
     let told = format!("{:?}", following.table);
     assert!(told.contains("targetgroup/b/") && !told.contains("targetgroup/a/"), "{told}");

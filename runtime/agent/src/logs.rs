@@ -164,7 +164,9 @@ impl Queue {
         {
             let mut unwritten = self.unwritten.lock();
             if unwritten.is_short && unwritten.is_awaited {
-                unwritten.wakers.push(cx.waker().clone());
+                if !unwritten.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    unwritten.wakers.push(cx.waker().clone());
+                }
                 return Poll::Pending;
             }
         }

@@ -3,9 +3,8 @@
 //! wasmtime reads all of a directory at once for WASI 0.2, however many names there are, and keeps a thread for as long
 //! as a guest of WASI 0.3 reads one; a process has 512 of them. Here a piece is read when the guest wants one.
 
-use super::{Files, address};
+use super::Files;
 use rustix::fs::{AtFlags, Dir, FileType, statat};
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -30,7 +29,7 @@ enum Rest {
 }
 
 /// Keeps a place among the open files: the directory is opened once more to be read.
-type Token = Arc<dyn Any + Send + Sync>;
+type Token = Arc<()>;
 
 /// A name, and what has it.
 pub(super) struct Entry {
@@ -64,7 +63,7 @@ impl Listing {
                 }
                 let dir = Dir::read_from(&*directory)?;
                 let token: Token = Arc::new(());
-                files.hold_token(&token);
+                files.hold(&token, None);
                 piece(Box::new(dir), token)
             })),
             Rest::Open(dir, token) => Some(tokio::task::spawn_blocking(move || piece(dir, token))),
@@ -116,13 +115,6 @@ fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<Names> {
         entries.push(Entry { name: name.to_bytes().to_vec(), kind });
     }
     Ok((entries, Some((dir, token))))
-}
-
-impl Files {
-    fn hold_token(&self, token: &Token) {
-        let held = super::Held { handle: Arc::downgrade(token), quota: None };
-        self.0.lock().held.insert(address(token), held);
-    }
 }
 
 #[cfg(test)]

@@ -195,12 +195,16 @@ macro_rules! link_functions {
             "fd_write",
             |mut caller: Guest<'_>, (fd, parts, count, written): (i32, i32, i32, i32)| {
                 Box::new(async move {
-                    let _freeing = p2::Freeing(quota(&mut caller, fd));
-                    let Some(bytes) = first_part(&mut caller, parts, count)? else { return Ok(INVALID) };
-                    let _charge = match charge(&mut caller, fd, bytes).await {
-                        Ok(charge) => charge,
-                        Err(code) => return Ok(code),
-                    };
+                    let freeing = p2::Freeing(quota(&mut caller, fd));
+                    let mut _charged = None;
+                    if freeing.0.is_some() {
+                        let Some(bytes) = first_part(&mut caller, parts, count)? else { return Ok(INVALID) };
+                        // Where in the file it goes is not known: at the most that many blocks are new.
+                        match charge(&mut caller, fd, blocks(bytes)).await {
+                            Ok(charge) => _charged = charge,
+                            Err(code) => return Ok(code),
+                        }
+                    }
                     Ok(wasi!(caller, $module::$interface::fd_write(fd, parts, count, written)))
                 })
             },
@@ -210,12 +214,17 @@ macro_rules! link_functions {
             "fd_pwrite",
             |mut caller: Guest<'_>, (fd, parts, count, offset, written): (i32, i32, i32, i64, i32)| {
                 Box::new(async move {
-                    let _freeing = p2::Freeing(quota(&mut caller, fd));
-                    let Some(bytes) = first_part(&mut caller, parts, count)? else { return Ok(INVALID) };
-                    let _charge = match charge(&mut caller, fd, bytes).await {
-                        Ok(charge) => charge,
-                        Err(code) => return Ok(code),
-                    };
+                    let freeing = p2::Freeing(quota(&mut caller, fd));
+                    let mut _charged = None;
+                    if freeing.0.is_some() {
+                        let Some(bytes) = first_part(&mut caller, parts, count)? else { return Ok(INVALID) };
+                        let now = length(&mut caller, fd).await?;
+                        let end = offset.cast_unsigned().saturating_add(bytes);
+                        match charge(&mut caller, fd, blocks(end).saturating_sub(blocks(now))).await {
+                            Ok(charge) => _charged = charge,
+                            Err(code) => return Ok(code),
+                        }
+                    }
                     Ok(wasi!(caller, $module::$interface::fd_pwrite(fd, parts, count, offset, written)))
                 })
             },

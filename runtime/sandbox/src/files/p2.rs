@@ -36,21 +36,27 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     entries(&mut types)?;
     names(&mut types)?;
     list(&mut types)?;
-    linker.instance(PREOPENS)?.func_wrap("get-directories", |mut store: Store<'_>, (): ()| {
-        let state = store.data_mut();
-        let lent = state.lent();
-        let directories = lent.descriptors().map(|(descriptor, guest)| {
-            let descriptor: Resource<Descriptor> = state.filesystem().table.push(descriptor)?;
-            Ok((descriptor, guest))
-        });
-        Ok((directories.collect::<wasmtime::Result<Vec<_>>>()?,))
-    })?;
+    linker.instance(PREOPENS)?.func_wrap("get-directories", directories)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
+/// Directories, and how guests call them.
+type Directories = Vec<(Resource<Descriptor>, String)>;
+
+/// The directories that are lent, as `get-directories` answers.
+pub(super) fn directories(mut store: Store<'_>, (): ()) -> wasmtime::Result<(Directories,)> {
+    let state = store.data_mut();
+    let lent = state.lent();
+    let directories = lent.descriptors().map(|(descriptor, guest)| {
+        let descriptor: Resource<Descriptor> = state.filesystem().table.push(descriptor)?;
+        Ok((descriptor, guest))
+    });
+    Ok((directories.collect::<wasmtime::Result<Vec<_>>>()?,))
+}
+
 /// The same descriptor once more.
-fn again(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
+pub(super) fn again(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
     Resource::new_borrow(descriptor.rep())
 }
 

@@ -1,7 +1,7 @@
 //! `wasi:filesystem` 0.3, with quotas and bounds: see [`super::p2`].
 
 use super::listing::{Entry, Listing, Piece};
-use super::p2::{Freeing, Moving, same, settle};
+use super::p2::{Freeing, Moving, again, directories, same, settle};
 use super::quota::{NoSpace, growth, growth_at_end};
 use super::walk::{ENTRY, blocks};
 use super::{DiskQuota, Lent, answer};
@@ -45,22 +45,9 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     entries(&mut types)?;
     names(&mut types)?;
     list(&mut types)?;
-    linker.instance(PREOPENS)?.func_wrap("get-directories", |mut store: Store<'_>, (): ()| {
-        let state = store.data_mut();
-        let lent = state.lent();
-        let directories = lent.descriptors().map(|(descriptor, guest)| {
-            let descriptor: Resource<Descriptor> = state.filesystem().table.push(descriptor)?;
-            Ok((descriptor, guest))
-        });
-        Ok((directories.collect::<wasmtime::Result<Vec<_>>>()?,))
-    })?;
+    linker.instance(PREOPENS)?.func_wrap("get-directories", directories)?;
     linker.allow_shadowing(false);
     Ok(())
-}
-
-/// The same descriptor once more.
-fn again(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
-    Resource::new_borrow(descriptor.rep())
 }
 
 /// What a descriptor's functions count in.

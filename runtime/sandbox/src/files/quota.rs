@@ -111,6 +111,10 @@ impl DiskQuota {
 
     /// Charges all of the chain, or answers which of it is full.
     pub(super) fn try_charge(&self, bytes: u64) -> Result<Charge, &DiskQuota> {
+        if bytes == 0 {
+            // What adds nothing fits, also where there is too much already.
+            return Ok(Charge { quota: self.clone(), bytes });
+        }
         for (depth, quota) in self.chain().enumerate() {
             let mut state = quota.0.state.lock();
             if state.used.saturating_add(bytes) > quota.0.limit {

@@ -1,6 +1,6 @@
 //! The services of the host beside WASI, which are those of `sdk/wit`.
 
-use crate::{ENGINE, Lines};
+use crate::{ENGINE, Lines, eventually};
 use coracle_sandbox::wasmtime::component::{Component, types::ComponentItem};
 use coracle_sandbox::{
     Container, ContainerError, ContainerSpec, Exit, KeyValue, MemoryBudget, Metric, MetricKind, Metrics,
@@ -205,9 +205,7 @@ async fn who_listens_is_told_to_stop() {
         let container = container.clone();
         async move { container.run().await }
     });
-    while lines.of(StdStream::Stdout).is_empty() {
-        tokio::task::yield_now().await;
-    }
+    eventually("it has begun", || !lines.of(StdStream::Stdout).is_empty()).await;
     assert!(container.request_stop());
     assert_eq!(running.await.unwrap(), Exit::Code(0));
     assert_eq!(lines.of(StdStream::Stdout), ["requested false", "requested true"]);

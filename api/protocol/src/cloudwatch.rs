@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::{ApiError, Wire};
 use crate::members::Members;
 use crate::names::Named;
-use crate::object::{Object, iso8601, list, seconds};
+use crate::object::{Object, list, seconds};
 use crate::shape::{Shape, shape};
 
 /// What `X-Amz-Target` begins with, before the dot.
@@ -372,7 +372,7 @@ pub fn arn(account: AccountId, id: &AlarmId) -> String {
 pub fn metric_alarm(account: AccountId, alarm: &Alarm, wire: Wire) -> Value {
     let time = |at| match wire {
         Wire::Json => seconds(at),
-        Wire::Query => iso8601(at).into(),
+        Wire::Query => at.iso8601().into(),
     };
     let (statistic, extended) = match alarm.statistic {
         Statistic::Percentile(percent) => (None, Some(format!("p{percent}"))),

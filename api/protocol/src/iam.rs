@@ -3,7 +3,7 @@
 use coracle_types::{AccessKey, AccountId, Group, Identity, ManagedPolicy, Role, Tags, User};
 use serde_json::Value;
 
-use crate::object::{Object, iso8601, list};
+use crate::object::{Object, list};
 use crate::shape::{Shape, shape};
 
 /// The version of IAM's model, which a form names beside the action.
@@ -96,7 +96,7 @@ pub fn group(group: &Group, account: AccountId) -> Value {
         .with("GroupName", group.identity.name.to_string())
         .with("GroupId", group.identity.id.clone())
         .with("Arn", group.arn(account))
-        .with("CreateDate", iso8601(group.identity.created_at))
+        .with("CreateDate", group.identity.created_at.iso8601())
         .into()
 }
 
@@ -116,7 +116,7 @@ fn identity(identity: &Identity, kind: &str, arn: &str) -> Object {
         .with(&format!("{kind}Name"), identity.name.to_string())
         .with(&format!("{kind}Id"), identity.id.clone())
         .with("Arn", arn)
-        .with("CreateDate", iso8601(identity.created_at))
+        .with("CreateDate", identity.created_at.iso8601())
         .with("Tags", tags(&identity.tags))
 }
 
@@ -133,8 +133,8 @@ pub fn policy(policy: &ManagedPolicy, account: AccountId, attachments: usize) ->
         .with("PermissionsBoundaryUsageCount", 0)
         .with("IsAttachable", true)
         .maybe("Description", policy.description.clone())
-        .with("CreateDate", iso8601(policy.created_at))
-        .with("UpdateDate", iso8601(policy.created_at))
+        .with("CreateDate", policy.created_at.iso8601())
+        .with("UpdateDate", policy.created_at.iso8601())
         .with("Tags", tags(&policy.tags))
         .into()
 }
@@ -147,7 +147,7 @@ pub fn access_key(key: &AccessKey, secret: Option<&str>) -> Value {
         .with("AccessKeyId", key.id.clone())
         .with("Status", if key.active { "Active" } else { "Inactive" })
         .maybe("SecretAccessKey", secret)
-        .with("CreateDate", iso8601(key.created_at))
+        .with("CreateDate", key.created_at.iso8601())
         .into()
 }
 

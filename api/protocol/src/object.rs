@@ -82,24 +82,6 @@ pub fn seconds(at: Timestamp) -> Value {
     Number::from_f64(seconds).map_or(Value::Null, Value::Number)
 }
 
-/// A moment as Query services write it: ISO 8601 in UTC, with milliseconds.
-#[must_use]
-pub fn iso8601(at: Timestamp) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    let (days, ms) = (at.as_millis().div_euclid(DAY_MS), at.as_millis().rem_euclid(DAY_MS));
-    // Days in eras of 400 years that begin on a 1st of March, so that a leap day is the last of its year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,18 +90,6 @@ mod tests {
     fn moments_are_numbers_of_seconds() {
         assert_eq!(seconds(Timestamp(1_466_801_808_595)).to_string(), "1466801808.595");
         assert_eq!(seconds(Timestamp(1_466_801_808_000)).to_string(), "1466801808.0");
-    }
-
-    #[test]
-    fn moments_are_iso_8601() {
-        for (at, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_795_254_385_250, "2026-11-21T09:46:25.250Z"),
-            (-1, "1969-12-31T23:59:59.999Z"),
-        ] {
-            assert_eq!(iso8601(Timestamp(at)), text);
-        }
     }
 
     #[test]

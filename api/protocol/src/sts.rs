@@ -3,7 +3,7 @@
 use coracle_types::{AccountId, Timestamp};
 use serde_json::Value;
 
-use crate::object::{Object, iso8601};
+use crate::object::Object;
 use crate::shape::{Shape, shape};
 
 /// The version of STS's model, which a form names beside the action.
@@ -56,7 +56,7 @@ impl Credentials {
             .with("AccessKeyId", self.access_key)
             .with("SecretAccessKey", self.secret)
             .with("SessionToken", self.session_token)
-            .with("Expiration", iso8601(self.expires))
+            .with("Expiration", self.expires.iso8601())
             .into()
     }
 }

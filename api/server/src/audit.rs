@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use coracle_protocol::{ApiError, Wire, object::iso8601};
+use coracle_protocol::{ApiError, Wire};
 use coracle_types::{AccountId, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -126,7 +126,7 @@ impl Call<'_> {
         let mut record = json!({
             "eventVersion": "1.11",
             "userIdentity": identity,
-            "eventTime": iso8601(self.at),
+            "eventTime": self.at.iso8601(),
             "eventSource": format!("{service}.amazonaws.com"),
             "eventName": short(action),
             "awsRegion": caller.region.as_str(),

@@ -11,7 +11,7 @@ use super::error::ElbCode;
 use super::take_tags;
 use crate::error::ApiError;
 use crate::members::Members;
-use crate::object::{Object, iso8601, list};
+use crate::object::{Object, list};
 
 /// The network load balancers say they are in: none exists here.
 const VPC: &str = "vpc-00000000000000000";
@@ -183,7 +183,7 @@ pub fn encode(balancer: &LoadBalancer, account: AccountId, trouble: Option<&str>
         .with("LoadBalancerArn", ElbArn::new(account, balancer.id.clone()).to_string())
         .with("DNSName", balancer.dns_name.as_str())
         .with("CanonicalHostedZoneId", HOSTED_ZONE)
-        .with("CreatedTime", iso8601(balancer.created_at))
+        .with("CreatedTime", balancer.created_at.iso8601())
         .with("LoadBalancerName", balancer.id.name.as_str())
         .with("Scheme", scheme)
         .with("VpcId", VPC)

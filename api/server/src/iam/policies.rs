@@ -1,6 +1,6 @@
 //! Managed policies: the customer's own, which are kept, and AWS's, which are known.
 
-use coracle_protocol::object::{Object, iso8601};
+use coracle_protocol::object::Object;
 use coracle_protocol::{ApiError, Members, iam as wire};
 use coracle_types::{AccountId, Changes, Key, ManagedPolicy, State};
 use serde_json::Value;
@@ -85,7 +85,7 @@ pub(super) fn get_version(api: &Api, mut members: Members) -> Result<Value, ApiE
         Some(document) => (document, None),
         None => {
             let policy = find(&api.store.snapshot(), api.account(), &arn)?;
-            (policy.document, Some(iso8601(policy.created_at)))
+            (policy.document, Some(policy.created_at.iso8601()))
         }
     };
     if version != VERSION {

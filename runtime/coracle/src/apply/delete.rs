@@ -35,7 +35,7 @@ async fn delete_all(args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     }
     let there = |(item, current): (Item, Option<Current>)| Some((item, current?));
     let found: Vec<(Item, Current)> = found.into_iter().filter_map(there).collect();
-    if !found.is_empty() && !args.confirm.yes && !confirmed("Delete these?")? {
+    if !found.is_empty() && !args.confirm.yes && !confirmed("Delete these?").await? {
         out.line("Nothing was deleted.")?;
         return Ok(ExitCode::FAILURE);
     }

@@ -66,7 +66,7 @@ async fn apply_all(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
         out.line("Nothing was changed: this was a dry run.")?;
         return finish(args, &plan, &[]);
     }
-    if changes > 0 && !args.confirm.yes && !confirmed("Apply these changes?")? {
+    if changes > 0 && !args.confirm.yes && !confirmed("Apply these changes?").await? {
         out.line("Nothing was changed.")?;
         return Ok(ExitCode::FAILURE);
     }
@@ -90,12 +90,16 @@ fn finish(args: &ApplyArgs, plan: &plan::Plan, services: &[steady::Outcome]) -> 
 }
 
 /// Asks, if there is somebody to ask: a script goes on, as it does with kubectl.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
+async fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Ok(true);
     }
     say!("{question} [y/N]")?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    // On a thread of its own, so that Ctrl-C is heard meanwhile.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = reading.await?.context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

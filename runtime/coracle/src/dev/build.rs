@@ -1,9 +1,8 @@
 //! Building a project with its own tools, whose words go to the terminal as they are.
 
 use std::process::Stdio;
-use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -16,14 +15,11 @@ const CARGO_REPORT: &str = "--message-format=json-render-diagnostics";
 
 /// Builds, and gives the component; None if that failed, which the tools have explained.
 pub(super) async fn build(project: &Project) -> anyhow::Result<Option<Component>> {
-    let began = Instant::now();
-    let (shown, component) = match &project.build {
-        Build::None { component } => {
-            return Ok(component.is_file().then(|| Component(component.clone())));
-        }
+    match &project.build {
+        Build::None { component } => Ok(component.is_file().then(|| Component(component.clone()))),
         Build::Cargo => {
             say!("$ {CARGO_BUILD}")?;
-            (CARGO_BUILD, cargo(project).await?)
+            Ok(cargo(project).await?.map(Component))
         }
         Build::Command { command, component } => {
             say!("$ {command}")?;
@@ -38,13 +34,9 @@ pub(super) async fn build(project: &Project) -> anyhow::Result<Option<Component>
                 note!("{command} has succeeded and left no {}", component.display());
                 return Ok(None);
             }
-            (command.as_str(), Some(component.clone()))
+            Ok(Some(Component(component.clone())))
         }
-    };
-    if component.is_some() {
-        tracing::debug!("{shown} took {:.1} s", began.elapsed().as_secs_f64());
     }
-    Ok(component.map(Component))
 }
 
 async fn cargo(project: &Project) -> anyhow::Result<Option<std::path::PathBuf>> {
@@ -66,12 +58,12 @@ async fn cargo(project: &Project) -> anyhow::Result<Option<std::path::PathBuf>> 
     if !child.wait().await?.success() {
         return Ok(None);
     }
-    match component {
-        Some(component) => Ok(Some(component.into())),
-        None => bail!(
+    if component.is_none() {
+        note!(
             "cargo has built no component: the package needs a binary, or a library with crate-type = [\"cdylib\"]"
-        ),
+        );
     }
+    Ok(component.map(Into::into))
 }
 
 /// The component that a line of Cargo's report is about.

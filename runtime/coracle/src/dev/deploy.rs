@@ -1,6 +1,5 @@
 //! Bringing what was built to Coracle, as anybody would: push, register, update the service, wait.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use crate::ps::{describe_tasks, how_it_stopped, last_segment, list_tasks, newest
 
 /// How often a deployment is looked at: soon enough for whoever waits, and seldom enough not to slow it down.
 const POLL: Duration = Duration::from_millis(10);
+/// How seldom a task is looked at that runs for long.
+const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// How long a component may take to start: an interpreter is compiled for a quarter of a minute.
 const START: Duration = Duration::from_secs(180);
 
@@ -25,8 +26,6 @@ pub(super) struct Deployer {
     last: Option<Value>,
     /// The revision that answers, by name.
     serves: Option<String>,
-    /// Services that were made.
-    services: BTreeSet<String>,
 }
 
 /// What has become of a deployment.
@@ -41,7 +40,7 @@ pub(super) enum Deployed {
 
 impl Deployer {
     pub(super) fn new(client: ApiClient) -> Self {
-        Self { client, last: None, serves: None, services: BTreeSet::new() }
+        Self { client, last: None, serves: None }
     }
 
     /// What is the case when nothing new comes of a change, as a half of a sentence.
@@ -77,8 +76,8 @@ impl Deployer {
     }
 
     async fn serve(&mut self, family: &str, arn: &str, request: &Value) -> anyhow::Result<Deployed> {
-        let is_new = self.services.insert(family.to_owned());
-        if is_new {
+        let found = self.client.ecs("DescribeServices", &json!({ "services": [family] })).await?;
+        if found["services"][0]["status"] != "ACTIVE" {
             let mut body = launch(arn, request);
             body["serviceName"] = family.into();
             body["desiredCount"] = 1.into();
@@ -147,13 +146,15 @@ impl Deployer {
 
     /// Waits for the end of a task, and says how it ended.
     pub(super) async fn task_end(&self, task: &Value) -> anyhow::Result<String> {
+        let mut poll = POLL;
         loop {
             let answer = self.client.ecs("DescribeTasks", &json!({ "tasks": [task] })).await?;
             let found = &answer["tasks"][0];
             if found["lastStatus"] == "STOPPED" {
                 return Ok(how_it_stopped(found));
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(poll).await;
+            poll = (poll * 3 / 2).min(LONGEST_POLL);
         }
     }
 

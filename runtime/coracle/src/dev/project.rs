@@ -14,7 +14,7 @@ const FILE: &str = "coracle.toml";
 /// What builds a Cargo project.
 pub(super) const CARGO_BUILD: &str = "cargo build --release --target wasm32-wasip2";
 /// The file that is looked for when none is named.
-const DEFINITION: &str = "task-definition.json";
+pub(super) const DEFINITION: &str = "task-definition.json";
 
 /// `coracle.toml`.
 #[derive(Debug, Default, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -11,7 +11,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::project::{Component, Project};
+use super::project::{Component, DEFINITION, Project};
 
 /// What builds and tools write; with it, all whose names begin with a dot.
 const NOT_SOURCE: [&str; 7] =
@@ -46,6 +46,8 @@ pub(super) struct Watch {
     /// Files that changed during the last build, and during the one before.
     during_build: HashSet<PathBuf>,
     during_last_build: HashSet<PathBuf>,
+    /// When the last build ended.
+    built: SystemTime,
 }
 
 /// Which file is what.
@@ -70,7 +72,8 @@ enum Place {
 
 impl Places {
     fn of(&self, path: &Path) -> Place {
-        if path == self.project {
+        let is_first_definition = self.definition.is_none() && path == self.dir.join(DEFINITION);
+        if path == self.project || is_first_definition {
             return Place::Project;
         }
         if self.definition.as_deref() == Some(path) || self.components.contains(path) {
@@ -126,6 +129,7 @@ impl Watch {
             outputs: HashSet::new(),
             during_build: HashSet::new(),
             during_last_build: HashSet::new(),
+            built: SystemTime::UNIX_EPOCH,
         };
         watch.look_at(&project.dir, RecursiveMode::NonRecursive)?;
         match &project.watch {
@@ -170,6 +174,7 @@ impl Watch {
     /// A build has ended, perhaps with a component. Files that two builds in a row have changed are what builds
     /// write, and no reason for a third.
     pub(super) fn build_ended(&mut self, component: Option<&Component>) {
+        self.built = SystemTime::now();
         if let Some(Component(path)) = component {
             self.places.components.insert(path.clone());
         }
@@ -225,7 +230,9 @@ impl Watch {
     }
 
     fn note(&mut self, path: &Path) {
-        if self.outputs.contains(path) {
+        // What was saved during two builds looks like theirs; saved once more, it is a source after all.
+        let is_later = || path.metadata().and_then(|found| found.modified()).is_ok_and(|at| at > self.built);
+        if self.outputs.contains(path) && !is_later() {
             return;
         }
         match self.places.of(path) {
@@ -285,5 +292,36 @@ mod tests {
         places.sources = Some(vec!["/p/app.py".into(), "/p/lib".into()]);
         assert_eq!(places.of(Path::new("/p/lib/x.py")), Place::Source);
         assert_eq!(places.of(Path::new("/p/README.md")), Place::Nothing);
+        places.definition = None;
+        assert_eq!(places.of(Path::new("/p/task-definition.json")), Place::Project, "the first there is");
+    }
+
+    #[test]
+    fn a_source_saved_during_two_builds_counts_when_it_is_saved_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("lib.rs");
+        std::fs::write(&source, "").unwrap();
+        let places = Places {
+            dir: dir.path().to_owned(),
+            project: dir.path().join("coracle.toml"),
+            definition: None,
+            components: HashSet::new(),
+            sources: None,
+        };
+        let mut watch = Watch {
+            watcher: notify::recommended_watcher(|_| {}).unwrap(),
+            events: mpsc::unbounded_channel().1,
+            places,
+            pending: Changes::default(),
+            outputs: HashSet::from([source.clone()]),
+            during_build: HashSet::new(),
+            during_last_build: HashSet::new(),
+            built: SystemTime::now() + Duration::from_secs(60),
+        };
+        watch.note(&source);
+        assert!(!watch.pending.source, "a build wrote it");
+        watch.built = SystemTime::UNIX_EPOCH;
+        watch.note(&source);
+        assert!(watch.pending.source);
     }
 }

@@ -33,6 +33,8 @@ impl Guard {
         if all.is_over {
             // The process ends at any moment; whoever is still at work must not make anything new.
             drop(all);
+            // What has been made already is known to nobody else.
+            undo();
             loop {
                 std::thread::park();
             }

@@ -228,6 +228,9 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -237,15 +240,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            let mut next = answers.iter().cycle();
+            let next = Arc::new(AtomicUsize::new(0));
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut buffer = [0; 1024];
-                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                    if stream.write_all(next.next().unwrap().as_bytes()).await.is_err() {
-                        break;
+                let next = Arc::clone(&next);
+                // Each by itself: a load opens a second connection while the first is kept.
+                tokio::spawn(async move {
+                    let mut buffer = [0; 1024];
+                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                        let answer = answers[next.fetch_add(1, Ordering::Relaxed) % answers.len()];
+                        if stream.write_all(answer.as_bytes()).await.is_err() {
+                            break;
+                        }
                     }
-                }
+                });
             }
         });
         address

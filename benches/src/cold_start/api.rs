@@ -2,13 +2,14 @@
 //! by the agent, published to the router.
 
 use std::path::Path;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::program::all_at_once;
 use super::{Starts, Subject, Way};
 use crate::cleanup::Directory;
 use crate::peers::{Coracle, exchange};
@@ -79,22 +80,12 @@ fn at_once<T: Send>(
     count: usize,
     start: impl Fn(usize) -> anyhow::Result<T> + Sync,
 ) -> anyhow::Result<Vec<(Duration, T)>> {
-    let barrier = Barrier::new(count);
-    let due = std::sync::OnceLock::new();
-    let one = |number: usize| -> anyhow::Result<(Duration, T)> {
-        barrier.wait();
-        let due = *due.get_or_init(Instant::now);
-        let answer = start(number)?;
-        Ok((due.elapsed(), answer))
+    let mut numbers: Vec<usize> = (0..count).collect();
+    let one = |number: &mut usize, due: Instant| {
+        let answer = start(*number)?;
+        anyhow::Ok((due.elapsed(), answer))
     };
-    if count == 1 {
-        return Ok(vec![one(0)?]);
-    }
-    std::thread::scope(|scope| {
-        let one = &one;
-        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || one(number))).collect();
-        threads.into_iter().map(|thread| thread.join().ok().context("a thread panicked")?).collect()
-    })
+    all_at_once(&mut numbers, one).into_iter().collect()
 }
 
 /// A service for each start, which is scaled from none to one.

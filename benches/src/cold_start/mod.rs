@@ -81,7 +81,8 @@ pub async fn measure(context: &Context, subjects: Vec<Subject>) -> anyhow::Resul
             "The component runs in a process that is already there, as containers run on a kernel that is already \
              there; `coracle up` itself starts in the bench `startup`.",
             "Whether a server answers is asked again and again, so a figure may be too long by one such interval: \
-             0.1 ms at one start at a time, 1 ms at ten, 5 ms at a hundred. Components are called, and not asked.",
+             0.1 ms at one start at a time, 1 ms at ten, 5 ms at a hundred. Components are called, and not \
+             asked, but for those through the whole API: every 0.2 ms.",
             "CPU time per start is that of all processes a start needs, its removal included; for a bare process and \
              for OCI runtimes that of the children of the bench. Engines work in other processes, and have none.",
         ]

@@ -62,7 +62,10 @@ impl Program {
 }
 
 /// Does this for every place, each on a thread of its own, all due at the same moment.
-fn all_at_once<P: Send, T: Send>(places: &mut [P], start: impl Fn(&mut P, Instant) -> T + Sync) -> Vec<T> {
+pub(super) fn all_at_once<P: Send, T: Send>(
+    places: &mut [P],
+    start: impl Fn(&mut P, Instant) -> T + Sync,
+) -> Vec<T> {
     if let [place] = places {
         return vec![start(place, Instant::now())];
     }
@@ -80,7 +83,10 @@ fn all_at_once<P: Send, T: Send>(places: &mut [P], start: impl Fn(&mut P, Instan
             .collect();
         due.get_or_init(Instant::now);
         barrier.wait();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
 
     // The same many in the middle of a request, each with a stack in use.
     let waiting = Container::new(&engine.prepare_bytes(&std::fs::read(http())?)?, spec())?;
-    let (before, maps) = (pss(me)?, mappings()?);
+    // Measured from the beginning: what the pool has kept of the idle ones is in use again.
     let calls: Vec<_> = (0..wanted)
         .map(|_| {
             let waiting = waiting.clone();

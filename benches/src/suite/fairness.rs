@@ -1,7 +1,7 @@
 //! How the machine is divided among tasks with CPU shares when all of them want all of it, and what one gets that is
 //! alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_fixtures::command;
 use coracle_sandbox::{Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Prepared};
@@ -43,19 +43,21 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         let mut together = Vec::new();
         for turn in 0..context.pick(1, 3) {
             context.progress(&format!("shares {case:?}, turn {}", turn + 1));
-            let used = measure(&prepared, case, cores, watch).await?;
+            let (used, watched) = measure(&prepared, case, cores, watch).await?;
             let all_used = used.iter().sum::<f64>();
             let all_shares = f64::from(case.iter().sum::<u32>());
             for ((shares, used), turns) in case.iter().zip(&used).zip(&mut turns) {
                 // Of what the guests got together: what else the machine does is none of their business.
                 turns.push((used / all_used) / (f64::from(*shares) / all_shares));
             }
-            together.push(all_used / watch.as_secs_f64() / cores as f64);
+            together.push(all_used / watched.as_secs_f64() / cores as f64);
         }
         let command =
             format!("{cores} × `command spin` in each, under CpuBudget::shares of {case:?}, {watch:?}");
         let names = case.iter().map(u32::to_string).collect::<Vec<_>>().join(":");
-        for (place, (shares, turns)) in case.iter().zip(turns).enumerate() {
+        // One that is alone gets all of what it gets.
+        let contended = case.iter().zip(turns).filter(|_| case.len() > 1);
+        for (place, (shares, turns)) in contended.enumerate() {
             let label = format!("{shares} of {names}");
             let id = format!("{names}/{place}");
             table.rows.push(Row::new(id, label, Side::Ours, &command[..]).with_turns(turns));
@@ -65,13 +67,13 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     Ok(Findings { tables: vec![table, whole], ..Findings::default() })
 }
 
-/// CPU seconds that each task used.
+/// CPU seconds that each task used, and how long was watched: a timer that is late counts.
 async fn measure(
     prepared: &Prepared,
     case: &[u32],
     instances: usize,
     watch: Duration,
-) -> anyhow::Result<Vec<f64>> {
+) -> anyhow::Result<(Vec<f64>, Duration)> {
     let mut tasks = Vec::new();
     for shares in case {
         let cpu = CpuBudget::shares(*shares);
@@ -85,10 +87,12 @@ async fn measure(
         tasks.push((container, cpu));
     }
     tokio::time::sleep(SETTLE).await;
+    let begun = Instant::now();
     let before: Vec<_> = tasks.iter().map(|(_, cpu)| cpu.used()).collect();
     tokio::time::sleep(watch).await;
+    let watched = begun.elapsed();
     let used =
         tasks.iter().zip(before).map(|((_, cpu), before)| (cpu.used() - before).as_secs_f64()).collect();
     tasks.iter().for_each(|(container, _)| container.kill());
-    Ok(used)
+    Ok((used, watched))
 }

@@ -84,10 +84,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
                 .with_settings(
                     "one instance for all calls, its default; no fuel, no time-out, no memory limit",
                 );
-            let mut once = extism_call(&host, &plugin, &text, 1)?;
+            let once = extism_call(&host, &plugin, &text, 1)?;
             let row_of_memory = Row::new("extism", "Extism", Whose::Peer, "100 × Plugin::new_from_compiled");
             memory.rows.push(row_of_memory.with_turns(vec![once.memory]));
-            once.times = Times::default();
             let text = Arc::clone(&text);
             sides.push(Side::new(row, move || {
                 std::future::ready(

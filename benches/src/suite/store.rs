@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use coracle_store::{RedbStore, Store, transact};
 use coracle_types::{Changes, Family, FamilyId, FamilyRecord};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::bench::Context;
 use crate::cleanup::Directory;
+use crate::load::ask;
 use crate::peers::{Running, exchange, find, poll};
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
 use crate::stats::Times;
@@ -60,7 +59,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
                 "POST /v3/kv/put",
             )
             .with_settings(
-                "one member, its defaults; 8-byte keys and 256-byte values; asked through its JSON gateway",
+                "one member, its defaults; 6-byte keys and 256-byte values; asked through its JSON gateway",
             );
             sides.push(Side::new(row, move || {
                 many(clients, stretch, move |client, until| put(address, client, until))
@@ -151,43 +150,20 @@ async fn put(address: SocketAddr, client: usize, until: Instant) -> anyhow::Resu
     // Base64, as the gateway wants it: 256 bytes of zeros.
     let value = format!("{}==", "A".repeat(342));
     let mut times = Times::default();
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let mut connection = None;
     let mut number = 0_u32;
     let mut buffer = Vec::with_capacity(1024);
     while Instant::now() < until {
-        // Six digits of a number are six bytes, in base64 eight letters; their meaning is none of etcd's business.
+        // Eight letters of base64 are six bytes; their meaning is none of etcd's business.
         let body = format!("{{\"key\":\"{client:04}{:04}\",\"value\":\"{value}\"}}", number % 100);
         let request = format!(
             "POST /v3/kv/put HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let begun = Instant::now();
-        stream.write_all(request.as_bytes()).await?;
-        buffer.clear();
-        // The answer is an object of some hundred bytes, with a length.
-        while !is_whole(&buffer) {
-            anyhow::ensure!(stream.read_buf(&mut buffer).await? > 0, "etcd closed the connection");
-        }
+        ask(&mut connection, address, &request, &mut buffer).await.context("etcd")?;
         times.record(begun.elapsed());
-        anyhow::ensure!(buffer.starts_with(b"HTTP/1.1 200"), "etcd: {}", String::from_utf8_lossy(&buffer));
         number += 1;
     }
     Ok(times)
-}
-
-/// Whether a whole answer with a length has come.
-fn is_whole(buffer: &[u8]) -> bool {
-    let whole = || -> anyhow::Result<bool> {
-        let head = buffer.windows(4).position(|window| window == b"\r\n\r\n").context("no head yet")?;
-        let text = std::str::from_utf8(&buffer[..head])?.to_ascii_lowercase();
-        let length: usize = text
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:"))
-            .context("no length")?
-            .trim()
-            .parse()?;
-        Ok(buffer.len() >= head + 4 + length)
-    };
-    whole().unwrap_or(false)
 }

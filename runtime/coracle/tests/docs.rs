@@ -1,4 +1,4 @@
-//! Documents tell the truth: every command in them is run, and prints what they say it prints.
+//! Documents tell the truth: every command in these is run, and prints what they say it prints.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 

@@ -122,6 +122,7 @@ fn a_proxy_streams_and_counts() {
     server.push(fixtures::example_proxy(), "proxy:latest");
     server.create_service("hello", &register(&server, &definition("hello")), 1);
     let mut definition = definition("proxy");
+    definition["memory"] = json!("32");
     // A window that does not end meanwhile.
     definition["containerDefinitions"][0]["environment"][2]["value"] = json!("100000000");
     server.create_service("proxy", &register(&server, &definition), 1);
@@ -136,7 +137,7 @@ fn a_proxy_streams_and_counts() {
         (first.header("ratelimit-limit"), first.header("ratelimit-remaining")),
         (Some("5"), Some("4"))
     );
-    // More than the proxy's memory limit would hold several times over if it were kept.
+    // More than the proxy's memory limit would hold if it were kept.
     let large: Vec<u8> = (0..48 << 20).map(|place: u32| place.to_le_bytes()[1]).collect();
     let echoed = send("POST", "/echo", "one", &large);
     assert!(echoed.status == 200 && echoed.body == large, "{} {} bytes", echoed.status, echoed.body.len());

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 tools="${TOOLS:-.tools}"
 export GOTOOLCHAIN=local GOFLAGS=-mod=mod
-if ! command -v go > /dev/null || [ -n "${TOOLS:-}" ]; then
+if ! go version 2> /dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])' || [ -n "${TOOLS:-}" ]; then
     if [ ! -x "$tools/bin/go" ]; then
         python3 -m venv "$tools"
         "$tools/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -153,6 +153,22 @@ impl Drop for Place {
 pub(super) struct Stream {
     io: Io,
     _place: Place,
+}
+
+impl Stream {
+    /// Whether there are bytes to read, or the end of them. Nobody is told when that changes.
+    pub(super) fn has_something(&mut self) -> bool {
+        let mut byte = [0];
+        match &mut self.io {
+            Io::Plain(tcp) => {
+                !matches!(tcp.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Io::Tls(tls) => {
+                let cx = &mut Context::from_waker(Waker::noop());
+                Pin::new(tls).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready()
+            }
+        }
+    }
 }
 
 enum Io {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Connector};
-use super::{HttpTargetConfig, Spare, failed, is_stale, not_connected, prepare};
+use super::{HttpTargetConfig, Spare, not_connected, prepare};
 use crate::target::{BoxError, CallError, RequestBody, ResponseBody};
 
 /// Requests over one connection at once. Servers commonly allow 100 or more; what is over their limit
@@ -204,6 +204,32 @@ type SendError = hyper::client::conn::TrySendError<Request<RequestBody>>;
 async fn send(stream: Stream, request: Request<RequestBody>) -> Result<Response<ResponseBody>, SendError> {
     let response = stream.conn.sender.clone().try_send_request(request).await?;
     Ok(response.map(|body| ResponseBody::new(FromTarget { body, _stream: stream })))
+}
+
+/// Whether a connection that had been used before looks as if its target had given it up.
+fn is_stale(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let is_io = source.is_some_and(|source| source.is::<std::io::Error>());
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io
+}
+
+/// A connection broke with a request on it.
+fn failed(error: &hyper::Error) -> CallError {
+    if error.is_user() {
+        // The only user of the connection is the request's body, which comes from the client.
+        return CallError::BadRequest { reason: "the request's body broke off".to_owned() };
+    }
+    let reason = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        "it closed the connection before it had answered".to_owned()
+    } else if error.is_parse_too_large() {
+        "its response's head is too large".to_owned()
+    } else if error.is_parse() {
+        format!("its response can't be read: {error}")
+    } else {
+        let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+        format!("the connection to it broke: {error}{}", source.unwrap_or_default())
+    };
+    CallError::Failed { reason }
 }
 
 /// HTTP/2 carries the host in the URI, not in `Host`.

@@ -139,13 +139,18 @@ impl Spare {
     }
 
     pub(crate) fn into_request(self, version: Version) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::new(Empty::new().map_err(|never| match never {})));
+        let mut request = Request::new(no_body());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
         *request.version_mut() = version;
         request
     }
+}
+
+/// The body of a message without one. A box of a type without size allocates nothing.
+fn no_body() -> RequestBody {
+    RequestBody::new(Empty::new().map_err(|never| match never {}))
 }
 
 /// What makes a client's request one of ours. `Expect` is answered by the router's own listener, when the
@@ -168,30 +173,4 @@ fn not_connected(request: Request<RequestBody>, error: &ConnectError) -> CallErr
             CallError::Unreachable { request, reason, timed_out: false }
         }
     }
-}
-
-/// Whether a connection that had been used before looks as if its target had given it up.
-fn is_stale(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    let is_io = source.is_some_and(|source| source.is::<std::io::Error>());
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io
-}
-
-/// A connection broke with a request on it.
-fn failed(error: &hyper::Error) -> CallError {
-    if error.is_user() {
-        // The only user of the connection is the request's body, which comes from the client.
-        return CallError::BadRequest { reason: "the request's body broke off".to_owned() };
-    }
-    let reason = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        "it closed the connection before it had answered".to_owned()
-    } else if error.is_parse_too_large() {
-        "its response's head is too large".to_owned()
-    } else if error.is_parse() {
-        format!("its response can't be read: {error}")
-    } else {
-        let source = std::error::Error::source(error).map(|source| format!(": {source}"));
-        format!("the connection to it broke: {error}{}", source.unwrap_or_default())
-    };
-    CallError::Failed { reason }
 }

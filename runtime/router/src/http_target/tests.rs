@@ -208,6 +208,155 @@ async fn an_upgrade_hands_over_the_stream_with_what_came_early() {
     assert!(served.await.unwrap().contains("upgrade: shout\r\n"));
 }
 
+#[tokio::test]
+async fn what_announces_an_answer_is_passed_over_within_bounds() {
+    const ANNOUNCED: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let (listener, address) = listen().await;
+    let served = serve_by_hand(listener, vec![vec![ANNOUNCED, OK]]);
+    let target = target(address);
+    for _ in 0..2 {
+        assert_eq!(text(target.call(request("GET", "/", "")).await.unwrap()).await, "ok");
+    }
+    assert_eq!(served.await.unwrap().len(), 2);
+
+    let (listener, address) = listen().await;
+    let announcing = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        head(&mut socket).await;
+        while socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_ok() {}
+    });
+    let target = HttpTarget::new(HttpTargetConfig { max_head_bytes: 1000, ..HttpTargetConfig::new(address) });
+    match target.call(request("GET", "/", "")).await {
+        Err(CallError::Failed { reason }) => assert!(reason.contains("too large"), "{reason}"),
+        other => panic!("{:?}", other.map(|response| response.status())),
+    }
+    announcing.await.unwrap();
+}
+
+#[tokio::test]
+async fn heads_are_bounded() {
+    let (listener, address) = listen().await;
+    let long = "x: 1\r\n".repeat(50);
+    let heads =
+        [format!("HTTP/1.1 200 OK\r\n{long}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(300))];
+    tokio::spawn(async move {
+        for answer in heads {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            head(&mut socket).await;
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            let _ = socket.read_u8().await;
+        }
+    });
+    let target = HttpTarget::new(HttpTargetConfig { max_head_bytes: 200, ..HttpTargetConfig::new(address) });
+    for _ in 0..2 {
+        match target.call(request("GET", "/", "")).await {
+            Err(CallError::Failed { reason }) => assert!(reason.contains("too large"), "{reason}"),
+            other => panic!("{:?}", other.map(|response| response.status())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_end_with_its_connection() {
+    let (listener, address) = listen().await;
+    let served = serve_by_hand(listener, vec![vec!["HTTP/1.1 200 OK\r\n\r\nall there is"], vec![OK]]);
+    let target = target(address);
+    assert_eq!(text(target.call(request("GET", "/", "")).await.unwrap()).await, "all there is");
+    assert_eq!(text(target.call(request("GET", "/", "")).await.unwrap()).await, "ok");
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn long_bodies_come_whole_and_leave_the_connection_for_the_next_request() {
+    const LEN: usize = 3_000_000;
+    let (listener, address) = listen().await;
+    let content: String = (0..LEN).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
+    let sent = content.clone();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            head(&mut socket).await;
+            let mut received = vec![0; LEN];
+            socket.read_exact(&mut received).await.unwrap();
+            assert!(received == sent.as_bytes());
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            socket.write_all(&received).await.unwrap();
+        }
+    });
+    let target = target(address);
+    let pieces: Vec<Result<_, BoxError>> = content
+        .as_bytes()
+        .chunks(100_000)
+        .map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
+    let mut in_pieces = request("PUT", "/", "")
+        .map(|_| RequestBody::new(StreamBody::new(futures_util::stream::iter(pieces))));
+    in_pieces.headers_mut().insert("content-length", LEN.into());
+    for request in [in_pieces, request("PUT", "/", &content)] {
+        let answered = text(target.call(request).await.unwrap()).await;
+        assert!(answered == content, "{} bytes", answered.len());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_come_before_all_of_the_request_was_sent() {
+    let (listener, address) = listen().await;
+    let served = serve_by_hand(listener, vec![vec![OK], vec![OK]]);
+    let target = target(address);
+    let endless = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>());
+    let unsent = request("POST", "/", "").map(|_| RequestBody::new(endless));
+    assert_eq!(text(target.call(unsent).await.unwrap()).await, "ok");
+    // The rest of it would be read as the next request.
+    assert_eq!(text(target.call(request("GET", "/", "")).await.unwrap()).await, "ok");
+    assert_eq!(served.await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_goes_in_chunks_with_its_trailers() {
+    let (listener, address) = listen().await;
+    let served = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut seen = head(&mut socket).await;
+        seen.push_str(&head(&mut socket).await);
+        socket.write_all(OK.as_bytes()).await.unwrap();
+        seen
+    });
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "1".parse().unwrap());
+    let frames =
+        [Ok(Frame::data("hello".into())), Ok(Frame::data(Bytes::new())), Ok(Frame::trailers(trailers))];
+    let body = StreamBody::new(futures_util::stream::iter::<[Result<_, BoxError>; 3]>(frames));
+    let request = request("POST", "/", "").map(|_| RequestBody::new(body));
+    assert_eq!(text(target(address).call(request).await.unwrap()).await, "ok");
+    let seen = served.await.unwrap();
+    assert!(
+        seen.ends_with("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_whose_body_breaks_off_is_never_ended() {
+    for broken in [Err("gone".into()), Ok(Frame::data("too long".into()))] {
+        let (listener, address) = listen().await;
+        let served = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut seen = String::new();
+            socket.read_to_string(&mut seen).await.unwrap();
+            seen
+        });
+        let frames = [Ok(Frame::data("hello".into())), broken];
+        let body = StreamBody::new(futures_util::stream::iter::<[Result<_, BoxError>; 2]>(frames));
+        let mut request = request("POST", "/", "").map(|_| RequestBody::new(body));
+        request.headers_mut().insert("content-length", "7".parse().unwrap());
+        let answered = target(address).call(request).await;
+        assert!(matches!(answered, Err(CallError::BadRequest { .. })));
+        let seen = served.await.unwrap();
+        assert!(seen.is_empty() || seen.ends_with("content-length: 7\r\n\r\nhello"), "{seen}");
+    }
+}
+
 /// Serves HTTP/2: answers the path, then the request's body, then its trailers and one of its own.
 async fn serve_http2(
     listener: TcpListener,

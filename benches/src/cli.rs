@@ -99,7 +99,12 @@ pub fn main() -> ExitCode {
         if let [part, arguments @ ..] = &arguments[..]
             && part == suite::proxy::PART
         {
-            tokio::runtime::Runtime::new()?.block_on(suite::proxy::run_part(arguments))?;
+            match arguments {
+                [name, arguments @ ..] if name == suite::scheduler::NAME => {
+                    suite::scheduler::run_part(arguments)?;
+                }
+                _ => tokio::runtime::Runtime::new()?.block_on(suite::proxy::run_part(arguments))?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let cli = Cli::parse();

@@ -12,6 +12,7 @@ pub(crate) mod metering;
 pub(crate) mod noisy;
 pub(crate) mod plugins;
 pub(crate) mod proxy;
+pub(crate) mod scheduler;
 pub(crate) mod startup;
 pub(crate) mod store;
 pub(crate) mod throughput;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use coracle_bench::containers::{Native, Speaks};
 use coracle_bench::peers::{coracle_binary, find};
-use coracle_bench::report::{Report, page};
+use coracle_bench::report::{Report, Verdict, page};
 
 /// Generous: the machine may be shared by many.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -179,11 +180,71 @@ fn an_interrupt_leaves_nothing_behind() {
     assert!(!json.exists(), "a run that was interrupted has no report");
 }
 
+/// A program for this machine that does what the fixture `command` does, but when told to be another one.
+const OTHER: &str = r#"fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match (arguments[0].as_str(), arguments[1].as_str()) {
+        ("echo", "another") => println!("not what was asked for"),
+        ("echo", text) => println!("{text}"),
+        ("exit", code) => std::process::exit(if code == "5" { 6 } else { code.parse().unwrap() }),
+        _ => {}
+    }
+}"#;
+
+#[test]
+fn a_program_of_the_users_is_compared_only_if_it_does_the_same() {
+    let (out, temporary) = (empty("bench-yours"), empty("bench-yours-tmp"));
+    let native = Native::build("other", OTHER, &[], &[], Speaks::Nothing).unwrap();
+    let json = out.join("report.json");
+    for (does, is_same) in [
+        (["echo", "the-same"], true),
+        (["exit", "3"], true),
+        (["echo", "another"], false),
+        (["exit", "5"], false),
+    ] {
+        let mut run =
+            bench(&["cold-start", "--quick", "--json", json.to_str().unwrap(), "--image"], &temporary);
+        run.arg(coracle_fixtures::command()).arg("--command").arg(native.host_program()).args(does);
+        // No containers: they are found on it.
+        let output = run.env("PATH", "").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        let report: Report = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        let tables = &report.benches[0].findings.tables;
+        assert!(!tables.is_empty());
+        for table in tables {
+            let ids: Vec<&str> = table.rows.iter().map(|row| &row.id[..]).collect();
+            assert_eq!(ids, ["memory", "disk", "cold", "api", "process"]);
+            let ratio = table.ratios.iter().find(|ratio| ratio.to == "process").unwrap();
+            match &ratio.verdict {
+                Verdict::Ahead { .. } => assert!(is_same, "{does:?}"),
+                Verdict::Refused { why } => {
+                    assert!(!is_same && why.contains("did not do the same work"), "{does:?}: {why}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let temporary = empty("bench-wrong");
+    let silent =
+        Native::build("silent", "fn main() { eprintln!(\"no\") }", &[], &[], Speaks::Nothing).unwrap();
+    let silent = silent.host_program();
+    let (silent, text) = (silent.to_str().unwrap(), temporary.join("text.wasm"));
+    std::fs::write(&text, "no component").unwrap();
+    let (text, command) = (text.to_str().unwrap(), coracle_fixtures::command().to_str().unwrap());
+    let http = coracle_fixtures::http().to_str().unwrap();
     for (arguments, expected) in [
-        (&["nonsense"][..], "no bench is called \"nonsense\"; there are cold-start,"),
+        (&["cold-start", "--image", text][..], "cannot use "),
+        (&["cold-start", "--image", command, "--command", "/nowhere"], "cannot find /nowhere"),
+        (
+            &["cold-start", "--image", http, "--command", silent],
+            "a server must answer GET / at 127.0.0.1 and the port in the environment variable PORT: it ended before it \
+             answered: exit status: 0: no",
+        ),
+        (&["nonsense"], "no bench is called \"nonsense\"; there are cold-start,"),
         (&["compare", "/nowhere", "/nowhere"], "cannot read /nowhere"),
         (&["cold-start", "--image", "/nowhere.wasm"], "cannot find /nowhere.wasm"),
     ] {

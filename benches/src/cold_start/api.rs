@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::component::Ended;
 use super::program::all_at_once;
 use super::{Starts, Subject, Way};
 use crate::cleanup::Directory;
@@ -226,11 +227,32 @@ impl Way for TaskToRunning {
 }
 
 /// RunTask until the task is STOPPED, and its exit code.
-pub(super) struct TaskRun(Up);
+pub(super) struct TaskRun {
+    up: Up,
+    /// How it ends without an API.
+    expected: Ended,
+}
 
 impl TaskRun {
-    pub(super) fn start(binary: &Path, subject: &Subject) -> anyhow::Result<Self> {
-        Ok(Self(Up::start(binary, subject)?))
+    pub(super) fn start(binary: &Path, subject: &Subject, expected: Ended) -> anyhow::Result<Self> {
+        Ok(Self { up: Up::start(binary, subject)?, expected })
+    }
+
+    /// What a task answered, in the form in which all others say it. A log holds lines of both streams, and does not
+    /// tell whether the last one was complete; if it has the very lines that are expected, so was the answer.
+    fn answer(&self, code: &Value, log: &str) -> Vec<u8> {
+        let expected = &self.expected;
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&expected.stdout), String::from_utf8_lossy(&expected.stderr));
+        let mut lines: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+        let mut logged: Vec<&str> = log.lines().collect();
+        // The streams may meet in any order.
+        lines.sort_unstable();
+        logged.sort_unstable();
+        if *code == expected.code && lines == logged {
+            return expected.answer();
+        }
+        format!("exit {code}\n{log}").into_bytes()
     }
 }
 
@@ -252,13 +274,12 @@ impl Way for TaskRun {
         Box::pin(async move {
             tokio::task::block_in_place(|| {
                 let all = at_once(count, |_| {
-                    let (arn, task) = self.0.run_task()?;
-                    let task = self.0.await_status(&arn, task, "STOPPED")?;
+                    let (arn, task) = self.up.run_task()?;
+                    let task = self.up.await_status(&arn, task, "STOPPED")?;
                     Ok((arn, task["containers"][0]["exitCode"].clone()))
                 })?;
                 let with_log = |(took, (arn, code)): (Duration, (String, Value))| {
-                    let log = self.0.log(&arn)?;
-                    Ok((took, format!("exit {code}\n{log}").into_bytes()))
+                    Ok((took, self.answer(&code, &self.up.log(&arn)?)))
                 };
                 all.into_iter().map(with_log).collect()
             })
@@ -266,7 +287,7 @@ impl Way for TaskRun {
     }
 
     fn cpu_time(&self) -> Option<Duration> {
-        Some(cpu_time(self.0.coracle.process.id()))
+        Some(cpu_time(self.up.coracle.process.id()))
     }
 
     fn reads_files(&self) -> bool {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use coracle_sandbox::{
-    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget, Output,
+    ArtifactCache, Container, ContainerSpec, CpuBudget, Engine, EngineConfig, Exit, MemoryBudget, Output,
     OutputSink, Prepared, StdStream,
 };
 use futures_util::future::BoxFuture;
@@ -53,6 +53,16 @@ impl Component {
         })))
     }
 
+    /// Starts it once. What serves must answer; of a command, how it ended.
+    pub(super) async fn try_out(&self) -> anyhow::Result<Option<Ended>> {
+        let Shared { prepared, image, serves, .. } = &*self.0;
+        let what = || format!("cannot start {}", image.display());
+        if *serves {
+            return self.0.answer(prepared).await.map(|_| None).with_context(what);
+        }
+        self.0.run(prepared).await.map(Some).with_context(what)
+    }
+
     pub(super) fn in_memory(&self) -> impl Way + use<> {
         InMemory(Arc::clone(&self.0))
     }
@@ -80,9 +90,8 @@ impl Shared {
 
     /// From a prepared component to its first answer, or its end.
     async fn answer(&self, prepared: &Prepared) -> anyhow::Result<Vec<u8>> {
-        let written = Arc::new(Written::default());
-        let container = self.container(prepared, written.clone())?;
         if self.serves {
+            let container = self.container(prepared, Arc::new(Written::default()))?;
             let request = http::Request::get("/").header("host", "localhost").body(Empty::new())?;
             let response = container.handle(request).await?;
             let status = response.status().as_u16();
@@ -94,9 +103,24 @@ impl Shared {
                 .to_bytes();
             return Ok([format!("{status}\n").into_bytes(), body.to_vec()].concat());
         }
-        let exit = container.run().await;
-        let written = std::mem::take(&mut *written.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok([format!("exit {}\n", exit.code()).into_bytes(), written].concat())
+        Ok(self.run(prepared).await?.answer())
+    }
+
+    /// From a prepared component to its end.
+    async fn run(&self, prepared: &Prepared) -> anyhow::Result<Ended> {
+        let written = Arc::new(Written::default());
+        let exit = self.container(prepared, written.clone())?.run().await;
+        let take = |stream: &Mutex<Vec<u8>>| {
+            std::mem::take(&mut *stream.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        let (stdout, stderr) = (take(&written.stdout), take(&written.stderr));
+        match exit {
+            Exit::Code(code) => Ok(Ended { code, stdout, stderr }),
+            killed => {
+                let stderr = String::from_utf8_lossy(&stderr);
+                bail!("it did not come to its end: {killed} {}", stderr.trim())
+            }
+        }
     }
 
     fn command(&self) -> String {
@@ -107,24 +131,42 @@ impl Shared {
     }
 }
 
-/// Collects standard output.
-#[derive(Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+/// How a command ended.
+pub(super) struct Ended {
+    pub(super) code: u32,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
 
-/// One stream of it; of standard error, nothing is kept.
-struct Stream(Option<Arc<Mutex<Vec<u8>>>>);
+impl Ended {
+    /// What is compared: the exit code and standard output. What a program complains of is its own business.
+    pub(super) fn answer(&self) -> Vec<u8> {
+        [format!("exit {}\n", self.code).as_bytes(), &self.stdout].concat()
+    }
+}
+
+/// Collects what is written.
+#[derive(Default)]
+struct Written {
+    stdout: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+/// One stream of it.
+struct Stream(Arc<Mutex<Vec<u8>>>);
 
 impl Output for Written {
     fn open(&self, stream: StdStream) -> Box<dyn OutputSink> {
-        Box::new(Stream((stream == StdStream::Stdout).then(|| Arc::clone(&self.0))))
+        Box::new(Stream(Arc::clone(match stream {
+            StdStream::Stdout => &self.stdout,
+            StdStream::Stderr => &self.stderr,
+        })))
     }
 }
 
 impl OutputSink for Stream {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(written) = &self.0 {
-            written.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
     }
 
     fn poll_ready(&mut self, _cx: &mut std::task::Context<'_>) -> Poll<()> {

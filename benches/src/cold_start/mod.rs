@@ -78,6 +78,8 @@ pub async fn measure(context: &Context, subjects: Vec<Subject>) -> anyhow::Resul
     }
     findings.notes.extend(
         [
+            "The goals are meant for `crun, seccomp + limits`: that is what engines start, and a component has its limits \
+             in every row. They are judged against `crun, bare` as well, which confines and limits nothing.",
             "The component runs in a process that is already there, as containers run on a kernel that is already \
              there; `coracle up` itself starts in the bench `startup`.",
             "Whether a server answers is asked again and again, so a figure may be too long by one such interval: \
@@ -135,7 +137,7 @@ async fn warm(context: &Context, subject: &Subject, ways: &[Box<dyn Way>], level
         format!("{} Page cache warm.", subject.measured),
         Unit::Seconds,
     );
-    conclude(table, sides, &pairs(level == 1 && !context.quick))
+    conclude(table, sides, &pairs(level == 1 && !context.quick && !cfg!(debug_assertions)))
 }
 
 /// With the page cache dropped before every start.

@@ -7,23 +7,31 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::future::BoxFuture;
 
 use super::{Starts, Way};
-use crate::containers::{Address, Engine, Native, Place, Started};
+use crate::containers::{Address, Engine, ErrorOutput, Native, Place, Process, Started};
 use crate::proc::{children_cpu_time, own_cpu_time, pss_of};
 use crate::report::{Row, Side};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a program of the user's may take as a bare process, which is the fastest way to start it.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(30);
 
 /// A program, and what starts it.
 pub(super) struct Program {
     engine: Arc<dyn Engine>,
     native: Arc<Native>,
     /// Places that are ready; made when they are first needed.
-    places: Mutex<Vec<Box<dyn Place>>>,
+    places: Mutex<Vec<Ready>>,
+}
+
+/// A place, and the file for what is written to standard error there.
+struct Ready {
+    place: Box<dyn Place>,
+    errors: ErrorOutput,
 }
 
 impl Program {
@@ -31,27 +39,27 @@ impl Program {
         Self { engine, native, places: Mutex::default() }
     }
 
-    fn take_places(&self, count: usize) -> anyhow::Result<Vec<Box<dyn Place>>> {
+    fn take_places(&self, count: usize) -> anyhow::Result<Vec<Ready>> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         while places.len() < count {
-            places.push(self.engine.place(&self.native)?);
+            places.push(Ready { place: self.engine.place(&self.native)?, errors: ErrorOutput::new()? });
         }
         let rest = places.len() - count;
         Ok(places.split_off(rest))
     }
 
-    fn give_back(&self, places: Vec<Box<dyn Place>>) {
+    fn give_back(&self, places: Vec<Ready>) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
     }
 
     fn start_all(&self, count: usize) -> anyhow::Result<Starts> {
         let mut places = self.take_places(count)?;
-        let results = all_at_once(&mut places, |place, due| start(place.as_ref(), due, count));
+        let results = all_at_once(&mut places, |ready, due| start(ready, due, count, self.native.exit_code));
         let mut all = Vec::new();
-        for (place, result) in places.iter_mut().zip(results) {
+        for (ready, result) in places.iter_mut().zip(results) {
             let (took, answer, started) = result?;
             if let Some(mut started) = started {
-                place.stop(started.child());
+                ready.place.stop(started.child());
             }
             all.push((took, answer));
         }
@@ -93,30 +101,64 @@ pub(super) fn all_at_once<P: Send, T: Send>(
 /// How long it took, what it answered, and what still runs.
 type Start = anyhow::Result<(Duration, Vec<u8>, Option<Started>)>;
 
-/// Starts one, and waits for its answer or its end.
-fn start(place: &dyn Place, due: Instant, at_once: usize) -> Start {
-    let mut command = place.command();
-    let Some(address) = place.address() else {
-        let mut started = Started::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+/// Starts one, and waits for its answer, or for its end with this exit code.
+fn start(ready: &mut Ready, due: Instant, at_once: usize, exit_code: i32) -> Start {
+    let mut command = ready.place.command();
+    command.stderr(ready.errors.emptied()?);
+    let Some(address) = ready.place.address() else {
+        let mut started = Started::spawn(command.stdout(Stdio::piped()))?;
         let mut output = Vec::new();
         started.child().stdout.take().context("it was asked for")?.read_to_end(&mut output)?;
         let status = started.child().wait()?;
         let took = due.elapsed();
-        let Some(code) = status.code() else { bail!("it ended by {status}") };
-        if code != 0 {
-            let mut error = String::new();
-            started.child().stderr.take().context("it was asked for")?.read_to_string(&mut error)?;
-            bail!("it ended with code {code}: {}", error.trim());
-        }
-        return Ok((took, [format!("exit {code}\n").into_bytes(), output].concat(), None));
+        let ended =
+            if status.code() == Some(exit_code) { Ok(()) } else { Err(anyhow!("it ended: {status}")) };
+        ready.errors.explain(ended)?;
+        return Ok((took, [format!("exit {exit_code}\n").into_bytes(), output].concat(), None));
     };
-    let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    let answer = await_answer(&address, started.child(), at_once)?;
+    let mut started = Started::spawn(command.stdout(Stdio::null()))?;
+    let answer = ready.errors.explain(await_answer(&address, started.child(), at_once))?;
     Ok((due.elapsed(), answer, Some(started)))
+}
+
+/// Runs a program of the user's once as it is: one that serves must answer, one that does not must end. With which
+/// exit code, is remembered.
+pub(super) fn try_out(native: &mut Native) -> anyhow::Result<()> {
+    let place = Process.place(native)?;
+    let mut errors = ErrorOutput::new()?;
+    let mut command = place.command();
+    let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(errors.emptied()?))?;
+    let Some(address) = place.address() else {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = started.child().try_wait()? {
+                break status;
+            }
+            if begun.elapsed() > PATIENCE_AT_FIRST {
+                bail!("it did not end within {PATIENCE_AT_FIRST:?}, but its component is a command");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        native.exit_code = errors.explain(status.code().with_context(|| format!("it ended by {status}")))?;
+        return Ok(());
+    };
+    errors
+        .explain(await_answer_for(PATIENCE_AT_FIRST, &address, started.child(), 1))
+        .context("a server must answer GET / at 127.0.0.1 and the port in the environment variable PORT")
+        .map(drop)
 }
 
 /// Asks `GET /` until there is an answer, more seldom where many ask at once; the status and the body.
 pub(crate) fn await_answer(
+    address: &Address,
+    process: &mut Child,
+    at_once: usize,
+) -> anyhow::Result<Vec<u8>> {
+    await_answer_for(PATIENCE, address, process, at_once)
+}
+
+fn await_answer_for(
+    patience: Duration,
     address: &Address,
     process: &mut Child,
     at_once: usize,
@@ -130,7 +172,7 @@ pub(crate) fn await_answer(
     loop {
         match ask(address) {
             Ok(answer) => return Ok(answer),
-            Err(error) if begun.elapsed() > PATIENCE => bail!("no answer within {PATIENCE:?}: {error:#}"),
+            Err(error) if begun.elapsed() > patience => bail!("no answer within {patience:?}: {error:#}"),
             Err(_) => {}
         }
         if let Some(status) = process.try_wait()? {
@@ -177,13 +219,13 @@ impl Way for Program {
         let measure = || -> anyhow::Result<Option<f64>> {
             let mut places = self.take_places(1)?;
             let mut memory = None;
-            for place in &mut places {
-                let (_, _, started) = start(place.as_ref(), Instant::now(), 1)?;
+            for ready in &mut places {
+                let (_, _, started) = start(ready, Instant::now(), 1, self.native.exit_code)?;
                 if let Some(mut started) = started {
                     #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-                    let bytes = pss_of(&place.processes(started.child())) as f64;
+                    let bytes = pss_of(&ready.place.processes(started.child())) as f64;
                     memory = Some(bytes);
-                    place.stop(started.child());
+                    ready.place.stop(started.child());
                 }
             }
             self.give_back(places);

@@ -10,7 +10,7 @@ use coracle_sandbox::{Engine, EngineConfig};
 use super::Way;
 use super::api::{ScaledService, TaskRun, TaskToRunning};
 use super::component::Component;
-use super::program::{Program, Thread};
+use super::program::{Program, Thread, try_out};
 use crate::bench::Context;
 use crate::containers::{self, Native, Speaks};
 use crate::peers::coracle_binary;
@@ -84,10 +84,13 @@ impl Subject {
     /// A component of the user's, and the command line of the same program for this machine.
     ///
     /// # Errors
-    /// If it is no component that can be started, or the program is not there.
+    /// If it is no component that can be started, the program is not there, or it does not do as a bare process what
+    /// such a program has to: answer at its port, or end.
     pub fn yours(image: &Path, command: &[String]) -> anyhow::Result<Self> {
         let image = image.canonicalize().with_context(|| format!("cannot find {}", image.display()))?;
-        let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(&std::fs::read(&image)?)?;
+        let unusable = || format!("cannot use {}", image.display());
+        let bytes = std::fs::read(&image).with_context(unusable)?;
+        let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(&bytes).with_context(unusable)?;
         let exports = prepared.exports();
         if !exports.http && !exports.command {
             bail!(
@@ -101,7 +104,9 @@ impl Subject {
                 let path = crate::peers::find(program).unwrap_or_else(|| PathBuf::from(program));
                 let path = path.canonicalize().with_context(|| format!("cannot find {program}"))?;
                 let speaks = if exports.http { Speaks::Port } else { Speaks::Nothing };
-                (Ok(Arc::new(Native::take(&path, arguments, speaks)?)), arguments)
+                let mut native = Native::take(&path, arguments, speaks)?;
+                try_out(&mut native).with_context(|| format!("cannot use {program} as a bare process"))?;
+                (Ok(Arc::new(native)), arguments)
             }
         };
         let name = image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -131,6 +136,7 @@ impl Subject {
         context.progress("preparing");
         let mut ways: Vec<Box<dyn Way>> = Vec::new();
         let component = Component::new(self).await?;
+        let ended = component.try_out().await?;
         ways.extend([
             Box::new(component.in_memory()) as _,
             Box::new(component.on_disk()) as _,
@@ -139,12 +145,13 @@ impl Subject {
         let api = tokio::task::block_in_place(|| -> anyhow::Result<Vec<Box<dyn Way>>> {
             let binary = coracle_binary()?;
             let most = context.pick(10, 100);
-            Ok(if self.serves {
-                let service = ScaledService::start(&binary, self, most)?;
-                let task = TaskToRunning::start(&service);
-                vec![Box::new(service), Box::new(task)]
-            } else {
-                vec![Box::new(TaskRun::start(&binary, self)?)]
+            Ok(match ended {
+                None => {
+                    let service = ScaledService::start(&binary, self, most)?;
+                    let task = TaskToRunning::start(&service);
+                    vec![Box::new(service), Box::new(task)]
+                }
+                Some(ended) => vec![Box::new(TaskRun::start(&binary, self, ended)?)],
             })
         });
         match api {

@@ -10,7 +10,7 @@ use super::seccomp::{CAPABILITIES, default_profile};
 /// How much of a container it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confinement {
-    /// Namespaces and a root of its own: the least one would call a container.
+    /// Namespaces, a root, /proc and /dev: the least one would call a container.
     Bare,
     /// What an engine sets by default: seccomp, capabilities, masked paths, and limits on memory, CPU and processes.
     Usual,
@@ -55,8 +55,12 @@ pub(super) fn config(
             "cwd": "/",
         },
         "root": { "path": native.root(), "readonly": true },
+        // Runtimes make devices and links in /dev. Without a file system of its own there they would make them in the
+        // root that all containers of a program share, and trip over each other's when several start at once.
         "mounts": [
             { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
             { "destination": "/run", "type": "bind", "source": run, "options": ["rbind", "rw"] },
         ],
         "linux": { "cgroupsPath": cgroup, "namespaces": namespaces },
@@ -93,11 +97,9 @@ pub(super) fn config(
     Ok(config)
 }
 
-/// What engines mount in every container.
+/// What engines mount in every container beside those.
 fn usual_mounts() -> Vec<Value> {
     vec![
-        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
         json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
@@ -105,4 +107,26 @@ fn usual_mounts() -> Vec<Value> {
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", "ro"] }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::Speaks;
+
+    #[test]
+    fn no_container_makes_devices_in_the_root_it_shares() {
+        let source = "fn main() {}";
+        let native = Native::build("nothing", source, &[], &[], Speaks::Nothing).unwrap();
+        for confinement in [Confinement::Bare, Confinement::Usual] {
+            // Where the profile of the usual one is not installed, there is no such container either.
+            let Ok(config) = config(&native, Path::new("/x"), &[], "/x", confinement, LIMITS, false) else {
+                continue;
+            };
+            let mounts = config["mounts"].as_array().unwrap();
+            let dev: Vec<_> = mounts.iter().filter(|mount| mount["destination"] == "/dev").collect();
+            assert_eq!(dev.len(), 1, "{config}");
+            assert_eq!(dev[0]["type"], "tmpfs");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What an idle container of the same program takes, for the bench `density`.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
-use super::{Engine, Native, Place, Started, engines};
+use super::{Engine, ErrorOutput, Native, Place, Started, engines};
 use crate::bench::Context;
 use crate::cold_start::{await_answer, natively_hello};
 use crate::proc::pss_of;
@@ -39,22 +39,30 @@ pub async fn density(context: &Context, table: &mut Table, findings: &mut Findin
     Ok(())
 }
 
-/// Starts so many and lets them wait; PSS of one.
+/// Starts so many and lets them wait: what each of the second half added to the PSS of all processes that are there for
+/// them. What they share, such as their program, is in the first half.
 #[expect(clippy::cast_precision_loss, reason = "megabytes")]
 fn idle(engine: &dyn Engine, native: &Native, count: usize) -> anyhow::Result<f64> {
     let mut started: Vec<(Box<dyn Place>, Started)> = Vec::new();
+    let mut errors = ErrorOutput::new()?;
     let result = (|| -> anyhow::Result<f64> {
-        for _ in 0..count {
+        let mut half = 0;
+        for number in 0..count {
+            if number == count / 2 {
+                half = pss_of_all(&mut started);
+            }
             let place = engine.place(native)?;
-            let process = Started::spawn(place.command().stdout(std::process::Stdio::null()))?;
+            let mut command = place.command();
+            let process =
+                Started::spawn(command.stdout(std::process::Stdio::null()).stderr(errors.emptied()?))?;
             let address = place.address().context("hello serves")?;
             started.push((place, process));
             let Some((_, process)) = started.last_mut() else { continue };
-            await_answer(&address, process.child(), 1)?;
+            errors.explain(await_answer(&address, process.child(), 1))?;
         }
-        let pids: Vec<u32> =
-            started.iter_mut().flat_map(|(place, process)| place.processes(process.child())).collect();
-        Ok(pss_of(&pids) as f64 / count as f64)
+        let added = pss_of_all(&mut started).saturating_sub(half);
+        ensure!(added > 0, "the processes are not found");
+        Ok(added as f64 / (count - count / 2) as f64)
     })();
     for (place, process) in &mut started {
         place.stop(process.child());
@@ -65,4 +73,10 @@ fn idle(engine: &dyn Engine, native: &Native, count: usize) -> anyhow::Result<f6
         drop(place);
     });
     result
+}
+
+fn pss_of_all(started: &mut [(Box<dyn Place>, Started)]) -> u64 {
+    let pids: Vec<u32> =
+        started.iter_mut().flat_map(|(place, process)| place.processes(process.child())).collect();
+    pss_of(&pids)
 }

@@ -1,9 +1,10 @@
 //! Container engines: podman, which needs no daemon, and Docker where one answers. Each start makes a container of an
 //! image that is there, as people do.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context as _, bail};
 
@@ -14,7 +15,7 @@ use crate::peers::find;
 use crate::proc::{family, is_root};
 use crate::report::{LeftOut, Row, Side};
 
-/// What the image is called while it is there.
+/// What images are called while they are there.
 const IMAGE: &str = "localhost/coracle-bench";
 
 /// An engine that answers.
@@ -35,7 +36,7 @@ pub(super) fn find_all(found: &mut Vec<Box<dyn Engine>>, left_out: &mut Vec<Left
             Ok(cli)
         });
         match tried {
-            Ok(cli) => found.push(Box::new(Ready(cli))),
+            Ok(cli) => found.push(Box::new(Ready::new(cli))),
             Err(error) => left_out.push(LeftOut { what: name.to_owned(), why: format!("{error:#}") }),
         }
     }
@@ -95,7 +96,7 @@ impl Cli {
 /// Starts a program that does nothing but end, with code 7.
 fn try_out(cli: &Arc<Cli>) -> anyhow::Result<()> {
     let native = Native::build("seven", "fn main() { std::process::exit(7) }", &[], &[], Speaks::Nothing)?;
-    let place = Ready(Arc::clone(cli)).place(&native)?;
+    let place = Ready::new(Arc::clone(cli)).place(&native)?;
     let output = place.command().output()?;
     if output.status.code() != Some(7) {
         bail!("this machine does not let it: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -103,7 +104,48 @@ fn try_out(cli: &Arc<Cli>) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Ready(Arc<Cli>);
+/// An engine with the images it has.
+struct Ready {
+    cli: Arc<Cli>,
+    /// By the root they are of. All containers of a program share one, as they do where people run them.
+    images: Mutex<BTreeMap<PathBuf, Weak<Image>>>,
+}
+
+/// An image that goes with its last container.
+struct Image {
+    name: String,
+    _guard: Guard,
+}
+
+impl Ready {
+    fn new(cli: Arc<Cli>) -> Self {
+        Self { cli, images: Mutex::default() }
+    }
+
+    /// The image of a program, imported if it is not there yet.
+    fn image(&self, native: &Native) -> anyhow::Result<Arc<Image>> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = images.get(&native.root()).and_then(Weak::upgrade) {
+            return Ok(image);
+        }
+        let name = format!("{IMAGE}:{}", new_id());
+        let guard = Guard::new({
+            let (cli, name) = (Arc::clone(&self.cli), name.clone());
+            move || drop(cli.call(&["rmi", "--force", &name]))
+        });
+        let directory = Directory::new()?;
+        let archive = directory.path().join("root.tar");
+        let packed =
+            Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
+        if !packed.success() {
+            bail!("tar: {packed}");
+        }
+        self.cli.call(&["import", &archive.display().to_string(), &name])?;
+        let image = Arc::new(Image { name, _guard: guard });
+        images.insert(native.root(), Arc::downgrade(&image));
+        Ok(image)
+    }
+}
 
 /// What a start is told, beside the image and the program. Where a process may not raise its limits, an engine's
 /// default limits are refused; low ones are always allowed.
@@ -119,7 +161,7 @@ const RUN: &[&str] = &[
 
 impl Engine for Ready {
     fn row(&self, native: &Native) -> Row {
-        let name = self.0.name;
+        let name = self.cli.name;
         let command = format!("{name} {} {IMAGE} {}", RUN.join(" "), native.command_line().join(" "));
         Row::new(name, name, Side::Peer, command).with_settings(
             "its defaults: seccomp, capabilities; 64 MiB, one CPU, 64 processes; no bridge to set up",
@@ -127,24 +169,14 @@ impl Engine for Ready {
     }
 
     fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>> {
-        let cli = Arc::clone(&self.0);
+        let cli = Arc::clone(&self.cli);
+        let image = self.image(native)?;
         let id = new_id();
-        let image = format!("{IMAGE}:{id}");
         let guard = Guard::new({
-            let (cli, id, image) = (Arc::clone(&cli), id.clone(), image.clone());
-            move || {
-                let _ = cli.call(&["rm", "--force", &id]);
-                let _ = cli.call(&["rmi", "--force", &image]);
-            }
+            let (cli, id) = (Arc::clone(&cli), id.clone());
+            move || drop(cli.call(&["rm", "--force", &id]))
         });
         let directory = Directory::new()?;
-        let archive = directory.path().join("root.tar");
-        let packed =
-            Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
-        if !packed.success() {
-            bail!("tar: {packed}");
-        }
-        cli.call(&["import", &archive.display().to_string(), &image])?;
         let run = directory.path().join("run");
         std::fs::create_dir(&run)?;
         let by_port = native.speaks == Speaks::Port;
@@ -156,9 +188,17 @@ impl Engine for Ready {
         for variable in address.iter().flat_map(|address| address.environment(Path::new("/run"))) {
             arguments.push(format!("--env={variable}"));
         }
-        arguments.push(image);
+        arguments.push(image.name.clone());
         arguments.extend(native.command_line());
-        Ok(Box::new(Container { cli, id, arguments, address, _guard: guard, _directory: directory }))
+        Ok(Box::new(Container {
+            cli,
+            id,
+            arguments,
+            address,
+            _guard: guard,
+            _directory: directory,
+            _image: image,
+        }))
     }
 
     fn has_children(&self) -> bool {
@@ -171,9 +211,10 @@ struct Container {
     id: String,
     arguments: Vec<String>,
     address: Option<Address>,
-    // In this order: the container goes before its directory.
+    // In this order: the container goes before its directory and its image.
     _guard: Guard,
     _directory: Directory,
+    _image: Arc<Image>,
 }
 
 impl Place for Container {

@@ -11,8 +11,11 @@ mod oci;
 mod process;
 mod seccomp;
 
+use std::fs::File;
+use std::io::Seek as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,6 +25,7 @@ pub use density::density;
 pub(crate) use native::compile;
 pub use native::{Native, Speaks};
 pub(crate) use neighbours::Neighbours;
+pub(crate) use process::Process;
 
 use crate::cleanup::Guard;
 use crate::report::{LeftOut, Row};
@@ -96,6 +100,52 @@ impl Drop for Started {
     }
 }
 
+/// What a program, or what starts it, writes to standard error: kept to be shown if it fails. A file, so that nobody has
+/// to read along, and nobody waits for a reader.
+pub(crate) struct ErrorOutput(File);
+
+impl ErrorOutput {
+    /// How much is shown, in bytes.
+    const SHOWN: u64 = 2000;
+
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        Ok(Self(tempfile::tempfile().context("no file for standard error")?))
+    }
+
+    /// For a program that is about to be started; what the last one wrote is gone.
+    pub(crate) fn emptied(&mut self) -> anyhow::Result<Stdio> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// The result, with what was written if it is an error.
+    pub(crate) fn explain<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        result.map_err(|error| {
+            let written = self.written();
+            if written.is_empty() { error } else { anyhow::anyhow!("{error:#}: {written}") }
+        })
+    }
+
+    /// The end of what was written, in one line.
+    fn written(&self) -> String {
+        let length = self.0.metadata().map_or(0, |metadata| metadata.len());
+        let mut end = Vec::new();
+        let mut buffer = [0; 256];
+        let mut at = length.saturating_sub(Self::SHOWN);
+        // At an offset: the file's own one is the writer's.
+        while let Ok(read) = self.0.read_at(&mut buffer, at)
+            && read > 0
+        {
+            end.extend_from_slice(&buffer[..read]);
+            at += read as u64;
+        }
+        let lines: Vec<String> =
+            String::from_utf8_lossy(&end).lines().map(|line| line.trim().to_owned()).collect();
+        lines.join(" / ").trim_matches(['/', ' ']).to_owned()
+    }
+}
+
 /// Where a program answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -145,7 +195,7 @@ fn new_id() -> String {
 
 /// Every way that works here, in the order they are shown, and those that don't.
 pub(crate) fn engines() -> (Vec<Box<dyn Engine>>, Vec<LeftOut>) {
-    let mut found: Vec<Box<dyn Engine>> = vec![Box::new(process::Process)];
+    let mut found: Vec<Box<dyn Engine>> = vec![Box::new(Process)];
     let mut left_out = Vec::new();
     oci::find_all(&mut found, &mut left_out);
     engine::find_all(&mut found, &mut left_out);
@@ -172,4 +222,26 @@ pub(crate) fn see_pure_cgroups() {
         .args(std::env::args_os().skip(1))
         .env(SEEN, "1")
         .exec();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_says_why_and_forgets_what_came_before() {
+        let mut output = ErrorOutput::new().unwrap();
+        let mut say = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).stderr(output.emptied().unwrap());
+            assert!(shell.status().unwrap().success());
+            let error = output.explain(Err::<(), _>(anyhow::anyhow!("it ended"))).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(say("echo one >&2; echo ' two ' >&2"), "it ended: one / two");
+        assert_eq!(say("echo three >&2"), "it ended: three");
+        assert_eq!(say(""), "it ended");
+        let much = say("i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done >&2");
+        assert!(much.len() < 3000 && much.ends_with("19999"), "{much}");
+    }
 }

@@ -17,6 +17,8 @@ pub struct Native {
     pub arguments: Vec<String>,
     /// Where it can be told to listen.
     pub speaks: Speaks,
+    /// The exit code it ends with if all is well. Another one is a failure, of the program or of what starts it.
+    pub exit_code: i32,
 }
 
 /// Where a program can be told to listen.
@@ -59,7 +61,7 @@ impl Native {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         compile(directory.path(), name, source, &options, &root(&directory).join(name))?;
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Ok(Self { directory, program: format!("/{name}"), arguments, speaks })
+        Ok(Self { directory, program: format!("/{name}"), arguments, speaks, exit_code: 0 })
     }
 
     /// Takes a program of the user's, with the libraries that `ldd` names.
@@ -79,7 +81,8 @@ impl Native {
         for library in listed.iter().flat_map(|output| libraries(&String::from_utf8_lossy(&output.stdout))) {
             copy(&library, root(&directory).join(library.strip_prefix("/").unwrap_or(&library)))?;
         }
-        Ok(Self { directory, program: format!("/{name}"), arguments: arguments.to_vec(), speaks })
+        let (program, arguments) = (format!("/{name}"), arguments.to_vec());
+        Ok(Self { directory, program, arguments, speaks, exit_code: 0 })
     }
 
     /// The root file system that holds it.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use super::bundle::{LIMITS, Limits};
 use super::native::{Native, Speaks};
 use super::oci::Oci;
-use super::{Address, Engine as _, Place, Started};
+use super::{Address, Engine as _, ErrorOutput, Place, Started};
 use crate::cold_start::{await_answer, natively_hello};
 
 /// What tasks of 256 CPU units get.
@@ -37,8 +37,10 @@ impl Neighbours {
         let program = natively_hello()?;
         let place = Oci::limited(LIMITS)?.place(&program)?;
         let Some(Address::Port(port)) = place.address() else { bail!("it has no port") };
-        let mut started = Started::spawn(place.command().stdout(Stdio::null()).stderr(Stdio::null()))?;
-        await_answer(&Address::Port(port), started.child(), 1)?;
+        let mut errors = ErrorOutput::new()?;
+        let mut command = place.command();
+        let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(errors.emptied()?))?;
+        errors.explain(await_answer(&Address::Port(port), started.child(), 1))?;
         let source = "fn main() { let mut n = 0_u64; loop { n = std::hint::black_box(n.wrapping_add(1)); } }";
         Ok(Self {
             address: ([127, 0, 0, 1], port).into(),

@@ -117,7 +117,9 @@ impl Engine for Oci {
         );
         let settings = match (self.name, self.confinement) {
             ("runsc", _) => "platform ptrace, no cgroups, the host's network".to_owned(),
-            (_, Confinement::Bare) => "pid, ipc, uts, mount and network namespaces; nothing else".to_owned(),
+            (_, Confinement::Bare) => {
+                "pid, ipc, uts, mount and network namespaces, /proc and /dev; nothing else".to_owned()
+            }
             (_, Confinement::Usual) => format!(
                 "podman's default seccomp profile and capabilities, masked paths, {} MiB, {} % of a CPU, 64 processes",
                 self.limits.memory_mib, self.limits.cpu_percent

@@ -8,7 +8,7 @@ use crate::cleanup::Directory;
 use crate::report::{Row, Side};
 
 /// Starts programs as they are.
-pub(super) struct Process;
+pub(crate) struct Process;
 
 impl Engine for Process {
     fn row(&self, native: &Native) -> Row {

@@ -7,7 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::pin::Pin;
 use std::time::Instant;
 
-use crate::report::{BenchResult, Findings};
+use crate::report::{BenchResult, Findings, Row};
 use crate::turns::{self, Side};
 use crate::{cold_start, suite};
 
@@ -50,6 +50,7 @@ pub const BENCHES: &[Bench] = &[
     bench!("density", "how many idle instances a GiB holds, beside containers", suite::density::run),
     bench!("plugins", "calling a plugin, beside a native library, a process and Extism", suite::plugins::run),
     bench!("link", "a call from one container of a task to another", suite::link::run),
+    bench!("scheduler", "placements per second, convergence, and two million tasks", suite::scheduler::run),
     bench!("store", "durable writes per second, beside etcd", suite::store::run),
     bench!("api", "calls of the AWS API, and from one to a running task", suite::api::run),
     bench!("allocs", "what is allocated for one request", suite::allocs::run),
@@ -66,6 +67,12 @@ impl Context {
     #[must_use]
     pub fn pick<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
+    }
+
+    /// The row with what is aimed at, where its figure is to be relied on.
+    #[must_use]
+    pub fn with_goal(&self, row: Row, goal: f64) -> Row {
+        if self.quick || cfg!(debug_assertions) { row } else { row.with_goal(goal) }
     }
 
     /// Says what is going on, on standard error and only to people.

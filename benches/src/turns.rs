@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::report::{Better, Measure, Ratio, Row, Side as Whose, Table, Verdict};
+use crate::report::{Better, Measure, Ratio, Row, Side as Whose, Table, Unit, Verdict};
 use crate::stats::{Times, median};
 
 /// What one side did in one turn.
@@ -17,7 +17,8 @@ use crate::stats::{Times, median};
 pub struct Turn {
     /// The figure that pairs are compared by, in the table's unit.
     pub figure: f64,
-    /// The single events, if they were timed.
+    /// The single events, if they were timed. They are part of the row where the table counts seconds; where it counts
+    /// something else, such as a rate, [`latencies`] makes a table of them.
     pub times: Option<Times>,
     /// CPU time of all of it, if it is known.
     pub cpu: Option<Duration>,
@@ -99,19 +100,35 @@ impl<'a> Side<'a> {
             .then(|| format!("{label} does not always give the same answer"))
     }
 
-    fn into_row(mut self) -> Row {
-        let fault = self.fault();
+    /// The events of all turns, if they were timed.
+    fn all_times(&self) -> Option<Times> {
         let mut all: Option<Times> = None;
-        for turn in &self.done {
-            if let Some(times) = &turn.times {
-                all.get_or_insert_default().add(times);
-            }
+        for times in self.done.iter().filter_map(|turn| turn.times.as_ref()) {
+            all.get_or_insert_default().add(times);
         }
+        all
+    }
+
+    fn into_row(mut self, unit: Unit) -> Row {
+        let fault = self.fault();
+        let times = self.all_times().filter(|_| unit == Unit::Seconds);
         let turns = self.done.iter().map(|turn| turn.figure).collect();
-        self.row.measure = Measure::of_turns(turns, all.map(|times| times.summary()));
+        self.row.measure = Measure::of_turns(turns, times.map(|times| times.summary()));
         self.row.failed = fault;
         self.row
     }
+}
+
+/// Rows, for a table of seconds, of how long the single events took that the sides are compared by the rate of.
+#[must_use]
+pub fn latencies(sides: &[Side<'_>]) -> Vec<Row> {
+    let row = |side: &Side<'_>| {
+        let times = side.all_times()?;
+        let medians = side.done.iter().filter_map(|turn| turn.times.as_ref().map(Times::median)).collect();
+        let measure = Measure::of_turns(medians, Some(times.summary()));
+        Some(Row { measure, failed: side.fault(), goal: None, extras: Vec::new(), ..side.row.clone() })
+    };
+    sides.iter().filter_map(row).collect()
 }
 
 /// Lets every side do so many turns, one after the other, and again from the first. A side that fails is out, and
@@ -173,7 +190,8 @@ pub fn conclude(mut table: Table, sides: Vec<Side<'_>>, pairs: &[Pair]) -> Table
             Some(Ratio { of: pair.of.clone(), to: pair.to.clone(), verdict, goal: pair.goal })
         })
         .collect();
-    table.rows.extend(sides.into_iter().map(Side::into_row));
+    let unit = table.unit;
+    table.rows.extend(sides.into_iter().map(|side| side.into_row(unit)));
     table
 }
 
@@ -220,7 +238,6 @@ mod tests {
     use anyhow::bail;
 
     use super::*;
-    use crate::report::Unit;
 
     fn row(id: &str, side: Whose) -> Row {
         Row::new(id, id, side, "")
@@ -310,6 +327,23 @@ mod tests {
         assert_eq!(done.rows[0].measure.as_ref().unwrap().turns.len(), 3);
         assert_eq!(done.rows[1].failed.as_deref(), Some("b: turn 2: it fell over"));
         assert!(matches!(ratio(&done), Verdict::Refused { why } if why.contains("it fell over")));
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_not_shown_as_the_time_of_its_events() {
+        let turn = || async {
+            let times = [Duration::from_millis(2); 10].into_iter().collect();
+            Ok(Turn { times: Some(times), ..Turn::of_figure(5000.0, "x") })
+        };
+        let mut sides = vec![Side::new(row("a", Whose::Ours).with_goal(4000.0), turn)];
+        interleave(&mut sides, 2, |_, _| ()).await;
+        let took = latencies(&sides);
+        let rates = conclude(Table::new("t", "t", "t", Unit::PerSecond), sides, &[]);
+        let rate = rates.rows[0].measure.as_ref().unwrap();
+        assert_eq!((rate.value, &rate.turns, rate.times), (5000.0, &vec![5000.0; 2], None));
+        let took = (&took[0].goal, took[0].measure.as_ref().unwrap());
+        assert_eq!((took.0, took.1.times.unwrap().n), (&None, 20));
+        assert!((took.1.value / 0.002 - 1.0).abs() < 0.01, "{}", took.1.value);
     }
 
     #[tokio::test]

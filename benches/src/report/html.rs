@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart::chart;
-use super::text::{extra_names, sentence};
+use super::text::{extra_names, goal_sentence, sentence};
 use super::units::times;
 use super::{BenchResult, Better, Mode, Ratio, Report, Row, Scale, Side, Table, Verdict};
 
@@ -63,20 +63,34 @@ fn head(page: &mut String, report: &Report) {
     *page += "<a href=\"#machine\">machine</a></nav></header>";
 }
 
-/// The ratios with a goal first of all: what was promised, and whether it is kept.
+/// Rows and ratios with a goal first of all: what was promised, and whether it is kept.
 fn glance(page: &mut String, report: &Report) {
-    let promised: Vec<(&Table, &Ratio)> = report
-        .benches
-        .iter()
-        .flat_map(|bench| &bench.findings.tables)
+    let tables = || report.benches.iter().flat_map(|bench| &bench.findings.tables);
+    let promised: Vec<(&Table, &Ratio)> = tables()
         .flat_map(|table| table.ratios.iter().map(move |ratio| (table, ratio)))
         .filter(|(_, ratio)| ratio.goal.is_some())
         .collect();
-    if promised.is_empty() {
+    let reached: Vec<(&Table, &Row, bool)> = tables()
+        .flat_map(|table| table.rows.iter().map(move |row| (table, row)))
+        .filter_map(|(table, row)| Some((table, row, row.reaches_goal(table.better)?)))
+        .collect();
+    if promised.is_empty() && reached.is_empty() {
         return;
     }
-    *page += "<section class=\"glance\"><h3>At a glance</h3><div class=\"scroll\"><table><tr><th></th><th>times \
-              ahead</th><th>goal</th><th class=\"text\">measured</th></tr>";
+    *page += "<section class=\"glance\"><h3>At a glance</h3><div class=\"scroll\"><table><tr><th></th><th>figure, \
+              or times ahead</th><th>goal</th><th class=\"text\">measured</th></tr>";
+    for (table, row, is_reached) in reached {
+        let show = |value: Option<f64>| value.map(|value| table.unit.show(value)).unwrap_or_default();
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"{}\">{}</td><td>{}</td><td class=\"text soft\">{}</td></tr>",
+            escape(&row.label),
+            if is_reached { "good" } else { "bad" },
+            show(row.measure.as_ref().map(|measure| measure.value)),
+            show(row.goal),
+            escape(&table.title)
+        );
+    }
     for (table, ratio) in promised {
         let label =
             |id: &str| escape(table.rows.iter().find(|row| row.id == id).map_or(id, |row| &row.label));
@@ -141,8 +155,14 @@ fn table_section(page: &mut String, table: &Table) {
     if !drawing.is_empty() {
         let _ = write!(page, "<figure>{drawing}<figcaption>{}</figcaption></figure>", caption(table));
     }
-    if !table.ratios.is_empty() {
+    let goals: Vec<(&Row, String)> =
+        table.rows.iter().filter_map(|row| Some((row, goal_sentence(table, row)?))).collect();
+    if !table.ratios.is_empty() || !goals.is_empty() {
         *page += "<ul class=\"ratios\">";
+        for (row, goal) in goals {
+            let class = if row.reaches_goal(table.better) == Some(true) { "good" } else { "bad" };
+            let _ = write!(page, "<li class=\"{class}\">{}</li>", escape(&goal));
+        }
         for ratio in &table.ratios {
             let class = match (&ratio.verdict, ratio.goal) {
                 (Verdict::Ahead { median, .. }, Some(goal)) if *median < goal => "bad",
@@ -281,6 +301,7 @@ mod tests {
             "no seccomp profile",
             "no engine answers",
             "12.4 ×",
+            "<td class=\"bad\">54,500/s</td><td>60,000/s</td>",
             "no ratio. runc: 3 errors",
             "exit code 1: &quot;no cgroup&quot;",
             "2023-11-14 22:13 UTC",

@@ -205,6 +205,9 @@ pub struct Row {
     /// Figures beside the one it is about.
     #[serde(default)]
     pub extras: Vec<Extra>,
+    /// What its figure is to reach, in the table's unit: to be no less where higher is better, else no more.
+    #[serde(default)]
+    pub goal: Option<f64>,
     /// The exact command, or the call, that was measured.
     pub command: String,
     /// What was set on it, in a sentence.
@@ -228,6 +231,7 @@ impl Row {
             measure: None,
             failed: None,
             extras: Vec::new(),
+            goal: None,
             command: command.into(),
             settings: String::new(),
         }
@@ -238,6 +242,20 @@ impl Row {
     pub fn with_settings(mut self, settings: impl Into<String>) -> Self {
         self.settings = settings.into();
         self
+    }
+
+    /// The same, with what is aimed at.
+    #[must_use]
+    pub fn with_goal(mut self, goal: f64) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+
+    /// Whether it reaches its goal, if it has one and a figure.
+    #[must_use]
+    pub fn reaches_goal(&self, better: Better) -> Option<bool> {
+        let (goal, value) = (self.goal?, self.measure.as_ref()?.value);
+        Some(if better == Better::Higher { value >= goal } else { value <= goal })
     }
 
     /// The same with a figure for each turn.
@@ -367,7 +385,9 @@ pub(crate) mod tests {
             },
         ];
         let rates = Table {
-            rows: vec![Row::new("a", "a", Side::Ours, "a").with_turns(vec![54_000.0, 55_000.0])],
+            rows: vec![
+                Row::new("a", "a", Side::Ours, "a").with_turns(vec![54_000.0, 55_000.0]).with_goal(60_000.0),
+            ],
             ..Table::new("rate", "Requests", "Closed loop.", Unit::PerSecond).higher_is_better().linear()
         };
         Report {
@@ -398,6 +418,17 @@ pub(crate) mod tests {
         let report = sample();
         let file = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&file).unwrap(), report);
+    }
+
+    #[test]
+    fn goals_are_reached_from_the_side_that_is_better() {
+        let row = |goal| Row::new("a", "a", Side::Ours, "a").with_turns(vec![5.0]).with_goal(goal);
+        assert_eq!(row(4.0).reaches_goal(Better::Higher), Some(true));
+        assert_eq!(row(6.0).reaches_goal(Better::Higher), Some(false));
+        assert_eq!(row(4.0).reaches_goal(Better::Lower), Some(false));
+        assert_eq!(row(6.0).reaches_goal(Better::Lower), Some(true));
+        assert_eq!(Row::new("a", "a", Side::Ours, "a").with_goal(1.0).reaches_goal(Better::Lower), None);
+        assert_eq!(Row { goal: None, ..row(4.0) }.reaches_goal(Better::Lower), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units::times;
-use super::{BenchResult, Ratio, Row, Scale, Side, Table, Verdict};
+use super::{BenchResult, Better, Ratio, Row, Scale, Side, Table, Verdict};
 
 /// Columns of a bar.
 const BAR: usize = 24;
@@ -66,6 +66,9 @@ fn print_table(text: &mut String, table: &Table) {
             }
         }
         let _ = writeln!(text, "{}", format!("{line}  {bar}").trim_end());
+    }
+    for goal in table.rows.iter().filter_map(|row| goal_sentence(table, row)) {
+        let _ = writeln!(text, "    {goal}");
     }
     for ratio in &table.ratios {
         let _ = writeln!(text, "    {}", sentence(table, ratio));
@@ -156,6 +159,15 @@ impl BarScale {
     }
 }
 
+/// Whether a row reaches its goal, in words; `None` without one.
+pub(super) fn goal_sentence(table: &Table, row: &Row) -> Option<String> {
+    let show = |value: f64| table.unit.show(value);
+    let value = show(row.measure.as_ref()?.value);
+    let word = if row.reaches_goal(table.better)? { "met" } else { "NOT met" };
+    let bound = if table.better == Better::Higher { "at least" } else { "at most" };
+    Some(format!("{}: {value} (goal {bound} {}: {word})", row.label, show(row.goal?)))
+}
+
 /// A ratio, in words.
 pub(super) fn sentence(table: &Table, ratio: &Ratio) -> String {
     let label = |id: &str| table.rows.iter().find(|row| row.id == id).map_or(id, |row| &row.label).to_owned();
@@ -177,7 +189,7 @@ pub(super) fn sentence(table: &Table, ratio: &Ratio) -> String {
 
 /// What being so many times ahead is called where lower, or higher, is better.
 fn words(table: &Table, ratio: f64) -> String {
-    use super::{Better, Unit};
+    use super::Unit;
     let (ahead, behind) = match (table.better, table.unit) {
         (Better::Lower, Unit::Seconds) => ("as fast as", "the time of"),
         (Better::Lower, _) => ("less than", "as much as"),
@@ -208,6 +220,7 @@ mod tests {
             "component, in memory: 12.4 × as fast as crun, bare (pairs 12.4 × to 13.2 ×; goal 200 ×: NOT met)",
             "component, in memory against runc, bare: no ratio. runc: 3 errors",
             "failed: exit code 1",
+            "    a: 54,500/s (goal at least 60,000/s: NOT met)",
             "left out: docker: no engine answers",
             "A note.",
         ] {

@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
         table(
             "load",
             "Loading a component's artifact",
-            "From a warm page cache: authenticated, mapped, linked and type-checked. Goal: hello under 1 ms.",
+            "From a warm page cache: authenticated, mapped, linked and type-checked.",
         ),
         table(
             "answer",
@@ -50,6 +50,10 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
                 let mut row =
                     Row::new(&name[..], &name[..], Side::Ours, format!("ArtifactCache::prepare({})", what()));
                 row.measure = Some(measure);
+                // hello is what a node starts a thousand of.
+                if table.id == "load" && component == example_hello() {
+                    row = context.with_goal(row, 1e-3);
+                }
                 table.rows.push(row.with_extra("size", Unit::Bytes, size));
             }
         }

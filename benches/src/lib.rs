@@ -18,6 +18,7 @@ pub mod cleanup;
 mod cli;
 pub mod cold_start;
 pub mod containers;
+mod grpc;
 mod load;
 mod machine;
 pub mod peers;

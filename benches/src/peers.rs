@@ -133,7 +133,7 @@ impl Coracle {
         memory: &str,
     ) -> anyhow::Result<()> {
         let quiet = json!({ "logDriver": "none" });
-        self.register_with(family, component, args, (cpu, memory), &quiet)
+        self.register_with(family, component, args, (cpu, memory), &quiet, &[])
     }
 
     /// The log group of tasks with logs; their streams begin with `bench/main/`.
@@ -152,7 +152,7 @@ impl Coracle {
             "awslogs-group": Self::LOG_GROUP, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "bench",
             "awslogs-create-group": "true",
         }});
-        self.register_with(family, component, args, (cpu, memory), &logs)
+        self.register_with(family, component, args, (cpu, memory), &logs, &[])
     }
 
     fn register_with(
@@ -162,12 +162,15 @@ impl Coracle {
         args: &[&str],
         (cpu, memory): (&str, &str),
         logs: &Value,
+        labels: &[(&str, &str)],
     ) -> anyhow::Result<()> {
+        let labels: serde_json::Map<String, Value> =
+            labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let definition = json!({
             "family": family, "requiresCompatibilities": ["FARGATE"], "cpu": cpu, "memory": memory,
             "containerDefinitions": [{
                 "name": "main", "image": format!("file://{}", component.display()), "command": args,
-                "portMappings": [{ "containerPort": 80 }], "logConfiguration": logs,
+                "portMappings": [{ "containerPort": 80 }], "logConfiguration": logs, "dockerLabels": labels,
             }],
         });
         self.ecs("RegisterTaskDefinition", &definition).map(drop)
@@ -175,7 +178,19 @@ impl Coracle {
 
     /// Deploys a service of `tasks` tasks with this component, and waits until they run.
     pub(crate) fn deploy(&self, name: &str, component: &Path, tasks: u32) -> anyhow::Result<()> {
-        self.register(name, component, &[], "16384", "4096")?;
+        self.deploy_labelled(name, component, tasks, &[])
+    }
+
+    /// The same with labels for its container.
+    pub(crate) fn deploy_labelled(
+        &self,
+        name: &str,
+        component: &Path,
+        tasks: u32,
+        labels: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let quiet = json!({ "logDriver": "none" });
+        self.register_with(name, component, &[], ("16384", "4096"), &quiet, labels)?;
         let service = json!({ "serviceName": name, "taskDefinition": name, "desiredCount": tasks, "launchType": "FARGATE" });
         self.ecs("CreateService", &service)?;
         poll("the service", || {
@@ -209,9 +224,19 @@ impl Coracle {
 
 /// `wasmtime serve` with its defaults, on a free port.
 pub(crate) fn wasmtime_serve(binary: &Path, component: &Path) -> anyhow::Result<(Running, SocketAddr)> {
+    wasmtime_serve_with(binary, component, &[])
+}
+
+/// The same with more options.
+pub(crate) fn wasmtime_serve_with(
+    binary: &Path,
+    component: &Path,
+    options: &[&str],
+) -> anyhow::Result<(Running, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = Command::new(binary)
         .args(["serve", "-S", "cli", "--addr", &address.to_string()])
+        .args(options)
         .arg(component)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

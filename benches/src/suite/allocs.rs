@@ -36,36 +36,42 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let requests = context.pick(50, 1000);
     let wasm = std::fs::read(example_hello())?;
     let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(&wasm)?;
-    let spec = ContainerSpec {
+    let spec = |instance_reuse| ContainerSpec {
+        instance_reuse,
         env: (0..50).map(|n| (format!("NAME_{n}"), "value".repeat(10))).collect(),
         cpu: CpuBudget::capped(16 * 1024),
         memory: MemoryBudget::new(512 << 20),
         ..ContainerSpec::default()
     };
-    let container = Container::new(&prepared, spec)?;
-    let whole = count(requests, || async {
-        let request = http::Request::get("/").header("host", "x").body(Empty::new())?;
-        container.handle(request).await?.into_body().collect().await?;
-        Ok(())
-    });
-    let whole = whole.await?;
+    let container = Container::new(&prepared, spec(None))?;
+    let whole = count(requests, || request(&container)).await?;
+    let reusing = Container::new(&prepared, spec(Some(u32::MAX)))?;
+    let reused = count(requests, || request(&reusing)).await?;
     let instance = count(requests, || async {
         container.instantiate().await.map_err(|exit| anyhow::anyhow!("{exit}"))?;
         Ok(())
     });
     let instance = instance.await?;
-    let measured = "hello, a fresh instance each, 50 environment variables; the allocator itself counts.";
+    let measured = "hello, 50 environment variables; the allocator itself counts. The first two are of a fresh instance for \
+                    each request.";
     let mut often = Table::new("count", "Allocations for one request", measured, Unit::Count).linear();
     let mut bytes = Table::new("bytes", "Bytes allocated for one request", measured, Unit::Bytes).linear();
     for (id, label, command, (allocations, size)) in [
         ("request", "request and answer", "Container::handle(GET /), body collected", whole),
         ("instance", "of these, the instance", "Container::instantiate, then drop", instance),
+        ("reused", "request to a reused instance", "Container::handle(GET /), body collected", reused),
     ] {
         let row = || Row::new(id, label, Side::Ours, command);
         often.rows.push(row().with_turns(vec![allocations]));
         bytes.rows.push(row().with_turns(vec![size]));
     }
     Ok(Findings { tables: vec![often, bytes], ..Findings::default() })
+}
+
+async fn request(container: &Container) -> anyhow::Result<()> {
+    let request = http::Request::get("/").header("host", "x").body(Empty::new())?;
+    container.handle(request).await?.into_body().collect().await?;
+    Ok(())
 }
 
 /// Allocations and bytes of one call, on average.

@@ -22,7 +22,7 @@ use crate::cleanup::Directory;
 use crate::peers::{Coracle, Running, coracle_binary, exchange, find, poll, wasmtime_serve};
 use crate::proc::resident;
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
-use crate::suite::throughput::{Server, rate_and_latency};
+use crate::suite::throughput::{self, Server, rate_and_latency};
 
 const CONNECTIONS: usize = 32;
 
@@ -131,7 +131,7 @@ async fn in_front_of_components(context: &Context, findings: &mut Findings) -> a
 }
 
 /// Starts this program again as a part of the bench, which prints its address when it serves.
-fn part(name: &str, args: &[&str]) -> anyhow::Result<(Running, SocketAddr)> {
+pub(super) fn part(name: &str, args: &[&str]) -> anyhow::Result<(Running, SocketAddr)> {
     use std::io::BufRead as _;
 
     let mut child = Command::new(std::env::current_exe()?)
@@ -155,11 +155,12 @@ pub(crate) async fn run_part(args: &[String]) -> anyhow::Result<()> {
     match args {
         [name] if name == "static-target" => static_target().await,
         [name, target] if name == "proxy" => proxy(target.parse()?).await,
+        [name, body] if name == throughput::HYPER => throughput::bare_hyper(body.clone()).await,
         _ => anyhow::bail!("no part of a bench is called {args:?}"),
     }
 }
 
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
+pub(super) fn announce(address: SocketAddr) -> anyhow::Result<()> {
     let mut output = std::io::stdout();
     writeln!(output, "{address}")?;
     Ok(output.flush()?)

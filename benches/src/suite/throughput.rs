@@ -1,17 +1,26 @@
-//! Requests per second through Coracle's router to the hello service, and for `wasmtime serve` with
-//! the same component: in turns in one run (A B A B …), a fresh instance for each request on both
-//! sides. Latency at a fixed rate below what the slower one can do.
+//! Requests per second through Coracle's router, and for `wasmtime serve` with the same component: in turns in one run
+//! (A B A B …), with the same number of requests an instance on both sides. Between them and what a machine can do
+//! at all stands a bare hyper server that gives the same answer. Latency at a fixed rate below what the slowest can do.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use coracle_fixtures::example_hello;
+use coracle_fixtures::{example_hello, p3_http};
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
 
 use crate::bench::Context;
 use crate::cleanup::Directory;
 use crate::load::{closed_loop, fixed_rate};
-use crate::peers::{Coracle, coracle_binary, find, wasmtime_serve};
+use crate::peers::{Coracle, coracle_binary, find, wasmtime_serve_with};
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::suite::proxy::{announce, part};
 use crate::turns::{Side, all_pairs, conclude};
 
 /// Connections, as many as the figures in wasmtime's own script.
@@ -19,32 +28,118 @@ const CONNECTIONS: usize = 32;
 /// How many tasks the service has.
 const TASKS: u32 = 2;
 
+/// One way to give requests to instances, the same for both.
+struct Manner {
+    /// The beginning of its tables' names.
+    name: &'static str,
+    component: &'static Path,
+    /// What the component answers to `GET /`.
+    answer: &'static str,
+    /// Of the task definition's container.
+    labels: &'static [(&'static str, &'static str)],
+    /// Of `wasmtime serve`.
+    options: &'static [&'static str],
+    /// How many requests an instance serves.
+    instances: &'static str,
+    /// How many times the rate of `wasmtime serve` is aimed at.
+    goal: f64,
+}
+
 pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
+    let manners = [
+        Manner {
+            name: "hello",
+            component: example_hello(),
+            answer: "Hello from Coracle!\n",
+            labels: &[],
+            options: &[],
+            instances: "a fresh instance for each request",
+            goal: 2.5,
+        },
+        Manner {
+            name: "reuse",
+            component: example_hello(),
+            answer: "Hello from Coracle!\n",
+            labels: &[("coracle.instance-reuse", "128")],
+            options: &["--max-instance-reuse-count", "128"],
+            instances: "128 requests an instance, one after the other",
+            goal: 1.5,
+        },
+        Manner {
+            name: "p3",
+            component: p3_http(),
+            answer: "hello from 0.3\n",
+            labels: &[],
+            options: &[],
+            instances: "wasi:http 0.3, 128 requests an instance, up to 16 at once",
+            goal: 1.0,
+        },
+    ];
+    for manner in &manners {
+        compare(context, manner, &mut findings).await?;
+    }
+    Ok(findings)
+}
+
+async fn compare(context: &Context, manner: &Manner, findings: &mut Findings) -> anyhow::Result<()> {
+    let Manner { name, component, instances, .. } = *manner;
     let dir = Directory::new()?;
     let coracle = Coracle::start(&coracle_binary()?, dir.path())?;
-    coracle.deploy("hello", example_hello(), TASKS)?;
+    coracle.deploy_labelled("hello", component, TASKS, manner.labels)?;
     let ours =
         Row::new("coracle", "coracle up, router", Whose::Ours, "coracle up; GET / of a service of two tasks")
-            .with_settings("defaults: every limit on, access log off, a fresh instance for each request");
+            .with_settings(format!("every limit on, access log off; {instances}"));
     let mut servers = vec![Server { row: ours, address: coracle.router, host: "hello.default.localhost" }];
     let peer = match find("wasmtime") {
-        Some(binary) => Some(wasmtime_serve(&binary, example_hello())?),
+        Some(binary) => Some(wasmtime_serve_with(&binary, component, manner.options)?),
         None => {
-            findings.leave_out("wasmtime serve", "wasmtime is not installed; benches/setup.sh installs it");
+            findings.leave_out(
+                format!("{name}: wasmtime serve"),
+                "wasmtime is not installed; benches/setup.sh installs it",
+            );
             None
         }
     };
     if let Some((_, address)) = &peer {
-        let row = Row::new("wasmtime", "wasmtime serve", Whose::Peer, "wasmtime serve -S cli hello.wasm")
-            .with_settings(
-                "its defaults: pooling allocator, a fresh instance for each request, no limits, no log",
-            );
+        let command = ["wasmtime serve -S cli", &manner.options.join(" "), "<component>"].join(" ");
+        let row = Row::new("wasmtime", "wasmtime serve", Whose::Peer, command)
+            .with_settings(format!("pooling allocator, no limits, no log; {instances}"));
         servers.push(Server { row, address: *address, host: "localhost" });
     }
-    let tables = rate_and_latency(context, servers, CONNECTIONS, "hello").await?;
+    let (_bound, address) = part(HYPER, &[manner.answer])?;
+    let row = Row::new("hyper", "bare hyper", Whose::Bound, "GET /")
+        .with_settings("the same bytes from a constant: no component, no router");
+    servers.push(Server { row, address, host: "localhost" });
+    let mut tables = rate_and_latency(context, servers, CONNECTIONS, name).await?;
+    for ratio in tables.iter_mut().take(1).flat_map(|rates| &mut rates.ratios) {
+        ratio.goal = (ratio.to == "wasmtime").then_some(manner.goal);
+    }
     findings.tables.extend(tables);
-    Ok(findings)
+    Ok(())
+}
+
+/// The part that is a bare hyper server.
+pub(super) const HYPER: &str = "hyper";
+
+/// Answers every request by `body`, through hyper and nothing else.
+pub(super) async fn bare_hyper(body: String) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    announce(listener.local_addr()?)?;
+    let body = Bytes::from(body);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let body = body.clone();
+        let service = service_fn(move |_| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(body.clone()))))
+        });
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service),
+        );
+    }
 }
 
 /// What answers requests.
@@ -56,7 +151,7 @@ pub(super) struct Server {
 
 /// How long turns are and how many.
 fn turns(context: &Context) -> (usize, Duration) {
-    context.pick((1, Duration::from_millis(150)), (5, Duration::from_secs(4)))
+    context.pick((1, Duration::from_millis(100)), (5, Duration::from_secs(2)))
 }
 
 /// Two tables: requests per second in a closed loop, and latency at half of what the slowest server did, or less.

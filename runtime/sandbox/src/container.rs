@@ -10,9 +10,10 @@ use crate::hold::{AbandonOnDrop, Hold};
 use crate::host::linkers::missing_grant;
 use crate::host::{HostLimits, HostState, is_heard};
 use crate::http_call;
-use crate::instance::{Instance, drive};
+use crate::instance::{Instance, begin, drive};
 use crate::link::{self, LinkError, Linked};
 use crate::prepare::{Exports, Prepared};
+use crate::resting::Resting;
 use crate::spec::ContainerSpec;
 use crate::worker::{Reuse, Workers};
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::WasiSocketsCtx;
@@ -111,8 +112,10 @@ pub(crate) struct Shared {
     /// What answers the component's open imports, by their places.
     pub(crate) links: Vec<Linked>,
     /// How HTTP requests share instances, if they do, and those instances.
-    pub(crate) reuse: Option<Reuse>,
+    pub(crate) reuse: Reuse,
     pub(crate) workers: Workers,
+    /// Instances that wait for their next request.
+    pub(crate) resting: Resting,
     pub(crate) counters: Counters,
     stopped: AtomicBool,
     /// Whether guests that listen for it have been told to end.
@@ -236,6 +239,7 @@ impl Container {
             links,
             reuse: Reuse::new(inner.http.as_ref(), &spec),
             workers: Workers::default(),
+            resting: Resting::default(),
             counters,
             stopped: AtomicBool::new(false),
             stop_requested: watch::Sender::new(false),
@@ -281,24 +285,24 @@ impl Container {
         if shared.is_stopped() {
             return Exit::Killed;
         }
-        let (send_exit, mut exit) = oneshot::channel();
-        tokio::spawn({
+        let guest = {
             let (shared, control) = (shared.clone(), control.clone());
             async move {
                 let exit = drive(&shared, &control, run_command(&shared)).await;
                 drop((permit, registered));
-                let _ = send_exit.send(exit);
+                exit
             }
-        });
+        };
+        let mut guest = begin(guest).await;
         let _cancel = AbandonOnDrop::new(Hold::Instance(control.clone()));
         let exit = tokio::select! {
-            exit = &mut exit => exit.unwrap_or(Exit::Killed),
+            exit = guest.ended() => exit.unwrap_or(Exit::Killed),
             () = &mut timeout => {
                 control.advance(Phase::Cancelled);
                 // Its output is complete only when the instance is gone.
-                match exit.await {
-                    Ok(Exit::Killed) | Err(_) => Exit::TimedOut { after: limit.unwrap_or_default() },
-                    Ok(ended_just_in_time) => ended_just_in_time,
+                match guest.ended().await {
+                    Some(Exit::Killed) | None => Exit::TimedOut { after: limit.unwrap_or_default() },
+                    Some(ended_just_in_time) => ended_just_in_time,
                 }
             }
         };
@@ -359,6 +363,7 @@ impl Container {
         self.0.stopped.store(true, Ordering::Release);
         self.0.admission.close();
         self.0.registry.cancel_all();
+        self.0.resting.clear();
     }
 
     /// What it has used so far.

@@ -23,6 +23,8 @@ pub(crate) struct Control {
     phase: AtomicU8,
     /// Whether the guest ended in another way than by returning.
     failed: AtomicBool,
+    /// The same of its instance, if that serves more than this request.
+    instance_failed: Option<Arc<AtomicBool>>,
     waker: AtomicWaker,
     /// Whether the guest is being polled; who wakes it meanwhile need not wake its task.
     polling: AtomicBool,
@@ -32,9 +34,20 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new() -> Arc<Control> {
+        Self::with(None)
+    }
+
+    /// For one request to an instance that serves several. If it dies, it has failed all of them whose answers are not
+    /// complete yet.
+    pub(crate) fn of_instance(failed: Arc<AtomicBool>) -> Arc<Control> {
+        Self::with(Some(failed))
+    }
+
+    fn with(instance_failed: Option<Arc<AtomicBool>>) -> Arc<Control> {
         Arc::new(Control {
             phase: AtomicU8::new(Phase::Running as u8),
             failed: AtomicBool::new(false),
+            instance_failed,
             waker: AtomicWaker::new(),
             polling: AtomicBool::new(false),
             woken: AtomicBool::new(false),
@@ -72,6 +85,11 @@ impl Control {
         self.waker.register(waker);
     }
 
+    /// Called when the guest is gone, and there is no task any more that would have to look.
+    pub(crate) fn unwatch(&self) {
+        drop(self.waker.take());
+    }
+
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.waker.wake();
@@ -80,10 +98,14 @@ impl Control {
     /// Recorded before the instance's end becomes visible in any other way.
     pub(crate) fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
+        if let Some(failed) = &self.instance_failed {
+            failed.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+            || self.instance_failed.as_ref().is_some_and(|failed| failed.load(Ordering::Acquire))
     }
 }
 

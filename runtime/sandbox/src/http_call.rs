@@ -6,22 +6,25 @@ use crate::control::Control;
 use crate::entry::HttpEntry;
 use crate::exit::{Exit, HandleError};
 use crate::hold::{AbandonOnDrop, Hold};
-use crate::instance::{End, Instance, NoInstance, RequestEnd, drive};
+use crate::host::HostState;
+use crate::instance::{Begun, End, Instance, NoInstance, RequestEnd, begin, drive, refuel};
 use crate::net::Hops;
+use crate::resting::{Place, Resting};
 use crate::usage::Metered;
-use crate::worker::{Occupied, Reuse, Workers};
+use crate::worker::{Most, Occupied, Reuse, Workers};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
 /// A guest's answer; the error is what it gave instead of a response.
@@ -41,8 +44,9 @@ where
     }
     let in_flight = InFlight::new(shared);
     match shared.reuse {
-        None => in_fresh_instance(shared, request, in_flight).await,
-        Some(reuse) => at_worker(shared, reuse, request, in_flight).await,
+        Reuse::Never => in_fresh_instance(shared, request, in_flight).await,
+        Reuse::InTurn { total } => in_turn(shared, total, request, in_flight).await,
+        Reuse::Together(most) => at_worker(shared, most, request, in_flight).await,
     }
 }
 
@@ -63,8 +67,7 @@ where
         return Err(HandleError::Stopping);
     }
     let (send_head, head) = oneshot::channel();
-    // A task of its own: the guest goes on after the head, and runs beside whoever sends its body.
-    let task = tokio::spawn({
+    let guest = {
         let (shared, control) = (shared.clone(), control.clone());
         async move {
             let guest = call(&shared, &control, request, send_head);
@@ -75,15 +78,56 @@ where
             drop((permit, registered, in_flight));
             end
         }
-    });
+    };
+    let guest = begin(guest).await;
+    asked.answer(shared, head, Hold::Instance(control), ended(guest)).await
+}
+
+/// In an instance that serves one request after the other.
+async fn in_turn<B>(
+    shared: &Arc<Shared>,
+    total: u32,
+    request: Request<B>,
+    in_flight: InFlight,
+) -> Result<Response<ResponseBody>, HandleError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let running = shared.admission.admit_to_container().await?;
+    let (asked, request) = Asked::new(request)?;
+    let mut place = Resting::place(shared).await?;
+    let control = place.begin();
+    let registered = shared.registry.insert(control.clone());
+    if shared.is_stopped() {
+        return Err(HandleError::Stopping);
+    }
+    let (send_head, head) = oneshot::channel();
+    let guest = {
+        let (shared, control) = (shared.clone(), control.clone());
+        async move {
+            let guest = call_in_turn(&shared, &control, place, total, request, send_head);
+            let End(end) = drive(&shared, &control, guest).await;
+            if let Ok(exit) = &end {
+                shared.guest_ended(exit);
+            }
+            drop((running, registered, in_flight));
+            end
+        }
+    };
+    let guest = begin(guest).await;
+    asked.answer(shared, head, Hold::Instance(control), ended(guest)).await
+}
+
+/// How a guest of its own ended.
+async fn ended(mut guest: Begun<RequestEnd>) -> RequestEnd {
     // A panic while the store is dropped leaves no other trace.
-    let ended = async { task.await.unwrap_or(Err(HandleError::NoResponse)) };
-    asked.answer(shared, head, Hold::Instance(control), ended).await
+    guest.ended().await.unwrap_or(Err(HandleError::NoResponse))
 }
 
 async fn at_worker<B>(
     shared: &Arc<Shared>,
-    reuse: Reuse,
+    most: Most,
     request: Request<B>,
     in_flight: InFlight,
 ) -> Result<Response<ResponseBody>, HandleError>
@@ -94,7 +138,7 @@ where
     let running = shared.admission.admit_to_container().await?;
     let (asked, request) = Asked::new(request)?;
     let occupied = Occupied { _running: running, _in_flight: in_flight };
-    let ticket = Workers::assign(shared, reuse, occupied).await?;
+    let ticket = Workers::assign(shared, most, occupied).await?;
     let (send_head, head) = oneshot::channel();
     ticket.send(request, send_head)?;
     asked.answer(shared, head, Hold::Ticket(ticket.clone()), ticket.ended()).await
@@ -126,37 +170,58 @@ impl Asked {
         ended: impl Future<Output = RequestEnd>,
     ) -> Result<Response<ResponseBody>, HandleError> {
         let cancel = AbandonOnDrop::new(hold.clone());
+        // Most guests have answered by now: no timer is made, and no clock read.
+        let response = match head.try_recv() {
+            Ok(head) => head,
+            Err(TryRecvError::Empty) => self.wait(shared, head, ended).await?,
+            Err(TryRecvError::Closed) => {
+                return Err(given_up(shared, Instant::now() + shared.spec.request_timeout, ended).await);
+            }
+        };
+        let response = response.map_err(|code| {
+            HandleError::InvalidResponse(format!("the guest answered with the error {code}"))
+        })?;
+        let answer = outgoing(shared, &self.method, response, hold)?;
+        // From here on the body holds the guest.
+        cancel.disarm();
+        Ok(answer)
+    }
+
+    async fn wait(
+        &self,
+        shared: &Shared,
+        mut head: oneshot::Receiver<Head>,
+        ended: impl Future<Output = RequestEnd>,
+    ) -> Result<Head, HandleError> {
         let limit = shared.spec.request_timeout;
         let mut deadline = Instant::now() + limit;
-        let answer = loop {
+        loop {
             match timeout_at(deadline, &mut head).await {
-                Ok(Ok(Ok(response))) => break outgoing(shared, &self.method, response, hold)?,
-                Ok(Ok(Err(code))) => {
-                    return Err(HandleError::InvalidResponse(format!(
-                        "the guest answered with the error {code}"
-                    )));
-                }
-                // The guest gave the answer up, but may go on for as long as it likes.
-                Ok(Err(_)) => {
-                    let ended = timeout_at(deadline, ended).await;
-                    return Err(
-                        ended.map_or(HandleError::TimedOut { after: limit }, |ended| no_head(shared, ended))
-                    );
-                }
+                Ok(Ok(head)) => return Ok(head),
+                Ok(Err(_)) => return Err(given_up(shared, deadline, ended).await),
                 // A large upload may take longer than an answer may, as long as it gets on.
                 Err(_) => match self.uploaded.as_ref().map(|upload| upload.last() + limit) {
                     Some(later) if later > deadline => deadline = later,
                     _ => return Err(HandleError::TimedOut { after: limit }),
                 },
             }
-        };
-        // From here on the body holds the guest.
-        cancel.disarm();
-        Ok(answer)
+        }
     }
 }
 
-/// Runs in the instance's own task.
+/// Why there will be no head: the guest gave the answer up, but may go on for as long as it likes.
+async fn given_up(
+    shared: &Shared,
+    deadline: Instant,
+    ended: impl Future<Output = RequestEnd>,
+) -> HandleError {
+    match timeout_at(deadline, ended).await {
+        Ok(ended) => no_head(shared, ended),
+        Err(_) => HandleError::TimedOut { after: shared.spec.request_timeout },
+    }
+}
+
+/// Gives a request to an instance that exists only for it.
 async fn call(
     shared: &Arc<Shared>,
     control: &Control,
@@ -166,39 +231,89 @@ async fn call(
     let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else {
         return End(Err(HandleError::NoResponse));
     };
-    let deadline = shared.admission.deadline();
-    let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
+    let mut instance = match create(shared, entry).await {
         Ok(instance) => instance,
-        Err(NoInstance::Died(exit)) => return End(Ok(exit)),
-        Err(NoInstance::NoRoom { .. } | NoInstance::PoolFull) => {
-            return End(Err(shared.admission.overloaded()));
+        Err(end) => return end,
+    };
+    let result = serve(&mut instance, request, send_head).await;
+    instance.exit(result, control)
+}
+
+/// Gives a request to an instance that has served some already, or will serve some more.
+async fn call_in_turn(
+    shared: &Arc<Shared>,
+    control: &Control,
+    mut place: Place,
+    total: u32,
+    request: Request<WasiBody>,
+    send_head: oneshot::Sender<Head>,
+) -> End {
+    let Some(HttpEntry::P2(entry)) = &shared.prepared.0.http else {
+        return End(Err(HandleError::NoResponse));
+    };
+    let instance = match &mut place.instance {
+        Some(instance) => {
+            let fuel = shared.spec.fuel_per_request.unwrap_or(u64::MAX);
+            refuel(&mut instance.store, &mut instance.fuel, shared, fuel);
+            instance
         }
+        none => match create(shared, entry).await {
+            Ok(instance) => none.insert(instance),
+            Err(end) => return end,
+        },
     };
-    instance.metered = Metered::begin(request.extensions(), instance.fuel);
-    let Instance { store, exports, .. } = &mut instance;
-    store.data_mut().answering().begin(Hops::of(&request));
-    let mut http = store.data_mut().http();
-    let answer = move |head: Result<_, ErrorCode>| {
-        let _ = send_head.send(head.map_err(|code| format!("{code:?}")));
-    };
-    let result = match (
-        http.new_incoming_request(Scheme::Http, request),
-        http.new_response_outparam_from_callback(answer),
-    ) {
-        (Ok(request), Ok(out)) => {
-            exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
-        }
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    let exit = match result {
-        Ok(()) => Exit::Code(0),
-        Err(error) => instance.exit_from(&error),
-    };
-    // Before the store is dropped and the body ends with it. To call `exit(0)` is no failure.
-    if exit != Exit::Code(0) {
-        control.set_failed();
+    let result = serve(instance, request, send_head).await;
+    let may_go_on = result.is_ok();
+    let end = instance.exit(result, control);
+    if may_go_on {
+        instance.end_request();
+        Resting::put(shared, place, total);
     }
-    End(Ok(exit))
+    end
+}
+
+async fn create(shared: &Arc<Shared>, entry: &ProxyPre<HostState>) -> Result<Instance<Proxy>, End> {
+    let deadline = shared.admission.deadline();
+    let instance = Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await;
+    instance.map_err(|none| match none {
+        NoInstance::Died(exit) => End(Ok(exit)),
+        NoInstance::NoRoom { .. } | NoInstance::PoolFull => End(Err(shared.admission.overloaded())),
+    })
+}
+
+/// Calls the guest's handler.
+async fn serve(
+    instance: &mut Instance<Proxy>,
+    request: Request<WasiBody>,
+    send_head: oneshot::Sender<Head>,
+) -> wasmtime::Result<()> {
+    instance.metered = Metered::begin(request.extensions(), instance.fuel);
+    let Instance { store, exports, .. } = instance;
+    let hops = Hops::of(&request);
+    store.data_mut().answering().begin(hops);
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let out = http.new_response_outparam_from_callback(move |head: Result<_, ErrorCode>| {
+        let _ = send_head.send(head.map_err(|code| format!("{code:?}")));
+    })?;
+    exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
+    store.data_mut().answering().end(hops);
+    Ok(())
+}
+
+impl Instance<Proxy> {
+    /// How its request ended.
+    fn exit(&self, result: wasmtime::Result<()>, control: &Control) -> End {
+        let exit = match result {
+            Ok(()) => Exit::Code(0),
+            Err(error) => self.exit_from(&error),
+        };
+        // Before the store is dropped and the body ends with it. To call `exit(0)` is no failure.
+        if exit != Exit::Code(0) {
+            control.set_failed();
+        }
+        End(Ok(exit))
+    }
 }
 
 /// Why there was no head, by how the guest ended.
@@ -249,6 +364,10 @@ where
         }
     }
     Ok(request.map(|body| {
+        if body.is_end_stream() {
+            // Boxes of nothing are not allocated.
+            return Empty::new().map_err(|never| match never {}).boxed_unsync();
+        }
         let body = body.map_err(|error| HttpError::InternalError(Some(error.into().to_string())));
         match upload {
             None => body.boxed_unsync(),

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store};
 
@@ -186,6 +187,45 @@ fn new_store(shared: &Arc<Shared>, limiter: Limiter, fuel: Option<u64>) -> Store
     store
 }
 
+/// A guest that has been polled once.
+pub(crate) enum Begun<T> {
+    /// It is done. `None` after a panic of the host's, or when it was asked before.
+    Ended(Option<T>),
+    /// It goes on as a task of its own.
+    Goes(JoinHandle<T>),
+}
+
+/// Begins with a guest here and now, in the task of who asks for it. Most guests are done at once: no task is made for
+/// them, no other thread is woken, and their answer need not be handed over. What is not done then goes on by itself.
+pub(crate) async fn begin<F>(guest: F) -> Begun<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut guest = Some(Box::pin(guest));
+    poll_fn(move |cx| {
+        // A panic while a store is dropped ends this guest, not who asks for it.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let mut begun = guest.take()?;
+            match begun.as_mut().poll(cx) {
+                Poll::Ready(end) => Some(Begun::Ended(Some(end))),
+                Poll::Pending => Some(Begun::Goes(tokio::spawn(begun))),
+            }
+        }));
+        Poll::Ready(polled.ok().flatten().unwrap_or(Begun::Ended(None)))
+    })
+    .await
+}
+
+impl<T> Begun<T> {
+    /// How it ended, once it has. `None` after a panic of the host's.
+    pub(crate) async fn ended(&mut self) -> Option<T> {
+        match self {
+            Begun::Ended(end) => end.take(),
+            Begun::Goes(task) => task.await.ok(),
+        }
+    }
+}
+
 /// Drives a guest: in slices, each timed and charged, with pauses when its budget is overdrawn, until it ends or is
 /// stopped. The guest and its store are gone when this resolves.
 pub(crate) async fn drive<F, T>(shared: &Shared, control: &Arc<Control>, guest: F) -> T
@@ -199,7 +239,7 @@ where
     let mut linger: Option<Pin<Box<Sleep>>> = None;
     let waker = Waker::from(control.clone());
     let mut busy = Busy(false);
-    poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         control.watch(cx.waker());
         let stopped = match control.phase() {
             Phase::Running => false,
@@ -256,7 +296,9 @@ where
             started = meter.go_on();
         }
     })
-    .await
+    .await;
+    control.unwatch();
+    end
 }
 
 /// How long a guest may go on from slice to slice, in CPU nanoseconds, while other threads are idle. They handle what

@@ -125,6 +125,7 @@ mod http_call;
 mod instance;
 mod link;
 mod plugin;
+mod resting;
 mod spec;
 mod usage;
 mod worker;

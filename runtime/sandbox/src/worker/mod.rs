@@ -1,4 +1,4 @@
-//! Instances that serve more than one request: one after the other (WASI 0.2), or several at once (0.3).
+//! Instances that serve several requests at once (WASI 0.3). Those of WASI 0.2 are in [`resting`](crate::resting).
 //!
 //! A [`Worker`] is one instance with a task of its own, a channel of requests, and a count of what it may still take.
 //! Requests are pushed to a worker that waits; when none does, a new one is started as long as the engine has room,
@@ -28,9 +28,20 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wasmtime_wasi_http::WasiBody;
 
-/// What an instance may take.
+/// How many requests instances serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reuse {
+pub(crate) enum Reuse {
+    /// One, each a fresh one.
+    Never,
+    /// Up to so many, one after the other (WASI 0.2).
+    InTurn { total: u32 },
+    /// Several at once (WASI 0.3).
+    Together(Most),
+}
+
+/// What a worker may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Most {
     /// Requests in its life, at least 1.
     total: u32,
     /// Requests at the same time, at least 1.
@@ -51,19 +62,19 @@ const WIND_UP: Duration = Duration::from_millis(1);
 const LOOK_AT: usize = 16;
 
 impl Reuse {
-    /// `None` for a fresh instance per request, without a worker.
-    pub(crate) fn new(entry: Option<&HttpEntry>, spec: &ContainerSpec) -> Option<Reuse> {
+    pub(crate) fn new(entry: Option<&HttpEntry>, spec: &ContainerSpec) -> Reuse {
         // Fuel is counted per store: who limits it per request gets requests one by one, and the same count each time.
         let metered = spec.fuel_per_request.is_some();
-        match entry? {
-            HttpEntry::P2(_) => {
-                let total = spec.instance_reuse.unwrap_or(1);
-                (total > 1).then_some(Reuse { total, at_once: 1 })
-            }
-            HttpEntry::P3(_) => {
+        match entry {
+            None => Reuse::Never,
+            Some(HttpEntry::P2(_)) => match spec.instance_reuse {
+                Some(total @ 2..) => Reuse::InTurn { total },
+                _ => Reuse::Never,
+            },
+            Some(HttpEntry::P3(_)) => {
                 let default = if metered { 1 } else { DEFAULT_REUSE_P3 };
                 let at_once = if metered { 1 } else { DEFAULT_CONCURRENCY_P3 };
-                Some(Reuse {
+                Reuse::Together(Most {
                     total: spec.instance_reuse.unwrap_or(default).max(1),
                     at_once: if metered { 1 } else { spec.instance_concurrency.unwrap_or(at_once).max(1) },
                 })
@@ -98,10 +109,15 @@ impl Workers {
     /// Finds or starts a worker for one request. Waits while the engine is full, until the queue's deadline.
     pub(crate) async fn assign(
         shared: &Arc<Shared>,
-        reuse: Reuse,
+        most: Most,
         mut occupied: Occupied,
     ) -> Result<Arc<Ticket>, HandleError> {
         let workers = &shared.workers;
+        // Almost always there is one, and nothing to wait for.
+        occupied = match workers.take(Worker::is_waiting, occupied) {
+            Ok(ticket) => return Ok(ticket),
+            Err(occupied) => occupied,
+        };
         let deadline = shared.admission.deadline();
         loop {
             let mut freed = pin!(workers.freed.notified());
@@ -112,7 +128,7 @@ impl Workers {
                 Err(occupied) => occupied,
             };
             if let Some(slot) = shared.admission.try_slot() {
-                return Worker::start(shared, reuse, slot, occupied);
+                return Worker::start(shared, most, slot, occupied);
             }
             occupied = match workers.take(|_| true, occupied) {
                 Ok(ticket) => return Ok(ticket),
@@ -122,7 +138,7 @@ impl Workers {
                 () = freed => {}
                 slot = shared.admission.slot() => {
                     let slot = slot.ok_or(HandleError::Stopping)?;
-                    return Worker::start(shared, reuse, slot, occupied);
+                    return Worker::start(shared, most, slot, occupied);
                 }
                 () = sleep_until(deadline) => return Err(shared.admission.overloaded()),
             }
@@ -175,9 +191,7 @@ impl Workers {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     control: Arc<Control>,
-    reuse: Reuse,
-    /// Whether a request is over with its response's body (WASI 0.3), or only when the guest returns (0.2).
-    ends_with_body: bool,
+    most: Most,
     jobs: mpsc::UnboundedSender<Job>,
     load: Mutex<Load>,
     /// Wakes the supervisor when the load has changed.
@@ -204,18 +218,9 @@ enum Rest {
 
 struct Live {
     ticket: Arc<Ticket>,
-    stage: Stage,
-    _occupied: Occupied,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Somebody waits for its response.
-    Wanted,
-    /// The response is complete; the guest may go on until then.
-    Lingering(Instant),
     /// Nobody wants it any more, or it took too long.
-    Abandoned,
+    is_abandoned: bool,
+    _occupied: Occupied,
 }
 
 enum Admitted {
@@ -228,22 +233,22 @@ enum Admitted {
 }
 
 impl Load {
-    fn is_full(&self, reuse: Reuse) -> bool {
+    fn is_full(&self, most: Most) -> bool {
         self.retired
-            || self.accepted >= reuse.total
-            || self.live.len() >= usize::try_from(reuse.at_once).unwrap_or(usize::MAX)
+            || self.accepted >= most.total
+            || self.live.len() >= usize::try_from(most.at_once).unwrap_or(usize::MAX)
     }
 
     /// Whether everything it still does is for nobody.
     fn is_for_nobody(&self) -> bool {
-        self.retired && self.live.iter().all(|live| live.stage == Stage::Abandoned)
+        self.retired && self.live.iter().all(|live| live.is_abandoned)
     }
 }
 
 impl Worker {
     fn start(
         shared: &Arc<Shared>,
-        reuse: Reuse,
+        most: Most,
         slot: OwnedSemaphorePermit,
         occupied: Occupied,
     ) -> Result<Arc<Ticket>, HandleError> {
@@ -251,8 +256,7 @@ impl Worker {
         let worker = Arc::new(Worker {
             shared: shared.clone(),
             control: Control::new(),
-            reuse,
-            ends_with_body: matches!(shared.prepared.0.http, Some(HttpEntry::P3(_))),
+            most,
             jobs,
             load: Mutex::new(Load { accepted: 0, live: Vec::new(), retired: false, resting: None }),
             changed: AtomicWaker::new(),
@@ -281,7 +285,7 @@ impl Worker {
 
     fn admit(self: &Arc<Self>, occupied: Occupied) -> Admitted {
         let mut load = self.load.lock();
-        if load.is_full(self.reuse) {
+        if load.is_full(self.most) {
             return Admitted::No(occupied);
         }
         let ticket = Arc::new(Ticket {
@@ -292,8 +296,8 @@ impl Worker {
         });
         load.accepted += 1;
         load.resting = None;
-        load.live.push(Live { ticket: ticket.clone(), stage: Stage::Wanted, _occupied: occupied });
-        Admitted::Yes { ticket, last: load.is_full(self.reuse) }
+        load.live.push(Live { ticket: ticket.clone(), is_abandoned: false, _occupied: occupied });
+        Admitted::Yes { ticket, last: load.is_full(self.most) }
     }
 
     /// Whether its guest could begin with something new at once, or all but at once.
@@ -364,17 +368,10 @@ impl Ticket {
 
     /// It is over; the worker may take another instead.
     fn finish(&self) {
-        self.finish_within();
-        self.worker.changed.wake();
-    }
-
-    /// The same for the worker's own loop, which is followed by a look at the deadlines: to wake it for that would poll
-    /// its instance once more for each request.
-    fn finish_within(&self) {
         let worker = &self.worker;
-        let has_room = {
+        let (has_room, rests) = {
             let mut load = worker.load.lock();
-            let was_full = load.is_full(worker.reuse);
+            let was_full = load.is_full(worker.most);
             let place = load.live.iter().position(|live| std::ptr::eq(&*live.ticket, self));
             let Some(place) = place else { return };
             drop(load.live.swap_remove(place));
@@ -384,50 +381,37 @@ impl Ticket {
             if load.is_for_nobody() && !load.live.is_empty() {
                 worker.control.advance(crate::control::Phase::Cancelled);
             }
-            was_full && !load.is_full(worker.reuse)
+            (was_full && !load.is_full(worker.most), load.live.is_empty())
         };
         self.set_end(Ok(Exit::Code(0)));
         if has_room {
             worker.shared.workers.put_back(worker);
         }
+        // While it serves others, its instance need not be polled for this.
+        if rests {
+            worker.changed.wake();
+        }
     }
 
     /// The response is complete.
     pub(crate) fn answered(&self) {
-        if self.worker.ends_with_body {
-            return self.finish();
-        }
-        let until = Instant::now() + self.worker.shared.spec.request_timeout;
-        // Most guests have returned by then.
-        if self.set_stage(Stage::Lingering(until)) {
-            self.worker.changed.wake();
-        }
+        self.finish();
     }
 
-    /// Nobody reads the response any more. A 0.3 guest is told so by its stream.
+    /// Nobody reads the response any more: the guest is told so by its stream.
     pub(crate) fn left(&self) {
-        if self.worker.ends_with_body { self.finish() } else { self.abandon() }
+        self.finish();
     }
 
     /// Nobody wants it any more, and its guest can't be told.
     pub(crate) fn abandon(&self) {
-        self.set_stage(Stage::Abandoned);
-    }
-
-    /// Answers whether it is still at its worker.
-    fn set_stage(&self, stage: Stage) -> bool {
         let mut load = self.worker.load.lock();
-        let Some(live) = load.live.iter_mut().find(|live| std::ptr::eq(&*live.ticket, self)) else {
-            return false;
-        };
-        live.stage = stage;
-        if stage == Stage::Abandoned {
-            load.retired = true;
-            if load.is_for_nobody() {
-                self.worker.control.advance(crate::control::Phase::Cancelled);
-            }
+        let Some(live) = load.live.iter_mut().find(|live| std::ptr::eq(&*live.ticket, self)) else { return };
+        live.is_abandoned = true;
+        load.retired = true;
+        if load.is_for_nobody() {
+            self.worker.control.advance(crate::control::Phase::Cancelled);
         }
-        true
     }
 }
 
@@ -438,6 +422,6 @@ mod tests {
 
     #[test]
     fn without_an_http_entry_nothing_is_reused() {
-        assert_eq!(Reuse::new(None, &ContainerSpec::default()), None);
+        assert_eq!(Reuse::new(None, &ContainerSpec::default()), Reuse::Never);
     }
 }

@@ -1,6 +1,6 @@
 //! What a worker does: the loop inside its store, and the supervision around it.
 
-use super::{Job, Rest, Stage, Worker};
+use super::{Job, Rest, Worker};
 use crate::entry::HttpEntry;
 use crate::exit::Exit;
 use crate::host::{HostState, charged};
@@ -18,8 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::AsContextMut;
 use wasmtime::component::Accessor;
-use wasmtime_wasi_http::p2::bindings::Proxy;
-use wasmtime_wasi_http::p2::bindings::http::types as p2;
 use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{WasiHttpView, p3::Request};
@@ -28,23 +26,8 @@ type Jobs = mpsc::UnboundedReceiver<Job>;
 
 /// Runs in the worker's own task: instantiates, serves, and says how it ended.
 pub(super) async fn run(worker: &Arc<Worker>, jobs: Jobs) -> End {
-    match &worker.shared.prepared.0.http {
-        Some(HttpEntry::P2(entry)) => {
-            serve(worker, entry, async |instance| serve_p2(worker, instance, jobs).await).await
-        }
-        Some(HttpEntry::P3(entry)) => {
-            serve(worker, entry, async |instance| serve_p3(worker, instance, jobs).await).await
-        }
-        None => End(Ok(Exit::Killed)),
-    }
-}
-
-async fn serve<E: crate::entry::Entry>(
-    worker: &Arc<Worker>,
-    entry: &E,
-    requests: impl AsyncFnOnce(&mut Instance<E::Exports>) -> wasmtime::Result<()>,
-) -> End {
     let shared = &worker.shared;
+    let Some(HttpEntry::P3(entry)) = &shared.prepared.0.http else { return End(Ok(Exit::Killed)) };
     let deadline = shared.admission.deadline();
     let mut instance = match Instance::create(shared, entry, shared.spec.fuel_per_request, deadline).await {
         Ok(instance) => instance,
@@ -53,7 +36,7 @@ async fn serve<E: crate::entry::Entry>(
             return End(Err(shared.admission.overloaded()));
         }
     };
-    let exit = match supervise(worker, requests(&mut instance)).await {
+    let exit = match supervise(worker, serve(worker, &mut instance, jobs)).await {
         Ok(()) => Exit::Code(0),
         Err(error) => instance.exit_from(&error),
     };
@@ -77,10 +60,8 @@ async fn supervise(
             return Poll::Ready(end);
         }
         loop {
-            let Some(deadline) = worker.next_deadline() else {
-                timer = None;
-                return Poll::Pending;
-            };
+            // A timer that is set stays, for the next time that it rests.
+            let Some(deadline) = worker.next_deadline() else { return Poll::Pending };
             let (_, sleep) = match &mut timer {
                 // One that ends too early costs a look; one that ends too late would break a promise.
                 Some(set) if set.0 <= deadline => set,
@@ -100,37 +81,26 @@ impl Worker {
     /// When something will have taken too long.
     fn next_deadline(&self) -> Option<Instant> {
         let load = self.load.lock();
-        let lingering = load.live.iter().filter_map(|live| match live.stage {
-            Stage::Lingering(until) => Some(until),
-            Stage::Wanted | Stage::Abandoned => None,
-        });
-        let resting = load.resting.map(|(since, rest)| {
+        let (since, rest) = load.resting?;
+        Some(
             since
                 + match rest {
                     Rest::Idle => super::IDLE,
                     Rest::PostReturn => self.shared.spec.request_timeout,
-                }
-        });
-        lingering.chain(resting).min()
+                },
+        )
     }
 
     /// Draws the consequences of what has taken too long. Answers whether the worker is to end at once.
     fn expire(&self, now: Instant) -> bool {
         let mut load = self.load.lock();
-        for live in &mut load.live {
-            if matches!(live.stage, Stage::Lingering(until) if until <= now) {
-                live.stage = Stage::Abandoned;
-            }
-        }
         let expired = match load.resting {
             Some((since, Rest::Idle)) => since + super::IDLE <= now,
             Some((since, Rest::PostReturn)) => since + self.shared.spec.request_timeout <= now,
             None => false,
         };
-        if expired || load.live.iter().any(|live| live.stage == Stage::Abandoned) {
-            load.retired = true;
-        }
-        load.is_for_nobody()
+        load.retired |= expired;
+        expired && load.is_for_nobody()
     }
 
     /// No request is being served. Answers whether that is the end.
@@ -142,40 +112,15 @@ impl Worker {
         if load.resting.is_none_or(|(_, before)| before != rest) {
             load.resting = Some((Instant::now(), rest));
         }
-        if rest == Rest::Idle && (load.accepted >= self.reuse.total || self.shared.admission.is_crowded()) {
+        if rest == Rest::Idle && (load.accepted >= self.most.total || self.shared.admission.is_crowded()) {
             load.retired = true;
         }
         load.retired && rest == Rest::Idle
     }
 }
 
-/// One request after the other.
-async fn serve_p2(worker: &Worker, instance: &mut Instance<Proxy>, mut jobs: Jobs) -> wasmtime::Result<()> {
-    let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);
-    while let Some(Job { request, head, ticket }) = jobs.recv().await {
-        refuel(&mut instance.store, &mut instance.fuel, &worker.shared, fuel_per_request);
-        instance.metered = Metered::begin(request.extensions(), instance.fuel);
-        let Instance { store, exports, .. } = &mut *instance;
-        let hops = Hops::of(&request);
-        store.data_mut().answering().begin(hops);
-        let mut http = store.data_mut().http();
-        let request = http.new_incoming_request(p2::Scheme::Http, request)?;
-        let out = http.new_response_outparam_from_callback(move |answer| {
-            let _ = head.send(answer.map_err(|code| format!("{code:?}")));
-        })?;
-        exports.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await?;
-        store.data_mut().answering().end(hops);
-        instance.end_request();
-        ticket.finish_within();
-        if worker.rest(Rest::Idle) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Several requests at once.
-async fn serve_p3(worker: &Worker, instance: &mut Instance<Service>, mut jobs: Jobs) -> wasmtime::Result<()> {
+async fn serve(worker: &Worker, instance: &mut Instance<Service>, mut jobs: Jobs) -> wasmtime::Result<()> {
     // The request whose usage is told, for as long as it is alone. With the instance, which tells it after a trap.
     let Instance { store, exports: service, fuel, metered, .. } = &mut *instance;
     let fuel_per_request = worker.shared.spec.fuel_per_request.unwrap_or(u64::MAX);

@@ -82,10 +82,11 @@ impl HttpHandle {
         self.0.gate.close();
     }
 
-    /// Refuses new requests from now on; resolves when the last one in flight has ended, and guests that went on
-    /// after their response have too.
+    /// Refuses new requests from now on, and tells guests that ask to end what has no end of its own; resolves when the
+    /// last request in flight has ended, and guests that went on after their response have too.
     pub(crate) async fn drain(&self) {
         self.close();
+        self.0.container.request_stop();
         self.0.gate.empty().await;
         while self.0.container.in_flight() > 0 {
             tokio::time::sleep(LINGER_POLL).await;

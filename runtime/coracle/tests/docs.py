@@ -30,6 +30,7 @@ SERVERS = [
     (re.compile(r"^(cargo run --release --|coracle) demo$"), "It stays up until Ctrl-C."),
     (re.compile(r"^coracle run .*--listen"), "Serving "),
     (re.compile(r"^coracle dev\b"), "answers at"),
+    (re.compile(r"^cargo run --release -p functions\b"), "listening on "),
 ]
 # Commands that are about the repository itself: tests would run themselves, and benches take their time.
 NOT_RUN = [
@@ -79,9 +80,10 @@ def commands(language, lines):
         found, current = [], []
         for line in lines:
             current.append(line)
-            # A quote or a here-document goes over several lines, as does what ends in a backslash.
+            # A quote, a loop or a here-document goes over several lines, as does what ends in a backslash.
             text = "\n".join(current)
-            if line.endswith("\\") or text.count("'") % 2 or text.count('"') % 2 or unfinished_here(text):
+            quoted = text.count("'") % 2 or text.count('"') % 2
+            if line.endswith("\\") or quoted or unfinished_loop(text) or unfinished_here(text):
                 continue
             if text.strip() and not text.strip().startswith("#"):
                 found.append((text, None))
@@ -97,6 +99,10 @@ def commands(language, lines):
         elif found:
             found[-1][1].append(line)
     return found
+
+
+def unfinished_loop(text):
+    return bool(re.match(r"\s*(for|while) ", text)) and not re.search(r"\bdone\b", text)
 
 
 def unfinished_here(text):
@@ -172,8 +178,9 @@ class Session:
             "AWS_PAGER": "",
             "NO_COLOR": "1",
         }
-        for file in self.work.rglob("*.yaml"):
-            file.write_text(self.here(file.read_text()))
+        for pattern in ("*.yaml", "task-definition*.json"):
+            for file in self.work.rglob(pattern):
+                file.write_text(self.here(file.read_text()))
         self.shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc"], cwd=self.work, env=self.environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -189,8 +196,11 @@ class Session:
                        f'exec {coracle} "$@"\n',
             "cargo": 'case "$*" in\n'
                      '"install --locked --path runtime/coracle") exit 0;;\n'
+                     '"install --target wasm32-wasip2 --root "*) exit 0;;\n'
                      '"build --manifest-path examples/Cargo.toml --release --target wasm32-wasip2"*) exit 0;;\n'
+                     '"build --manifest-path examples/thumbnails/Cargo.toml --release --target wasm32-wasip2") exit 0;;\n'
                      f'"run -p plugin-host -- "*) shift 4; exec {beside}/plugin-host "$@";;\n'
+                     f'"run --release -p functions -- "*) shift 5; exec {beside}/functions "$@";;\n'
                      f'"run --release -- "*) shift 3; exec {coracle} "$@";;\n'
                      'esac\nshims=$(dirname "$0"); PATH=${PATH#$shims:} exec cargo "$@"\n',
         }

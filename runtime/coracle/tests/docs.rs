@@ -4,12 +4,15 @@
 
 mod support;
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coracle_fixtures as fixtures;
+use coracle_fixtures::zig;
 use coracle_protocol::ecs;
 use coracle_protocol::shape::Shape;
+use support::built::{self, skip};
 use support::{python, run, text};
 
 fn root() -> PathBuf {
@@ -47,9 +50,17 @@ fn copy(from: &Path, to: &Path) {
 
 #[track_caller]
 fn tells_the_truth(document: &str) {
+    tells_the_truth_with(document, |_, _| ());
+}
+
+/// The same, when there is more to prepare: in its directory, and in the environment of its commands.
+#[track_caller]
+fn tells_the_truth_with(document: &str, prepare: impl FnOnce(&Path, &mut Command)) {
     let work = tempfile::tempdir().unwrap();
     working_copy(work.path());
-    let output = run(Command::new("python3")
+    let mut runner = Command::new("python3");
+    prepare(work.path(), &mut runner);
+    let output = run(runner
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docs.py"))
         .arg(root())
         .arg(document)
@@ -83,6 +94,84 @@ fn the_example_hello() {
 #[test]
 fn the_example_sidecar() {
     tells_the_truth("examples/sidecar/README.md");
+}
+
+#[test]
+fn the_example_hello_sdk() {
+    tells_the_truth("examples/hello-sdk/README.md");
+}
+
+#[test]
+fn the_example_url_shortener() {
+    tells_the_truth("examples/url-shortener/README.md");
+}
+
+#[test]
+fn the_example_chat() {
+    tells_the_truth("examples/chat/README.md");
+}
+
+#[test]
+fn the_example_shop() {
+    tells_the_truth("examples/shop/README.md");
+}
+
+#[test]
+fn the_example_proxy() {
+    tells_the_truth("examples/proxy/README.md");
+}
+
+#[test]
+fn the_example_report() {
+    tells_the_truth("examples/report/README.md");
+}
+
+#[test]
+fn the_example_functions() {
+    // Its program is another package's.
+    if !Path::new(env!("CARGO_BIN_EXE_coracle")).with_file_name("functions").exists() {
+        return skip(
+            "examples/functions/README.md",
+            "its program is built by `cargo test --workspace` alone",
+        );
+    }
+    tells_the_truth("examples/functions/README.md");
+}
+
+#[test]
+fn the_example_thumbnails() {
+    let component = built::thumbnails();
+    tells_the_truth_with("examples/thumbnails/README.md", |work, _| {
+        let release = work.join("examples/thumbnails/target/wasm32-wasip2/release");
+        std::fs::create_dir_all(&release).unwrap();
+        std::fs::copy(component, release.join("thumbnails.wasm")).unwrap();
+    });
+}
+
+#[test]
+fn the_example_sidecar_auth() {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let python = match zig::python_with(zig::ZIG, tmp) {
+        Ok(python) => python,
+        Err(reason) => return skip("examples/sidecar-auth/README.md, which needs zig", &reason),
+    };
+    // What its README installs is found to be there already.
+    let ask = ["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"];
+    let packages = String::from_utf8(run(Command::new(python).args(ask)).stdout).unwrap();
+    tells_the_truth_with("examples/sidecar-auth/README.md", |_, runner| {
+        runner.env("PYTHONPATH", packages.trim()).env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache"));
+    });
+}
+
+#[test]
+fn the_example_pipeline() {
+    let programs = match built::pipeline() {
+        Ok(programs) => programs,
+        Err(reason) => return skip("examples/pipeline/README.md, with programs from crates.io", &reason),
+    };
+    tells_the_truth_with("examples/pipeline/README.md", |work, _| {
+        symlink(programs, work.join("tmp/wasm")).unwrap();
+    });
 }
 
 #[test]

@@ -4,14 +4,17 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coracle_fixtures as fixtures;
 use coracle_fixtures::zig;
 use serde_json::{Value, json};
-use support::{Answer, Server, http, python, run, text, wait_for};
+use support::built::{self, skip};
+use support::{Answer, DEADLINE, Server, free_port, http, python, run, text, wait_for};
 
 fn example(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(path)
@@ -25,11 +28,6 @@ fn definition(example_name: &str) -> Value {
 /// Registers a task definition and gives its family.
 fn register(server: &Server, definition: &Value) -> String {
     server.ecs("RegisterTaskDefinition", definition)["taskDefinition"]["family"].as_str().unwrap().to_owned()
-}
-
-/// Not `eprintln`, which the test harness keeps to itself.
-fn skip(what: &str, reason: &str) {
-    writeln!(std::io::stderr().lock(), "SKIPPED: {what}: {reason}").unwrap();
 }
 
 #[test]
@@ -196,19 +194,8 @@ fn a_report_is_made_as_often_as_its_task_runs() {
 
 #[test]
 fn workers_share_a_queue_of_pictures() {
-    let manifest = example("thumbnails/Cargo.toml");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("thumbnails");
-    let built = run(Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("RUSTFLAGS"));
-    assert!(built.status.success(), "{}", text(&built));
-
     let server = Server::start(&[]);
-    server.push(&target.join("wasm32-wasip2/release/thumbnails.wasm"), "thumbnails:latest");
+    server.push(&built::thumbnails(), "thumbnails:latest");
     let photos = server.path().join("photos");
     std::fs::create_dir_all(photos.join("queue")).unwrap();
     let script = r#"
@@ -265,4 +252,172 @@ with open(f"{sys.argv[1]}/broken.png", "wb") as file:
     assert!(log.iter().any(|line| line.starts_with("broken.png: ")), "{log:?}");
     let made = log.iter().filter_map(|line| line.split(' ').next()?.parse::<u32>().ok()).sum::<u32>();
     assert_eq!(made, 40, "each by one worker: {log:?}");
+}
+
+#[test]
+fn short_addresses_are_given_once_counted_and_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_in(dir.path(), &[]);
+    server.push(fixtures::example_url_shortener(), "url-shortener:latest");
+    server.create_service("url-shortener", &register(&server, &definition("url-shortener")), 2);
+    let send = |router: &str, method: &str, path: &str, body: &[u8]| {
+        http(method, router, path, &[("host", "url-shortener.default.localhost")], body)
+    };
+
+    // Many at once, in many instances of two tasks: no code twice.
+    let given: Vec<String> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let router = &server.router;
+                scope.spawn(move || {
+                    (0..5)
+                        .map(|number| {
+                            let address = format!("https://example.com/{client}/{number}");
+                            let answer = send(router, "POST", "/", address.as_bytes());
+                            assert_eq!(answer.status, 201, "{}", answer.text());
+                            answer.text().trim().rsplit('/').next().unwrap().to_owned()
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 20, "{given:?}");
+    let path = format!("/{}", given[7]);
+    for _ in 0..3 {
+        let answer = send(&server.router, "GET", &path, b"");
+        assert_eq!((answer.status, answer.header("location")), (302, Some("https://example.com/1/2")));
+    }
+    assert_eq!(send(&server.router, "POST", "/", b"javascript:alert(1)").status, 400);
+    assert_eq!(send(&server.router, "GET", "/nothing", b"").status, 404);
+    server.terminate();
+
+    let server = Server::start_in(dir.path(), &[]);
+    server.wait_stable("url-shortener");
+    assert_eq!(send(&server.router, "GET", &path, b"").status, 302);
+    let stats: Value =
+        serde_json::from_slice(&send(&server.router, "GET", &format!("{path}/stats"), b"").body).unwrap();
+    assert_eq!(stats, json!({"address": "https://example.com/1/2", "visits": 4}));
+    let next = send(&server.router, "POST", "/", b"https://example.com/later").text();
+    assert!(!given.iter().any(|code| next.ends_with(&format!("/{code}\n"))), "{next} was given before");
+}
+
+/// A stream of server-sent events, as it comes.
+struct Events {
+    stream: TcpStream,
+    seen: String,
+}
+
+impl Events {
+    /// Listens to the chat; `last` is the number of the last message that was seen before.
+    fn listen(server: &Server, last: Option<u32>) -> Self {
+        let mut stream = TcpStream::connect(server.router.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let last = last.map_or_else(String::new, |last| format!("last-event-id: {last}\r\n"));
+        let head = format!("GET /events HTTP/1.1\r\nhost: chat.default.localhost\r\n{last}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        Self { stream, seen: String::new() }
+    }
+
+    /// Reads until something is there.
+    #[track_caller]
+    fn wait(&mut self, text: &str) {
+        let mut piece = [0; 4096];
+        while !self.seen.contains(text) {
+            let count = self.stream.read(&mut piece).unwrap();
+            assert!(count > 0, "it ended without {text:?}: {}", self.seen);
+            self.seen += &String::from_utf8_lossy(&piece[..count]);
+        }
+    }
+}
+
+#[test]
+fn what_one_says_in_the_chat_all_hear() {
+    let server = Server::start(&[]);
+    server.push(fixtures::example_chat(), "chat:latest");
+    server.create_service("chat", &register(&server, &definition("chat")), 2);
+    let page = server.get("chat", "/");
+    assert!(page.status == 200 && page.text().contains("new EventSource"), "{}", page.text());
+    let say = |text: &str| {
+        let headers = [("host", "chat.default.localhost"), ("content-type", "application/json")];
+        let body = json!({"from": "ann", "text": text}).to_string();
+        http("POST", &server.router, "/messages", &headers, body.as_bytes()).status
+    };
+
+    assert_eq!(say("before"), 201);
+    // More listeners than tasks: some of each.
+    let mut listeners: Vec<_> = (0..6).map(|_| Events::listen(&server, None)).collect();
+    for listener in &mut listeners {
+        listener.wait("id: 1\ndata: {\"from\":\"ann\",\"text\":\"before\"}\n\n");
+    }
+    assert_eq!(say("hello"), 201);
+    for listener in &mut listeners {
+        listener.wait("id: 2\ndata: {\"from\":\"ann\",\"text\":\"hello\"}\n\n");
+    }
+    assert_eq!(say(""), 400);
+    let mut again = Events::listen(&server, Some(1));
+    again.wait("hello");
+    assert!(!again.seen.contains("before"), "{}", again.seen);
+
+    // A deployment: each stream comes to its end, where a browser connects again, and is not cut off.
+    server.ecs("UpdateService", &json!({"service": "chat", "forceNewDeployment": true}));
+    for listener in &mut listeners {
+        listener.wait("\r\n0\r\n\r\n");
+    }
+    server.wait_stable("chat");
+    let mut again = Events::listen(&server, Some(2));
+    assert_eq!(say("still here"), 201);
+    again.wait("id: 3\n");
+}
+
+#[test]
+fn a_shop_of_three_tiers_is_declared_in_one_file() {
+    let server = Server::start(&[]);
+    let port = free_port();
+    let components = fixtures::example_shop_job().parent().unwrap();
+    let file = server.path().join("shop.yaml");
+    let declared = std::fs::read_to_string(example("shop/shop.yaml")).unwrap();
+    let declared = declared
+        .replace("9000", &port.to_string())
+        .replace("../target/wasm32-wasip2/release", components.to_str().unwrap());
+    std::fs::write(&file, declared).unwrap();
+    let applied = server.coracle(&["apply", "-f", file.to_str().unwrap()]);
+    assert!(applied.status.success(), "{}\n{}", text(&applied), server.log());
+
+    let shop = format!("http://127.0.0.1:{port}");
+    let get = |path: &str| http("GET", &shop, path, &[], b"");
+    let page = get("/");
+    assert!(page.status == 200 && page.text().contains("<li>tea: 3.50\n"), "{}", page.text());
+    assert_eq!(get("/api/report").status, 404, "the job has not run");
+    for (product, quantity) in [("tea", 2), ("cup", 1), ("tea", 1)] {
+        let body = json!({"product": product, "quantity": quantity}).to_string();
+        let order =
+            http("POST", &shop, "/api/orders", &[("content-type", "application/json")], body.as_bytes());
+        assert_eq!(order.status, 201, "{}", order.text());
+    }
+
+    let started = server.ecs(
+        "RunTask",
+        &json!({
+            "cluster": "shop", "taskDefinition": "shop-job", "launchType": "FARGATE",
+            "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-a"]}},
+        }),
+    );
+    let task = &started["tasks"][0]["taskArn"];
+    let stopped = wait_for("the job", || {
+        let described = server.ecs("DescribeTasks", &json!({"cluster": "shop", "tasks": [task]}));
+        (described["tasks"][0]["lastStatus"] == "STOPPED").then(|| described["tasks"][0].clone())
+    });
+    assert_eq!(stopped["containers"][0]["exitCode"], 0, "{stopped:#}");
+    let report = "1 × cup: 12.00\n3 × tea: 10.50\n";
+    assert_eq!(server.log_messages("/shop/job").join("\n") + "\n", report);
+    assert_eq!(get("/api/report").text(), report);
+    let page = get("/").text();
+    assert!(page.contains(&format!("<pre>\n{report}</pre>")), "{page}");
+    // Services have names inside, and only the listener's rules outside.
+    assert_eq!(get("/orders").status, 404);
+
+    let deleted = server.coracle(&["delete", "-f", file.to_str().unwrap()]);
+    assert!(deleted.status.success(), "{}\n{}", text(&deleted), server.log());
 }

@@ -8,58 +8,21 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Server, text};
-
-/// A program of crates.io, built for WASI 0.2.
-fn program(name: &str, arguments: &[&str]) -> Result<PathBuf, String> {
-    use rustix::fs::{FlockOperation, flock};
-
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crates");
-    fs::create_dir_all(&root).unwrap();
-    let lock = fs::File::create(root.join(format!("{name}.lock"))).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let built = root.join(format!("bin/{name}.wasm"));
-    if built.exists() {
-        return Ok(built);
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["install", "--quiet", "--target", "wasm32-wasip2", name]).args(arguments);
-    cargo.arg("--root").arg(&root).current_dir(&root).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        // What the cargo that runs this test has set is not meant for it.
-        if name.starts_with("CARGO_") && name != "CARGO_HOME"
-            || name == "RUSTFLAGS"
-            || name.starts_with("RUSTC")
-        {
-            cargo.env_remove(name);
-        }
-    }
-    let cargo = cargo.env("CARGO_TARGET_DIR", root.join("target")).env("CARGO_PROFILE_RELEASE_STRIP", "true");
-    let output = cargo.output().map_err(|error| error.to_string())?;
-    if built.exists() { Ok(built) } else { Err(text(&output)) }
-}
+use support::Server;
+use support::built::{self, skip};
 
 #[test]
 fn markdown_is_rendered_and_compressed() {
-    let built = program("comrak", &["--version", "0.59.0", "--no-default-features", "--features", "cli"])
-        .and_then(|comrak| Ok((comrak, program("brotli", &["--version", "8.0.4"])?)));
-    let (comrak, brotli) = match built {
-        Ok(built) => built,
-        Err(reason) => {
-            assert!(std::env::var_os("CORACLE_REQUIRE_TOOLCHAINS").is_none(), "{reason}");
-            writeln!(std::io::stderr().lock(), "SKIPPED: no programs from crates.io: {reason}").unwrap();
-            return;
-        }
+    let programs = match built::pipeline() {
+        Ok(programs) => programs,
+        Err(reason) => return skip("no programs from crates.io", &reason),
     };
     let server = Server::start(&[]);
-    server.push(&comrak, "comrak:0.59.0");
-    server.push(&brotli, "brotli:latest");
+    server.push(&programs.join("bin/comrak.wasm"), "comrak:0.59.0");
+    server.push(&programs.join("bin/brotli.wasm"), "brotli:latest");
 
     let data = server.path().join("pipeline");
     fs::create_dir(&data).unwrap();

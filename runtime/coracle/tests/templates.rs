@@ -11,12 +11,13 @@ mod support;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
+use support::built::skip;
 use support::{Server, coracle, http, run, text};
 use tempfile::TempDir;
 
@@ -206,21 +207,20 @@ fn attempt(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?} ends with {}: {}", output.status, text(&output)))
 }
 
-/// The components of both kinds, unless tools are missing.
-fn components(language: &'static str) -> Option<(PathBuf, PathBuf)> {
-    let built = Project::new(language, "http").build().and_then(|service| {
-        let task = Project::new(language, "task").build()?;
-        Ok((service, task))
-    });
-    match built {
-        Ok(components) => Some(components),
+/// The component of this kind, unless tools are missing.
+fn component(language: &'static str, kind: &'static str) -> Option<PathBuf> {
+    match Project::new(language, kind).build() {
+        Ok(component) => Some(component),
         Err(Skipped(reason)) => {
-            assert!(std::env::var_os("CORACLE_REQUIRE_TOOLCHAINS").is_none(), "{language}: {reason}");
-            // Not `eprintln`, which the test harness keeps to itself.
-            writeln!(std::io::stderr().lock(), "SKIPPED: no guests in {language}: {reason}").unwrap();
+            skip(&format!("a guest in {language}: {kind}"), &reason);
             None
         }
     }
+}
+
+/// The service and the task, unless tools are missing.
+fn components(language: &'static str) -> Option<(PathBuf, PathBuf)> {
+    Some((component(language, "http")?, component(language, "task")?))
 }
 
 /// `coracle run` with limits and the kept cache of compiled components.
@@ -332,6 +332,57 @@ fn python() {
     check(components, 256, 1);
 }
 
+/// Calls a plugin by its function's name, under limits: as a task whose entry point says which.
+#[track_caller]
+fn check_plugin(language: &'static str) {
+    let Some(plugin) = component(language, "plugin") else { return };
+    let server = Server::start(&[]);
+    server.push(&plugin, "plugin:latest");
+    let summarize = |text: &str| {
+        let family = format!("plugin-{}", text.len());
+        let container = json!({
+            "image": "plugin:latest", "entryPoint": ["summarize"], "command": [text], "memory": 64,
+            "logConfiguration": {"logDriver": "awslogs", "options": {
+                "awslogs-group": family, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "x",
+                "awslogs-create-group": "true",
+            }},
+        });
+        let task = server.run_task(&server.register(&family, container), &json!({}));
+        let stopped = server.wait_task(&task, "STOPPED");
+        assert_eq!(
+            stopped["containers"][0]["exitCode"],
+            0,
+            "{stopped:#}\n{:?}",
+            server.log_messages(&family)
+        );
+        let said = server.log_messages(&family).concat();
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{said}: {error}"))
+    };
+    assert_eq!(summarize("every word counts"), json!({"words": 3, "longest": "counts"}));
+    assert_eq!(summarize("Übermut tut selten gut"), json!({"words": 4, "longest": "Übermut"}));
+    assert_eq!(summarize(" "), json!({"words": 0, "longest": ""}));
+}
+
+#[test]
+fn plugin_in_rust() {
+    check_plugin("rust");
+}
+
+#[test]
+fn plugin_in_c() {
+    check_plugin("c");
+}
+
+#[test]
+fn plugin_in_javascript() {
+    check_plugin("js");
+}
+
+#[test]
+fn plugin_in_python() {
+    check_plugin("python");
+}
+
 #[test]
 fn what_is_there_is_refused() {
     let project = Project::new("c", "task");
@@ -343,6 +394,8 @@ fn what_is_there_is_refused() {
 
     let output = run(coracle().args(["new", "Not a name", "--lang", "rust"]));
     assert!(text(&output).contains("can't be a project's name"), "{}", text(&output));
+    let output = run(coracle().args(["new", "x", "--lang", "go", "--kind", "plugin"]));
+    assert!(text(&output).contains("there is no template for a plugin in Go"), "{}", text(&output));
     let output = run(coracle().args(["new", "x", "--lang", "cobol"]));
     assert!(text(&output).contains("possible values: rust, js, python, go, c"), "{}", text(&output));
 }

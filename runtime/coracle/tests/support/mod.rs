@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+pub mod built;
 pub mod load;
 
 use std::ffi::OsStr;

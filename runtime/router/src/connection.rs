@@ -27,6 +27,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{self, Instant, Sleep};
 
 use crate::access_log::Entry;
 use crate::forwarded::{ClientTls, Forwarded};
@@ -80,6 +81,8 @@ pub(crate) struct Connection {
     progress: AtomicU32,
     /// The target's side of what the connection becomes after HTTP.
     tunnel: Mutex<Option<Tunnel>>,
+    /// What bounds the time of a target's answer, between requests.
+    timer: Mutex<Option<Pin<Box<Sleep>>>>,
     /// Set with a wake-up: the connection should look at the clock.
     nudged: AtomicBool,
     waker: OnceLock<Waker>,
@@ -113,6 +116,7 @@ impl Connection {
             held: AtomicU32::new(0),
             progress: AtomicU32::new(now),
             tunnel: Mutex::new(None),
+            timer: Mutex::new(None),
             nudged: AtomicBool::new(false),
             waker: OnceLock::new(),
             listener,
@@ -120,8 +124,8 @@ impl Connection {
     }
 
     /// The ARN of the listener with rules that the connection came to; none for the default port.
-    pub(crate) fn listener_id(&self) -> Option<Arc<str>> {
-        self.listener.id.clone()
+    pub(crate) fn listener_id(&self) -> Option<&str> {
+        self.listener.id.as_deref()
     }
 
     /// The port the client has reached.
@@ -277,6 +281,30 @@ impl Connection {
     /// How long a stream that has left HTTP may be silent.
     pub(crate) fn longest_silence(&self) -> Duration {
         self.listener.limits().longest_silence()
+    }
+
+    /// What `future` comes to, if it does before the deadline. The timer is the connection's and set anew for
+    /// each request: to put one off costs far less than to make it and take it back.
+    pub(crate) async fn within<F: Future>(&self, deadline: Instant, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let output = poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let timer = timer.get_or_insert_with(|| {
+                let mut timer =
+                    self.timer.lock().take().unwrap_or_else(|| Box::pin(time::sleep_until(deadline)));
+                timer.as_mut().reset(deadline);
+                timer
+            });
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        if timer.is_some() {
+            *self.timer.lock() = timer;
+        }
+        output
     }
 
     /// What the connection becomes when its last response is written.

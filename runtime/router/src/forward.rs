@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,26 +23,32 @@ use crate::rules::{CompiledAction, CompiledRule, Origin, RequestView, Split, loc
 use crate::sticky::Cookie;
 use crate::table::Routes;
 
-/// Answers a request that came to the listener of this ARN.
-pub(crate) async fn handle(
-    connection: Arc<Connection>,
+/// An answer, or the way to one.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub(crate) enum Handled {
+    Now(Response<Answer>),
+    Later(BoxFuture<'static, Response<Answer>>),
+}
+
+/// Answers a request that came to the listener of this ARN, as far as that needs no wait.
+pub(crate) fn handle(
+    connection: &Arc<Connection>,
     mut request: Request<Incoming>,
     scan: Scan,
     listener: &str,
-) -> Response<Answer> {
+) -> Handled {
     let now = Instant::now();
     let entry = connection.log_entry(&request);
     let routes = connection.router.routes.load();
     let found = routes.listeners.find(listener);
     let (mut in_flight, decision) = match found {
-        Some(found) => decide(&connection, &mut request, scan, &routes, found, now),
+        Some(found) => decide(connection, &mut request, scan, &routes, found, now),
         None => {
             let series = Arc::clone(&connection.router.unknown.metrics);
-            let in_flight = InFlight::new(Arc::clone(&connection), series);
+            let in_flight = InFlight::new(Arc::clone(connection), series, now);
             (in_flight, Decision::Refuse(Refusal::listener_gone()))
         }
     };
-    let attributes = found.and_then(|found| found.attributes.clone());
     if entry.is_some() {
         let load_balancer = found.map(|found| found.config.load_balancer.id.as_str());
         in_flight.log(entry, load_balancer, || match &decision {
@@ -49,17 +56,19 @@ pub(crate) async fn handle(
             Decision::Refuse(_) | Decision::Answer(_) => String::new(),
         });
     }
-    // Held no longer than to decide.
-    drop(routes);
-    let mut response = match decision {
-        Decision::Refuse(refusal) => in_flight.refuse(refusal, scan),
-        Decision::Answer(response) => in_flight.answer(response, request.method() == Method::HEAD),
-        Decision::Forward(way) => relay(connection, request, scan, in_flight, way).await,
+    let mut handled = match decision {
+        Decision::Refuse(refusal) => Handled::Now(in_flight.refuse(refusal, scan)),
+        Decision::Answer(response) => {
+            Handled::Now(in_flight.answer(response, request.method() == Method::HEAD))
+        }
+        Decision::Forward(way) => relay(Arc::clone(connection), request, scan, in_flight, way, now),
     };
-    if let Some(attributes) = attributes {
+    if let Handled::Now(response) = &mut handled
+        && let Some(attributes) = found.and_then(|found| found.attributes.as_ref())
+    {
         attributes.answer(response.headers_mut());
     }
-    response
+    handled
 }
 
 /// What is to become of a request.
@@ -79,7 +88,7 @@ fn decide(
     now: Instant,
 ) -> (InFlight, Decision) {
     let router = &connection.router;
-    let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series));
+    let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series), now);
     let attributes = listener.config.load_balancer.attributes;
     if let Err(refusal) = framing::check(&router.config, attributes.desync, request, scan) {
         return (in_flight(&listener.series), Decision::Refuse(refusal));

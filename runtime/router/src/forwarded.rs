@@ -137,7 +137,12 @@ impl Forwarded {
         if host.is_empty() || after_brackets.contains(':') {
             return;
         }
-        if let Ok(host) = HeaderValue::try_from(format!("{host}:{}", self.port)) {
+        let port = self.port_value.as_bytes();
+        let mut completed = Vec::with_capacity(host.len() + 1 + port.len());
+        for part in [host.as_bytes(), b":", port] {
+            completed.extend_from_slice(part);
+        }
+        if let Ok(host) = HeaderValue::from_maybe_shared(Bytes::from(completed)) {
             headers.insert(header::HOST, host);
         }
     }

@@ -2,20 +2,20 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::access_log::{Entry, Outcome};
 use crate::address::{Address, AddressError, SERVICE_HEADER, parse_header, parse_host};
 use crate::answer::Refusal;
 use crate::body::{Answer, request_body};
 use crate::connection::Connection;
-use crate::forward;
+use crate::forward::{self, Handled};
 use crate::framing;
 use crate::group::{Admission, Member};
 use crate::headers::{Scan, TASK_HEADER, UpgradeTo, clean_response};
@@ -35,8 +35,10 @@ pub(crate) async fn handle(
     let over_http2 = if connection.is_http2() { websocket::translate(&mut request) } else { None };
     let scan = Scan::request(request.headers());
     let mut response = match connection.listener_id() {
-        // Boxed, so that connections to the default port don't hold the room.
-        Some(listener) => Box::pin(forward::handle(Arc::clone(&connection), request, scan, &listener)).await,
+        Some(listener) => match forward::handle(&connection, request, scan, listener) {
+            Handled::Now(response) => response,
+            Handled::Later(response) => response.await,
+        },
         None => to_service(Arc::clone(&connection), request, scan, None, request_body).await,
     };
     if let Some(client) = over_http2 {
@@ -57,7 +59,8 @@ pub(crate) async fn to_service<B: Body>(
 ) -> Response<Answer> {
     let entry = connection.log_entry(&request);
     let (service, routed) = route(&connection.router, &mut request, scan, named);
-    let mut in_flight = InFlight::new(Arc::clone(&connection), Arc::clone(&service.metrics));
+    let mut now = Instant::now();
+    let mut in_flight = InFlight::new(Arc::clone(&connection), Arc::clone(&service.metrics), now);
     in_flight.log(entry, None, || service.name.to_string());
     let mut next = match routed {
         Ok(target) => target,
@@ -79,17 +82,18 @@ pub(crate) async fn to_service<B: Body>(
                 if let Some(refusal) = unreachable {
                     return in_flight.refuse(refusal, scan);
                 }
-                let deadline =
-                    *deadline.get_or_insert_with(|| tokio::time::Instant::now() + router.config.empty_wait);
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + router.config.empty_wait);
                 // Boxed, as it is rare: its state would otherwise be part of every request's.
                 let name = &service.name;
-                match Box::pin(router.wait_for_target(name, &tried, deadline)).await {
+                let waited = Box::pin(router.wait_for_target(name, &tried, deadline)).await;
+                now = Instant::now();
+                match waited {
                     Ok(slot) => slot,
                     Err(refusal) => return in_flight.refuse(refusal, scan),
                 }
             }
         };
-        match in_flight.enter(slot).call(request).await {
+        match in_flight.enter(slot, now).call(request).await {
             Ok(response) => return in_flight.respond(response, is_head, scan),
             Err(error) => {
                 let refusal = Refusal::of_call(&error);
@@ -105,6 +109,7 @@ pub(crate) async fn to_service<B: Body>(
                     return in_flight.refuse(refusal, scan);
                 }
                 next = router.pick(&service.name, &tried);
+                now = Instant::now();
             }
         }
     }
@@ -177,7 +182,8 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn new(connection: Arc<Connection>, series: Arc<Series>) -> Self {
+    /// A request whose head came `now`.
+    pub(crate) fn new(connection: Arc<Connection>, series: Arc<Series>, now: Instant) -> Self {
         connection.request_started();
         series.in_flight.inc();
         Self {
@@ -186,7 +192,7 @@ impl InFlight {
             slot: None,
             member: None,
             _admission: None,
-            started: Instant::now(),
+            started: now,
             called: None,
             outcome: Outcome::default(),
             entry: None,
@@ -220,9 +226,8 @@ impl InFlight {
     }
 
     /// Counts the request against a target.
-    fn enter(&mut self, slot: Arc<Slot>) -> &Slot {
+    fn enter(&mut self, slot: Arc<Slot>, now: Instant) -> &Slot {
         slot.enter();
-        let now = Instant::now();
         self.outcome.until_called = Some(now - self.started);
         self.called = Some(now);
         if let Some(entry) = &mut self.entry {
@@ -232,10 +237,10 @@ impl InFlight {
     }
 
     /// Counts the request against a target of a group, unless it drains.
-    pub(crate) fn enter_member(&mut self, member: &Arc<Member>) -> bool {
+    pub(crate) fn enter_member(&mut self, member: &Arc<Member>, now: Instant) -> bool {
         let may = member.try_enter();
         if may {
-            self.enter(Arc::clone(&member.slot));
+            self.enter(Arc::clone(&member.slot), now);
             self.member = Some(Arc::clone(member));
         }
         may

@@ -14,9 +14,10 @@ use hyper::body::Incoming;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::answer::Refusal;
-use crate::body::{Answer, request_body};
+use crate::body::request_body;
 use crate::bounded::Bounded;
 use crate::connection::Connection;
+use crate::forward::Handled;
 use crate::group::{Admission, GroupRoute, Member};
 use crate::handler::InFlight;
 use crate::headers::Scan;
@@ -45,22 +46,19 @@ pub(crate) struct Way {
     pub(crate) timeout: Duration,
 }
 
-/// Sends the request on its way and the answer back.
-pub(crate) async fn relay(
+/// Sends the request on its way and the answer back. It is `now`.
+pub(crate) fn relay(
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
     scan: Scan,
     mut in_flight: InFlight,
     way: Way,
-) -> Response<Answer> {
+    now: Instant,
+) -> Handled {
     let attributes = &way.route.attributes;
     if let Err(refusal) = check_size(&request, attributes) {
-        return in_flight.refuse(refusal, scan);
+        return Handled::Now(in_flight.refuse(refusal, scan));
     }
-    let Ok(admission) = way.route.group.admit(&attributes.breaker).await else {
-        return in_flight.refuse(Refusal::group_is_full(&way.route.name, RETRY_AFTER), scan);
-    };
-
     let is_head = request.method() == Method::HEAD;
     let cookies = Cookies::read(&connection.router.config.cookie_key, request.headers(), &way);
     connection.introduce(request.headers_mut(), scan, &way.about_clients);
@@ -69,33 +67,52 @@ pub(crate) async fn relay(
     }
     in_flight.log_introduction(request.headers());
     let request = request.map(|body| request_body(body, &connection));
-    let mut attempts = Attempts {
-        connection: &connection,
-        route: Arc::clone(&way.route),
-        admission,
-        tried: Vec::new(),
-        unreachable: None,
-        sticky: cookies.target,
-    };
     let (request, exceeded) = Bounded::wrap(request, attributes.max_request_body_bytes);
-    let answered = attempts.run(&mut in_flight, request, way.timeout).await;
-    in_flight.keep(attempts.admission);
-    match answered {
-        Ok((response, member)) => {
-            let set = cookies.to_set(&way, &member, response.headers());
-            let mut response = in_flight.respond(response, is_head, scan);
-            for (cookie, whom, duration) in set.into_iter().flatten() {
-                let key = &connection.router.config.cookie_key;
-                key.set(response.headers_mut(), cookie, whom, duration, SystemTime::now());
+    let mut request = Some(request);
+    // All that waits is in here, and once only: this is room every request in flight takes.
+    Handled::Later(Box::pin(async move {
+        let (group, breaker) = (&way.route.group, &way.route.attributes.breaker);
+        let (admitted, now) = match group.try_admit(breaker) {
+            Some(admission) => (Ok(admission), now),
+            None => (group.admit(breaker).await, Instant::now()),
+        };
+        let mut answer = match admitted {
+            Err(_) => in_flight.refuse(Refusal::group_is_full(&way.route.name, RETRY_AFTER), scan),
+            Ok(admission) => {
+                let mut attempts = Attempts {
+                    connection: &connection,
+                    route: Arc::clone(&way.route),
+                    admission,
+                    now,
+                    tried: Vec::new(),
+                    unreachable: None,
+                    sticky: cookies.target,
+                };
+                let answered = attempts.run(&mut in_flight, &mut request, way.timeout).await;
+                in_flight.keep(attempts.admission);
+                match answered {
+                    Ok((response, member)) => {
+                        let set = cookies.to_set(&way, &member, response.headers());
+                        let mut response = in_flight.respond(response, is_head, scan);
+                        for (cookie, whom, duration) in set.into_iter().flatten() {
+                            let key = &connection.router.config.cookie_key;
+                            key.set(response.headers_mut(), cookie, whom, duration, SystemTime::now());
+                        }
+                        response
+                    }
+                    Err(_) if exceeded.is_some_and(|exceeded| exceeded.is_set()) => {
+                        let max = way.route.attributes.max_request_body_bytes.unwrap_or(u64::MAX);
+                        in_flight.refuse(Refusal::body_too_large(max), scan)
+                    }
+                    Err(refusal) => in_flight.refuse(refusal, scan),
+                }
             }
-            response
+        };
+        if let Some(attributes) = &way.attributes {
+            attributes.answer(answer.headers_mut());
         }
-        Err(_) if exceeded.is_some_and(|exceeded| exceeded.is_set()) => {
-            let max = attributes.max_request_body_bytes.unwrap_or(u64::MAX);
-            in_flight.refuse(Refusal::body_too_large(max), scan)
-        }
-        Err(refusal) => in_flight.refuse(refusal, scan),
-    }
+        answer
+    }))
 }
 
 fn check_size<B: http_body::Body>(
@@ -162,6 +179,8 @@ struct Attempts<'a> {
     /// The group as it was when a target was last chosen.
     route: Arc<GroupRoute>,
     admission: Admission,
+    /// The time, as of the last wait.
+    now: Instant,
     tried: Vec<Arc<Member>>,
     /// What to answer if every target is like the one that could not be reached.
     unreachable: Option<Refusal>,
@@ -169,20 +188,20 @@ struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// Sends the request until a target answers or there is no more use.
+    /// Sends the request until a target answers or there is no more use. Whoever has the request takes it.
     async fn run(
         &mut self,
         in_flight: &mut InFlight,
-        mut request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         timeout: Duration,
     ) -> Result<(Response<ResponseBody>, Arc<Member>), Refusal> {
         loop {
             let member = self.enter_next(in_flight).await?;
-            let spare = self.spare(&request);
-            let deadline = Instant::now() + timeout;
-            let called = match timeout_at(deadline, member.slot.call(request)).await {
-                Ok(called) => called,
-                Err(_) => {
+            let Some(sent) = request.take() else { return Err(self.no_target()) };
+            let spare = self.spare(&sent);
+            let called = match self.connection.within(self.now + timeout, member.slot.call(sent)).await {
+                Some(called) => called,
+                None => {
                     let reason = format!("it did not begin to answer within {} s", timeout.as_secs_f64());
                     Err(CallError::TimedOut { reason })
                 }
@@ -194,10 +213,10 @@ impl Attempts<'_> {
             };
             let refusal = Refusal::of_call(&error);
             match (error, spare) {
-                (CallError::NotStarted(unsent), _) => request = unsent,
+                (CallError::NotStarted(unsent), _) => *request = Some(unsent),
                 (CallError::Unreachable { request: unsent, .. }, _) => {
                     self.unreachable = Some(refusal);
-                    request = unsent;
+                    *request = Some(unsent);
                 }
                 (CallError::Failed { .. } | CallError::Unavailable { .. }, Some(spare)) => {
                     let policy = self.route.attributes.retries.as_ref();
@@ -205,14 +224,16 @@ impl Attempts<'_> {
                         return Err(refusal);
                     }
                     self.unreachable = Some(refusal);
-                    request = spare.into_request(http::Version::HTTP_11);
-                    request.headers_mut().insert(ATTEMPT_HEADER, HeaderValue::from_static("2"));
+                    let mut again = spare.into_request(http::Version::HTTP_11);
+                    again.headers_mut().insert(ATTEMPT_HEADER, HeaderValue::from_static("2"));
+                    *request = Some(again);
                 }
                 _ => return Err(refusal),
             }
             in_flight.leave();
             self.tried.push(member);
             self.look_again();
+            self.now = Instant::now();
         }
     }
 
@@ -234,7 +255,7 @@ impl Attempts<'_> {
                 Some(member) => member,
                 None => Box::pin(self.wait()).await?,
             };
-            if in_flight.enter_member(&member) {
+            if in_flight.enter_member(&member, self.now) {
                 return Ok(member);
             }
             // It has begun to drain since the snapshot was made.
@@ -245,7 +266,7 @@ impl Attempts<'_> {
 
     fn choose(&self) -> Option<Arc<Member>> {
         let sticky = self.sticky.filter(|_| self.tried.is_empty()).and_then(|whom| self.route.sticky(whom));
-        sticky.or_else(|| self.route.pick(&self.tried, Instant::now())).map(Arc::clone)
+        sticky.or_else(|| self.route.pick(&self.tried, self.now)).map(Arc::clone)
     }
 
     /// Waits for a target to come, within bounds. At the end of them, any target will do.
@@ -270,6 +291,7 @@ impl Attempts<'_> {
         let mut versions = router.versions();
         loop {
             self.look_again();
+            self.now = Instant::now();
             if let Some(member) = self.choose() {
                 return Ok(member);
             }

@@ -29,16 +29,24 @@ pub(crate) fn apply(headers: &mut HeaderMap, has_trace_id: bool, has_traceparent
     }
 }
 
-/// The ids of one request.
+/// The ids of one request, in hexadecimal digits.
 struct Ids {
-    seconds: u64,
-    random: u128,
+    /// Eight digits of the time in seconds, 24 random ones.
+    trace: [u8; 32],
+    span: [u8; 16],
 }
 
 impl Ids {
     fn new() -> Self {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { seconds, random: rand::random() }
+        let [low, middle, high]: [u64; 3] = rand::random();
+        let (mut trace, mut span) = ([0; 32], [0; 16]);
+        write_hex(&mut trace[..8], seconds);
+        write_hex(&mut trace[8..16], middle);
+        write_hex(&mut trace[16..], low);
+        // An id of zeros is none.
+        write_hex(&mut span, high | 1);
+        Self { trace, span }
     }
 
     /// `Root=1-<seconds, 8 hex digits>-<24 random hex digits>`.
@@ -50,18 +58,16 @@ impl Ids {
 
     /// Writes `<seconds>-<random>`.
     fn write(&self, id: &mut [u8]) {
-        write_hex(&mut id[..8], u128::from(self.seconds));
-        write_hex(&mut id[9..33], self.random);
+        id[..8].copy_from_slice(&self.trace[..8]);
+        id[9..33].copy_from_slice(&self.trace[8..]);
     }
 
     /// `00-<seconds><random>-<random>-01`. The flag asks for the trace to be recorded, as whoever takes
     /// part in one that was begun without it would leave themselves out.
     fn traceparent(&self) -> HeaderValue {
         let mut id = *b"00-00000000000000000000000000000000-0000000000000000-01";
-        write_hex(&mut id[3..11], u128::from(self.seconds));
-        write_hex(&mut id[11..35], self.random);
-        // An id of zeros is none. The high bits are not in the trace id.
-        write_hex(&mut id[36..52], (self.random >> 64) | 1);
+        id[3..35].copy_from_slice(&self.trace);
+        id[36..52].copy_from_slice(&self.span);
         HeaderValue::from_bytes(&id).expect("hex digits are printable")
     }
 }
@@ -102,7 +108,7 @@ fn is_traceparent(headers: &HeaderMap) -> bool {
 
 /// Fills `digits` with the low bits of `value`. The general formatter takes several times as long, and
 /// this is done for every request.
-fn write_hex(digits: &mut [u8], mut value: u128) {
+fn write_hex(digits: &mut [u8], mut value: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(value & 0xf) as usize];
         value >>= 4;

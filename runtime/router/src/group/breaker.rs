@@ -57,7 +57,8 @@ impl Group {
         }
     }
 
-    fn try_admit(self: &Arc<Self>, breaker: &Breaker) -> Option<Admission> {
+    /// Takes a place among the requests in flight, if there is one.
+    pub(crate) fn try_admit(self: &Arc<Self>, breaker: &Breaker) -> Option<Admission> {
         take(&self.traffic.in_flight, breaker.max_in_flight)
             .then(|| Admission { group: Arc::clone(self), is_retrying: false })
     }

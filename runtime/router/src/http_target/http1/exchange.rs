@@ -40,6 +40,8 @@ pub(super) struct Exchange {
     upload: Option<Upload>,
     /// Whether either direction has ended.
     has_ended: bool,
+    /// Whether anything has come since the request began.
+    has_heard: bool,
 }
 
 struct Upload {
@@ -82,11 +84,13 @@ impl Exchange {
             output: Output::default(),
             upload: None,
             has_ended: false,
+            has_heard: false,
         })
     }
 
     /// Takes over a request, of which the head stays. Returns whether it had a body, which is taken.
     pub(super) fn begin(&mut self, request: &mut Request<RequestBody>) -> bool {
+        self.has_heard = false;
         match write_head(request, &mut self.output.buffer) {
             Framing::Nothing => false,
             framing => {
@@ -98,8 +102,8 @@ impl Exchange {
     }
 
     /// Whether anything of a response has come.
-    pub(super) fn has_input(&self) -> bool {
-        !self.input.is_empty()
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard
     }
 
     /// Sends what there is to send, and waits for the head of the response, of at most `max` bytes.
@@ -125,7 +129,7 @@ impl Exchange {
                     return Poll::Ready(Ok(answer));
                 }
             }
-            if self.searched == 0 && self.has_input() {
+            if self.searched == 0 && !self.input.is_empty() {
                 check_beginning(&self.input)?;
             }
             self.searched = self.input.len();
@@ -189,8 +193,12 @@ impl Exchange {
         let read = ready!(pin!(self.io.read_buf(&mut self.input)).poll(cx));
         match &read {
             Ok(0) | Err(_) => self.has_ended = true,
-            Ok(len) if *len == room => self.read_size = (self.read_size * 2).min(MAX_READ),
-            Ok(_) => {}
+            Ok(len) => {
+                self.has_heard = true;
+                if *len == room {
+                    self.read_size = (self.read_size * 2).min(MAX_READ);
+                }
+            }
         }
         Poll::Ready(read)
     }

@@ -125,7 +125,7 @@ pub(super) async fn call(
             Ok(answer) => return Ok(respond(&client, exchange, answer)),
             // It looks as if the target had given the connection up, and knows nothing of the request.
             Err(Broken::Closed | Broken::Io(_))
-                if !exchange.has_input() && !has_body && request.method().is_idempotent() => {}
+                if !exchange.has_heard() && !has_body && request.method().is_idempotent() => {}
             Err(error) => return Err(failed(&error)),
         }
     }

@@ -22,6 +22,7 @@ use http_body::Body;
 use std::any::Any;
 use std::error::Error as StdError;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -287,11 +288,14 @@ impl Container {
         }
         let guest = {
             let (shared, control) = (shared.clone(), control.clone());
-            async move {
-                let exit = drive(&shared, &control, run_command(&shared)).await;
+            Box::pin(async move {
+                let exit = {
+                    let guest = pin!(run_command(&shared));
+                    drive(&shared, &control, guest).await
+                };
                 drop((permit, registered));
                 exit
-            }
+            })
         };
         let mut guest = begin(guest).await;
         let _cancel = AbandonOnDrop::new(Hold::Instance(control.clone()));

@@ -18,6 +18,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use std::error::Error as StdError;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,24 +44,21 @@ where
         return Err(HandleError::InvalidResponse(reason.to_owned()));
     }
     let in_flight = InFlight::new(shared);
+    let (asked, request) = Asked::new(request)?;
     match shared.reuse {
-        Reuse::Never => in_fresh_instance(shared, request, in_flight).await,
-        Reuse::InTurn { total } => in_turn(shared, total, request, in_flight).await,
-        Reuse::Together(most) => at_worker(shared, most, request, in_flight).await,
+        Reuse::Never => in_fresh_instance(shared, asked, request, in_flight).await,
+        Reuse::InTurn { total } => in_turn(shared, total, asked, request, in_flight).await,
+        Reuse::Together(most) => at_worker(shared, most, asked, request, in_flight).await,
     }
 }
 
-async fn in_fresh_instance<B>(
+async fn in_fresh_instance(
     shared: &Arc<Shared>,
-    request: Request<B>,
+    asked: Asked,
+    request: Request<WasiBody>,
     in_flight: InFlight,
-) -> Result<Response<ResponseBody>, HandleError>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
+) -> Result<Response<ResponseBody>, HandleError> {
     let permit = shared.admission.admit().await?;
-    let (asked, request) = Asked::new(request)?;
     let control = Control::new();
     let registered = shared.registry.insert(control.clone());
     if shared.is_stopped() {
@@ -69,33 +67,26 @@ where
     let (send_head, head) = oneshot::channel();
     let guest = {
         let (shared, control) = (shared.clone(), control.clone());
-        async move {
-            let guest = call(&shared, &control, request, send_head);
-            let End(end) = drive(&shared, &control, guest).await;
-            if let Ok(exit) = &end {
-                shared.guest_ended(exit);
-            }
-            drop((permit, registered, in_flight));
-            end
-        }
+        Box::pin(async move {
+            let end = {
+                let guest = pin!(call(&shared, &control, request, send_head));
+                drive(&shared, &control, guest).await
+            };
+            ended(&shared, end, (permit, registered, in_flight))
+        })
     };
-    let guest = begin(guest).await;
-    asked.answer(shared, head, Hold::Instance(control), ended(guest)).await
+    asked.answered_by(shared, control, begin(guest).await, head).await
 }
 
 /// In an instance that serves one request after the other.
-async fn in_turn<B>(
+async fn in_turn(
     shared: &Arc<Shared>,
     total: u32,
-    request: Request<B>,
+    asked: Asked,
+    request: Request<WasiBody>,
     in_flight: InFlight,
-) -> Result<Response<ResponseBody>, HandleError>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
+) -> Result<Response<ResponseBody>, HandleError> {
     let running = shared.admission.admit_to_container().await?;
-    let (asked, request) = Asked::new(request)?;
     let mut place = Resting::place(shared).await?;
     let control = place.begin();
     let registered = shared.registry.insert(control.clone());
@@ -105,38 +96,34 @@ where
     let (send_head, head) = oneshot::channel();
     let guest = {
         let (shared, control) = (shared.clone(), control.clone());
-        async move {
-            let guest = call_in_turn(&shared, &control, place, total, request, send_head);
-            let End(end) = drive(&shared, &control, guest).await;
-            if let Ok(exit) = &end {
-                shared.guest_ended(exit);
-            }
-            drop((running, registered, in_flight));
-            end
-        }
+        Box::pin(async move {
+            let end = {
+                let guest = pin!(call_in_turn(&shared, &control, place, total, request, send_head));
+                drive(&shared, &control, guest).await
+            };
+            ended(&shared, end, (running, registered, in_flight))
+        })
     };
-    let guest = begin(guest).await;
-    asked.answer(shared, head, Hold::Instance(control), ended(guest)).await
+    asked.answered_by(shared, control, begin(guest).await, head).await
 }
 
-/// How a guest of its own ended.
-async fn ended(mut guest: Begun<RequestEnd>) -> RequestEnd {
-    // A panic while the store is dropped leaves no other trace.
-    guest.ended().await.unwrap_or(Err(HandleError::NoResponse))
+/// A guest is gone, and what its request `occupied` with it.
+fn ended(shared: &Shared, End(end): End, occupied: impl Send) -> RequestEnd {
+    if let Ok(exit) = &end {
+        shared.guest_ended(exit);
+    }
+    drop(occupied);
+    end
 }
 
-async fn at_worker<B>(
+async fn at_worker(
     shared: &Arc<Shared>,
     most: Most,
-    request: Request<B>,
+    asked: Asked,
+    request: Request<WasiBody>,
     in_flight: InFlight,
-) -> Result<Response<ResponseBody>, HandleError>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
+) -> Result<Response<ResponseBody>, HandleError> {
     let running = shared.admission.admit_to_container().await?;
-    let (asked, request) = Asked::new(request)?;
     let occupied = Occupied { _running: running, _in_flight: in_flight };
     let ticket = Workers::assign(shared, most, occupied).await?;
     let (send_head, head) = oneshot::channel();
@@ -159,6 +146,19 @@ impl Asked {
         let uploaded = (!request.body().is_end_stream()).then(Upload::begin);
         let request = incoming(request, uploaded.clone())?;
         Ok((Asked { method: request.method().clone(), uploaded }, request))
+    }
+
+    /// Waits for the head of a guest that serves nobody else meanwhile.
+    async fn answered_by(
+        self,
+        shared: &Shared,
+        control: Arc<Control>,
+        mut guest: Begun<RequestEnd>,
+        head: oneshot::Receiver<Head>,
+    ) -> Result<Response<ResponseBody>, HandleError> {
+        // A panic while the store is dropped leaves no other trace.
+        let ended = async { guest.ended().await.unwrap_or(Err(HandleError::NoResponse)) };
+        self.answer(shared, head, Hold::Instance(control), ended).await
     }
 
     /// Waits for the head; hands `hold` over to the body.

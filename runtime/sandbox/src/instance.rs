@@ -197,11 +197,11 @@ pub(crate) enum Begun<T> {
 
 /// Begins with a guest here and now, in the task of who asks for it. Most guests are done at once: no task is made for
 /// them, no other thread is woken, and their answer need not be handed over. What is not done then goes on by itself.
-pub(crate) async fn begin<F>(guest: F) -> Begun<F::Output>
+pub(crate) async fn begin<F>(guest: Pin<Box<F>>) -> Begun<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    let mut guest = Some(Box::pin(guest));
+    let mut guest = Some(guest);
     poll_fn(move |cx| {
         // A panic while a store is dropped ends this guest, not who asks for it.
         let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -227,13 +227,12 @@ impl<T> Begun<T> {
 }
 
 /// Drives a guest: in slices, each timed and charged, with pauses when its budget is overdrawn, until it ends or is
-/// stopped. The guest and its store are gone when this resolves.
-pub(crate) async fn drive<F, T>(shared: &Shared, control: &Arc<Control>, guest: F) -> T
+/// stopped. After that it is only to be dropped, and its store with it.
+pub(crate) async fn drive<F, T>(shared: &Shared, control: &Arc<Control>, mut guest: Pin<&mut F>) -> T
 where
     F: Future<Output = T>,
     T: From<Exit>,
 {
-    let mut guest = pin!(guest);
     let mut meter = Meter::new(&shared.spec.cpu);
     let mut pause = meter.start().map(timer);
     let mut linger: Option<Pin<Box<Sleep>>> = None;

@@ -61,7 +61,8 @@ pub struct HostState {
     sockets: WasiSocketsCtx,
     /// Places in quotas, by the number of the resource that holds them.
     permits: HashMap<u32, Permit>,
-    clocks: WasiClocksCtx,
+    /// Made for the first guest that wants them.
+    clocks: Option<WasiClocksCtx>,
     /// Made for the first guest that wants one.
     tls: Option<WasiTlsCtx>,
     stdout: Option<Arc<output::Shared>>,
@@ -102,7 +103,7 @@ impl HostState {
             filesystem: WasiFilesystemCtx::default(),
             sockets: container.sockets.clone(),
             permits: HashMap::new(),
-            clocks: WasiClocksCtx::default(),
+            clocks: None,
             tls: None,
             stdout: None,
             stderr: None,
@@ -158,7 +159,7 @@ impl HostState {
 
     fn clocks(&mut self) -> WasiClocksCtxView<'_> {
         self.table();
-        WasiClocksCtxView { ctx: &mut self.clocks, table: &mut self.table }
+        WasiClocksCtxView { ctx: self.clocks.get_or_insert_default(), table: &mut self.table }
     }
 
     /// The values of `wasi:config`.

@@ -27,7 +27,7 @@ use pool::{Bind, Pool, Warm};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -405,7 +405,11 @@ impl<B: Send + Sync + 'static> Version<B> {
                     Err(exit) => Outcome::from(exit),
                 }
             };
-            match drive(shared, &control, guest).await {
+            let outcome = {
+                let guest = pin!(guest);
+                drive(shared, &control, guest).await
+            };
+            match outcome {
                 Outcome::Returned(result) => Ok(result),
                 Outcome::Unfinished(unfinished) => {
                     if let Unfinished::Ended(exit) = &unfinished {

@@ -273,7 +273,10 @@ impl Worker {
         }
         tokio::spawn(async move {
             let shared = worker.shared.clone();
-            let End(end) = drive(&shared, &worker.control, serve::run(&worker, receive)).await;
+            let End(end) = {
+                let guest = pin!(serve::run(&worker, receive));
+                drive(&shared, &worker.control, guest).await
+            };
             if let Ok(exit) = &end {
                 shared.guest_ended(exit);
             }

@@ -30,6 +30,8 @@ pub(crate) struct Control {
     polling: AtomicBool,
     /// Whether somebody woke the guest since its last poll began.
     woken: AtomicBool,
+    /// Whether it had more to do when its last poll ended.
+    unfinished: AtomicBool,
 }
 
 impl Control {
@@ -51,6 +53,7 @@ impl Control {
             waker: AtomicWaker::new(),
             polling: AtomicBool::new(false),
             woken: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
         })
     }
 
@@ -64,12 +67,14 @@ impl Control {
     pub(crate) fn end_poll(&self) -> bool {
         // Either the waking thread sees this, or we see what it did: both sides write first and look then.
         self.polling.store(false, Ordering::SeqCst);
-        self.woken.load(Ordering::SeqCst)
+        let woken = self.woken.load(Ordering::SeqCst);
+        self.unfinished.store(woken, Ordering::Relaxed);
+        woken
     }
 
-    /// Whether the guest neither runs nor has a reason to: it waits for something from outside.
+    /// Whether the guest does not compute: it waits for something from outside, or has got it and waits for its thread.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.polling.load(Ordering::SeqCst) && !self.woken.load(Ordering::SeqCst)
+        !self.polling.load(Ordering::Relaxed) && !self.unfinished.load(Ordering::Relaxed)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -185,6 +190,24 @@ mod tests {
         control.advance(Phase::Cancelled);
         control.advance(Phase::Lingering);
         assert_eq!(control.phase(), Phase::Cancelled);
+    }
+
+    #[test]
+    fn who_is_woken_for_more_still_waits_and_who_goes_on_does_not() {
+        let control = Control::new();
+        let is_waiting_after = |woken_within: bool| {
+            control.begin_poll();
+            assert!(!control.is_waiting(), "it is polled");
+            if woken_within {
+                Waker::from(control.clone()).wake();
+            }
+            assert_eq!(control.end_poll(), woken_within);
+            control.is_waiting()
+        };
+        assert!(is_waiting_after(false));
+        Waker::from(control.clone()).wake();
+        assert!(control.is_waiting(), "what woke it came from outside");
+        assert!(!is_waiting_after(true), "its slice was over");
     }
 
     #[test]

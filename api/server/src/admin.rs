@@ -90,7 +90,7 @@ async fn push_image(api: &Api, request: Request) -> Result<Value, Refused> {
     Ok(json!({"digest": pushed.digest, "size": pushed.size}))
 }
 
-/// `POST /_coracle/reset`: forgets everything but nodes and identities, and answers when nothing runs any more.
+/// `POST /_coracle/reset`: forgets everything but connected nodes and identities, and answers when nothing runs any more.
 pub(crate) async fn reset(State(api): State<Arc<Api>>, request: Request) -> Response {
     // In a task of its own, because a client that hangs up ends this one: half a reset would leave the logs
     // and images of what is gone.
@@ -106,17 +106,16 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
     api.transact(|state| {
         let mut changes = Changes::new();
         for (record, _) in state.records() {
-            // A node is a process and not something anybody made: it stays until it is gone. Identities stay,
-            // or whoever resets could not sign the next request.
-            let stays = matches!(
-                record.key(),
-                Key::Node(_)
-                    | Key::User(_)
-                    | Key::Group(_)
-                    | Key::AccessKey(_)
-                    | Key::Role(_)
-                    | Key::ManagedPolicy(_)
-            );
+            let stays = match record.key() {
+                // A node that is connected is a process and not something anybody made: it stays until it is
+                // gone. One that RegisterContainerInstance made goes like everything else.
+                Key::Node(id) => state.nodes.get(&id).is_some_and(|node| node.value.agent_connected),
+                // Identities stay, or whoever resets could not sign the next request.
+                Key::User(_) | Key::Group(_) | Key::AccessKey(_) | Key::Role(_) | Key::ManagedPolicy(_) => {
+                    true
+                }
+                _ => false,
+            };
             if !stays {
                 changes.delete(record.key());
             }

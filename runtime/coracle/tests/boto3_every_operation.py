@@ -349,7 +349,8 @@ def container_instances():
     fails(INVALID, ecs.deregister_container_instance, cluster="prod", containerInstance=own)
     endpoint = ecs.discover_poll_endpoint(cluster="prod", containerInstance=arn)
     assert endpoint["endpoint"].startswith("http"), endpoint
-    fails(INVALID, ecs.discover_poll_endpoint, cluster="prod", containerInstance="0" * 32)
+    assert ecs.discover_poll_endpoint(cluster="prod", containerInstance="0" * 32)["endpoint"]
+    fails(INVALID, ecs.list_account_settings, name="unknown", text="unknown should be one of [awsvpcTrunking,")
     return arn
 
 
@@ -534,7 +535,13 @@ def services():
 
 
 def task_sets():
-    ecs.create_service(cluster="prod", serviceName="ext", desiredCount=2, deploymentController={"type": "EXTERNAL"})
+    ecs.create_service(
+        cluster="prod",
+        serviceName="ext",
+        desiredCount=2,
+        deploymentController={"type": "EXTERNAL"},
+        taskDefinition="web",
+    )
     of = {"cluster": "prod", "service": "ext"}
     made = ecs.create_task_set(
         taskDefinition="web:2",

@@ -110,7 +110,11 @@ fn volume(mut members: Members) -> Result<Volume, ApiError> {
         Some(mut host) => host.text("sourcePath")?.filter(|path| !path.is_empty()),
         None => None,
     };
-    Ok(Volume { name, host_path, rest: members.rest() })
+    let mut rest = members.rest();
+    if let Some(Value::Object(efs)) = rest.get_mut("efsVolumeConfiguration") {
+        efs.entry("rootDirectory").or_insert_with(|| json!("/"));
+    }
+    Ok(Volume { name, host_path, rest })
 }
 
 /// CPU units of a task: `"512"`, `".5 vCPU"`, `"1 vcpu"`.

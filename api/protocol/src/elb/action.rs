@@ -190,9 +190,9 @@ fn fixed_response(mut config: Members) -> Result<FixedResponse, ApiError> {
     if let Some(given) = &content_type
         && !CONTENT_TYPES.contains(&given.as_str())
     {
-        return Err(
-            config.invalid("ContentType", format_args!("it must be one of {}", CONTENT_TYPES.join(", ")))
-        );
+        return Err(ElbCode::InvalidLoadBalancerAction
+            .because(format!("The ContentType must be one of: {}", CONTENT_TYPES.join(", ")))
+            .into());
     }
     let body = config.text("MessageBody")?;
     if body.as_ref().is_some_and(|body| body.chars().count() > 1024) {

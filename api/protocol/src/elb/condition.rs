@@ -13,6 +13,8 @@ use crate::object::{Object, list};
 const VALUE_MAX: usize = 128;
 /// A regular expression or a replacement of a rewrite may have this many characters.
 const REWRITE_MAX: usize = 1024;
+/// A header's name, and a request's method, may have this many characters.
+const NAME_MAX: usize = 40;
 /// A rule may compare with this many values in all (ELBv2's quota).
 const VALUES_MAX: usize = 5;
 
@@ -59,75 +61,65 @@ fn field_of(condition: &Condition) -> &'static str {
 fn decode(mut condition: Members) -> Result<Condition, ApiError> {
     let field = condition.required_text("Field")?;
     let mut config = |name: &str| -> Result<Members, ApiError> {
-        condition.object(name)?.ok_or_else(|| condition.missing(name))
+        condition
+            .object(name)?
+            .ok_or_else(|| ApiError::Client(format!("A '{name}' must be specified with '{field}'")))
     };
     match field.as_str() {
-        "host-header" => patterns(&mut condition, "HostHeaderConfig").map(Condition::Host),
-        "path-pattern" => patterns(&mut condition, "PathPatternConfig").map(Condition::Path),
+        "host-header" => patterns(&mut condition, &field, "HostHeaderConfig").map(Condition::Host),
+        "path-pattern" => patterns(&mut condition, &field, "PathPatternConfig").map(Condition::Path),
         "http-header" => {
             let mut config = config("HttpHeaderConfig")?;
             let name = config.required_text("HttpHeaderName")?;
             let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.len() > 40 || !name.bytes().all(token) {
-                return Err(
-                    config.invalid("HttpHeaderName", "it must be a header's name of up to 40 characters")
-                );
+            within("HttpHeaderName", &name, NAME_MAX)?;
+            if !name.bytes().all(token) {
+                return Err(config.invalid("HttpHeaderName", "it must be the name of a header"));
             }
             if name.eq_ignore_ascii_case("host") {
                 return Err(config.invalid("HttpHeaderName", "use a host-header condition for the host"));
             }
-            let mut patterns = take_patterns(&mut config)?;
-            patterns.regexes.extend(checked(
-                &condition,
-                "RegexValues",
-                condition.clone().texts("RegexValues")?,
-            )?);
+            let mut patterns = take_patterns(&mut config, &field)?;
+            patterns.regexes.extend(checked(&field, condition.clone().texts("RegexValues")?)?);
             some(&config, patterns).map(|patterns| Condition::Header { name, patterns })
         }
         "http-request-method" => {
             let mut config = config("HttpRequestMethodConfig")?;
             let values = config.texts("Values")?.unwrap_or_default();
-            let method = |text: &String| {
-                (1..=40).contains(&text.len())
-                    && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_')
-            };
-            if values.is_empty() || !values.iter().all(method) {
-                return Err(config
-                    .invalid("Values", "methods of up to 40 characters from A-Z, '-' and '_' are expected"));
+            let allowed = |byte: u8| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_';
+            for value in &values {
+                within(&field, value, NAME_MAX)?;
+                if !value.bytes().all(allowed) {
+                    return Err(ApiError::Client(format!(
+                        "The '{field}' value is invalid; the allowed characters are A-Z, hyphen and underscore"
+                    )));
+                }
             }
-            Ok(Condition::Method(values))
+            specified(&field, values).map(Condition::Method)
         }
         "query-string" => {
             let mut config = config("QueryStringConfig")?;
             let mut values = Vec::new();
             for mut item in config.objects("Values")?.unwrap_or_default() {
                 let key = item.text("Key")?.filter(|key| !key.is_empty());
-                let value = item.required_text("Value")?;
-                if value.chars().count() > VALUE_MAX || key.iter().any(|key| key.chars().count() > VALUE_MAX)
-                {
-                    return Err(
-                        item.invalid("Value", format_args!("it must have at most {VALUE_MAX} characters"))
-                    );
-                }
+                let value = item.text("Value")?.filter(|value| !value.is_empty()).ok_or_else(|| {
+                    ApiError::Client("A 'Value' must be specified in 'QueryStringKeyValuePair'".to_owned())
+                })?;
+                within("Key", key.as_deref().unwrap_or_default(), VALUE_MAX)?;
+                within("Value", &value, VALUE_MAX)?;
                 values.push(QueryPattern { key, value });
             }
-            if values.is_empty() {
-                return Err(config.missing("Values"));
-            }
-            Ok(Condition::Query(values))
+            specified(&field, values).map(Condition::Query)
         }
         "source-ip" => {
             let mut config = config("SourceIpConfig")?;
             let values = config.texts("Values")?.unwrap_or_default();
-            if values.is_empty() {
-                return Err(config.missing("Values"));
-            }
             if let Some(bad) = values.iter().find(|value| !is_cidr(value)) {
                 return Err(
                     config.invalid("Values", format_args!("{bad:?} is not a CIDR block such as 10.0.0.0/8"))
                 );
             }
-            Ok(Condition::SourceIp(values))
+            specified(&field, values).map(Condition::SourceIp)
         }
         other => Err(ApiError::Client(format!(
             "Condition field '{}' must be one of '[path-pattern,host-header,http-header,http-request-method,query-string,\
@@ -135,6 +127,22 @@ fn decode(mut condition: Members) -> Result<Condition, ApiError> {
             other.chars().take(64).collect::<String>()
         ))),
     }
+}
+
+/// Complains, in AWS's words, of a value with more than `limit` characters.
+fn within(what: &str, value: &str, limit: usize) -> Result<(), ApiError> {
+    if value.chars().count() > limit {
+        return Err(ApiError::Client(format!("The '{what}' value is too long; the limit is '{limit}'")));
+    }
+    Ok(())
+}
+
+/// The values, of which there must be one.
+fn specified<T>(field: &str, values: Vec<T>) -> Result<Vec<T>, ApiError> {
+    if values.is_empty() {
+        return Err(ApiError::Client(format!("A '{field}' value must be specified")));
+    }
+    Ok(values)
 }
 
 fn is_cidr(text: &str) -> bool {
@@ -147,10 +155,10 @@ fn is_cidr(text: &str) -> bool {
 }
 
 /// The values of a condition, which may be in a structure of its own or right in the condition.
-fn patterns(condition: &mut Members, config: &str) -> Result<Patterns, ApiError> {
-    let mut all = take_patterns(condition)?;
+fn patterns(condition: &mut Members, field: &str, config: &str) -> Result<Patterns, ApiError> {
+    let mut all = take_patterns(condition, field)?;
     if let Some(mut config) = condition.object(config)? {
-        let nested = take_patterns(&mut config)?;
+        let nested = take_patterns(&mut config, field)?;
         // AWS gives both back, and people send back what they were given.
         for (all, nested) in [(&mut all.values, nested.values), (&mut all.regexes, nested.regexes)] {
             for value in nested {
@@ -163,19 +171,20 @@ fn patterns(condition: &mut Members, config: &str) -> Result<Patterns, ApiError>
     some(condition, all)
 }
 
-fn take_patterns(members: &mut Members) -> Result<Patterns, ApiError> {
-    let values = members.texts("Values")?;
-    let regexes = members.texts("RegexValues")?;
+fn take_patterns(members: &mut Members, field: &str) -> Result<Patterns, ApiError> {
     Ok(Patterns {
-        values: checked(members, "Values", values)?,
-        regexes: checked(members, "RegexValues", regexes)?,
+        values: checked(field, members.texts("Values")?)?,
+        regexes: checked(field, members.texts("RegexValues")?)?,
     })
 }
 
-fn checked(members: &Members, name: &str, values: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
+fn checked(field: &str, values: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
     let values = values.unwrap_or_default();
-    if values.iter().any(|value| value.is_empty() || value.chars().count() > VALUE_MAX) {
-        return Err(members.invalid(name, format_args!("each must have 1 to {VALUE_MAX} characters")));
+    for value in &values {
+        within(field, value, VALUE_MAX)?;
+        if value.is_empty() {
+            return Err(ApiError::Client(format!("A '{field}' value must not be empty")));
+        }
     }
     Ok(values)
 }
@@ -351,6 +360,45 @@ mod tests {
             json!([{"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "a b", "Values": ["1"]}}]),
         ] {
             assert!(matches!(taken(&bad), Err(ApiError::Client(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_those_of_aws() {
+        let long = "x".repeat(129);
+        for (bad, text) in [
+            (
+                json!({"Field": "host-header", "HostHeaderConfig": {"Values": [long]}}),
+                "The 'host-header' value is too long; the limit is '128'",
+            ),
+            (json!({"Field": "path-pattern", "Values": []}), "A condition value must be specified"),
+            (
+                json!({"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": long, "Values": ["1"]}}),
+                "The 'HttpHeaderName' value is too long; the limit is '40'",
+            ),
+            (
+                json!({"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["get"]}}),
+                "The 'http-request-method' value is invalid; the allowed characters are A-Z, hyphen and underscore",
+            ),
+            (
+                json!({"Field": "http-request-method"}),
+                "A 'HttpRequestMethodConfig' must be specified with 'http-request-method'",
+            ),
+            (
+                json!({"Field": "query-string", "QueryStringConfig": {"Values": [{"Key": "a"}]}}),
+                "A 'Value' must be specified in 'QueryStringKeyValuePair'",
+            ),
+            (
+                json!({"Field": "query-string", "QueryStringConfig": {"Values": [{"Key": long, "Value": "1"}]}}),
+                "The 'Key' value is too long; the limit is '128'",
+            ),
+            (
+                json!({"Field": "source-ip", "SourceIpConfig": {"Values": []}}),
+                "A 'source-ip' value must be specified",
+            ),
+        ] {
+            let complaint = taken(&json!([bad])).unwrap_err();
+            assert!(matches!(&complaint, ApiError::Client(said) if said == text), "{bad}: {complaint}");
         }
     }
 }

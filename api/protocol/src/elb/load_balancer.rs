@@ -94,7 +94,7 @@ pub fn take_name(members: &mut Members, what: &str) -> Result<ElbName, ApiError>
         return refused("cannot be longer than '32' characters");
     }
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        return refused("can only contain characters that are alphanumeric characters and hyphens(-)");
+        return refused("can only contain characters that are alphanumeric characters or hyphens(-)");
     }
     name.parse().or_else(|_| refused("cannot begin or end with a hyphen"))
 }

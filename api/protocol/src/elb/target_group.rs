@@ -184,17 +184,20 @@ pub fn edit_check(check: &mut TargetGroupCheck, members: &mut Members) -> Result
         ("HealthyThresholdCount", 2, 10, &mut check.healthy_threshold),
         ("UnhealthyThresholdCount", 2, 10, &mut check.unhealthy_threshold),
     ];
+    let mut timeout_given = false;
     for (name, from, to, place) in numbers {
         if let Some(number) = members.integer(name)? {
+            timeout_given |= name == "HealthCheckTimeoutSeconds";
             let number = u32::try_from(number).ok().filter(|number| (from..=to).contains(number));
             *place = number.ok_or_else(|| {
                 ApiError::Client(format!("'{name}' must be between '{from}' and '{to}' inclusive"))
             })?;
         }
     }
-    if check.timeout_s > check.interval_s {
+    // Equal ones are refused only to who asked for them: the default timeout is the shortest interval.
+    if check.timeout_s > check.interval_s || (timeout_given && check.timeout_s == check.interval_s) {
         return Err(ApiError::Client(format!(
-            "Health check timeout '{}' must be smaller than or equal to the interval '{}'",
+            "Health check timeout '{}' must be smaller than the interval '{}'",
             check.timeout_s, check.interval_s
         )));
     }
@@ -330,6 +333,7 @@ mod tests {
             (json!({"Port": 0}), "ValidationError"),
             (json!({"TargetType": "lambda"}), "InvalidConfigurationRequest"),
             (json!({"HealthCheckIntervalSeconds": 4}), "ValidationError"),
+            (json!({"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 5}), "ValidationError"),
             (json!({"HealthCheckTimeoutSeconds": 31}), "ValidationError"),
             (json!({"HealthCheckPath": "health"}), "ValidationError"),
             (json!({"HealthCheckPort": "0"}), "ValidationError"),

@@ -42,10 +42,11 @@ const CONTAINER_INSIGHTS: &str = "containerInsights";
 
 impl Setting {
     fn named(name: &str) -> Result<&'static Self, ApiError> {
-        SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .ok_or_else(|| ApiError::InvalidParameter(format!("There is no account setting {name:?}.")))
+        SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| {
+            let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+            let shown: String = name.chars().take(100).collect();
+            ApiError::InvalidParameter(format!("{shown} should be one of [{}]", names.join(",")))
+        })
     }
 
     fn check(&self, value: &str) -> Result<(), ApiError> {
@@ -170,6 +171,7 @@ pub(super) async fn delete(api: &Api, caller: &Caller, members: Members) -> Resu
 /// ListAccountSettings: those that were set for the principal, or all that hold for it.
 pub(super) fn list(api: &Api, caller: &Caller, members: Members) -> Result<Value, ApiError> {
     let request = ListAccountSettings::decode(members)?;
+    request.name.as_deref().map(Setting::named).transpose()?;
     let owner = owner(api, request.principal.as_ref())?;
     let state = api.store.snapshot();
     let wanted = SETTINGS.iter().filter_map(|setting| {

@@ -199,18 +199,9 @@ pub(super) fn update_agent(api: &Api, caller: &Caller, mut members: Members) -> 
     }
 }
 
-/// DiscoverPollEndpoint.
-pub(super) fn discover_poll_endpoint(
-    api: &Api,
-    caller: &Caller,
-    mut members: Members,
-) -> Result<Value, ApiError> {
-    let state = api.store.snapshot();
-    let cluster = reference::cluster_id(caller, members.text("cluster")?.as_deref())?;
-    if let Some(given) = members.text("containerInstance")?.filter(|given| !given.is_empty()) {
-        let id = reference::node_id(&cluster, &given)?;
-        find(&state, &cluster, id).ok_or_else(|| not_found(&given))?;
-    }
+/// DiscoverPollEndpoint: the same for every container instance, also for one that is still to be registered.
+pub(super) fn discover_poll_endpoint(caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
+    reference::cluster_id(caller, members.text("cluster")?.as_deref())?;
     Ok(wire::poll_endpoint(&caller.endpoint()))
 }
 

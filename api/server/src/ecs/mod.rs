@@ -95,7 +95,7 @@ pub(crate) async fn call(
         "DeregisterContainerInstance" => container_instances::deregister(api, caller, members).await,
         "UpdateContainerInstancesState" => container_instances::update_state(api, caller, members).await,
         "UpdateContainerAgent" => container_instances::update_agent(api, caller, members),
-        "DiscoverPollEndpoint" => container_instances::discover_poll_endpoint(api, caller, members),
+        "DiscoverPollEndpoint" => container_instances::discover_poll_endpoint(caller, members),
         "PutAttributes" => attributes::put(api, caller, members).await,
         "DeleteAttributes" => attributes::delete(api, caller, members).await,
         "ListAttributes" => attributes::list(api, caller, members),

@@ -118,8 +118,8 @@ fn volumes(asked: Asked<'_>, definition: &TaskDefinition) -> Checked {
 ///
 /// # Errors
 /// The first member that belongs to them.
-pub(super) fn check_external(asked: Asked<'_>, definition: bool, daemon: bool) -> Checked {
-    let of_task_sets = [
+pub(super) fn check_external(asked: Asked<'_>, daemon: bool) -> Checked {
+    let theirs = [
         "loadBalancers",
         "serviceRegistries",
         "networkConfiguration",
@@ -128,18 +128,20 @@ pub(super) fn check_external(asked: Asked<'_>, definition: bool, daemon: bool) -
         "volumeConfigurations",
         "serviceConnectConfiguration",
     ];
-    let given = definition.then_some("taskDefinition");
-    let given = given.or_else(|| of_task_sets.into_iter().find(|name| asked.get(name).is_some()));
-    if let Some(member) = given {
-        return refuse(format!(
-            "{member} cannot be specified for a service with the EXTERNAL deployment controller: it belongs to its task \
-             sets."
-        ));
+    if let Some(member) = theirs.into_iter().find(|name| asked.get(name).is_some()) {
+        return Err(of_task_sets(member));
     }
     if daemon {
         return refuse("The EXTERNAL deployment controller does not support the daemon scheduling strategy.");
     }
     Ok(())
+}
+
+/// What is said to who gives a service a member that its task sets have.
+pub(super) fn of_task_sets(member: &str) -> ApiError {
+    ApiError::InvalidParameter(format!(
+        "{member} cannot be specified for a service with the EXTERNAL deployment controller: it belongs to its task sets."
+    ))
 }
 
 /// Checks what only services have.

@@ -73,7 +73,8 @@ pub(super) async fn create(
     shown(api, &state, &id)
 }
 
-/// The task definition a new service is to run; None when its task sets say that.
+/// The task definition a new service is to run; None when its task sets say that, whatever is given here:
+/// programs that create such services give both.
 fn wanted_definition(
     state: &State,
     caller: &Caller,
@@ -103,7 +104,7 @@ pub(super) fn new_service(
     let launch = match &definition {
         Some(definition) => launch_of(state, &cluster, definition, request)?,
         None => {
-            requirements::check_external(asked, request.task_definition.is_some(), daemon)?;
+            requirements::check_external(asked, daemon)?;
             requirements::check_constraints(&request.rest)?;
             Launch::plain(request.launch_type.unwrap_or(LaunchType::Ec2))
         }
@@ -266,7 +267,10 @@ fn check_controller(service: &Service, request: &UpdateService) -> Result<(), Ap
     }
     if before == DeploymentController::External {
         let asked = Asked(&[&request.rest, &request.deployment_rest]);
-        requirements::check_external(asked, request.task_definition.is_some(), false)?;
+        requirements::check_external(asked, false)?;
+        if request.task_definition.is_some() {
+            return Err(requirements::of_task_sets("taskDefinition"));
+        }
         if request.force_new_deployment {
             return Err(ApiError::InvalidParameter(
                 "A new deployment of a service with the EXTERNAL deployment controller is a new task set."

@@ -161,15 +161,13 @@ pub(super) fn list_families(api: &Api, caller: &Caller, members: Members) -> Res
 pub(super) async fn deregister(api: &Api, caller: &Caller, mut members: Members) -> Result<Value, ApiError> {
     let name = definition_name(&caller.region, &wire::required(&mut members)?)?;
     if name.revision.is_none() {
-        return Err(ApiError::Client("Invalid revision number. Number: none was given".to_owned()));
+        return Err(ApiError::Client("Revision is missing.".to_owned()));
     }
     let (_, deregistered) = api
         .transact(|state| {
             let found = definition(state, &caller.region, &name)
                 .filter(|found| found.id.family.daemons().is_none())
-                .ok_or_else(|| {
-                    ApiError::Client("The specified task definition does not exist.".to_owned())
-                })?;
+                .ok_or_else(|| ApiError::Client("Unable to describe task definition.".to_owned()))?;
             let mut changes = Changes::new();
             let mut deregistered = TaskDefinition::clone(&found);
             if deregistered.status == TaskDefinitionStatus::Active {

@@ -174,6 +174,11 @@ fn sizes(definition: &RegisterTaskDefinition) -> Checked {
 fn refused(definition: &RegisterTaskDefinition) -> Checked {
     for member in ["pidMode", "ipcMode"] {
         if definition.rest.get(member).and_then(Value::as_str) == Some("host") {
+            if member == "pidMode" && definition.requires_compatibilities.contains(&Compatibility::Fargate) {
+                return Err("Tasks using the Fargate launch type do not support pidMode 'host'. The supported value for \
+                            pidMode is 'task'."
+                    .to_owned());
+            }
             return Err(format!(
                 "{member} 'host' is not supported: a component shares no processes and no memory with the host. Leave \
                  {member} out."

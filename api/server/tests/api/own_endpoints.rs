@@ -137,11 +137,12 @@ async fn a_reset_forgets_everything_and_waits_for_quiet() {
     harness.register("app", 128, 64).await;
     harness.ecs("RunTask", json!({"taskDefinition": "app"})).await;
     harness.ecs("CreateCluster", json!({"clusterName": "prod"})).await;
+    harness.ecs("RegisterContainerInstance", json!({"cluster": "prod"})).await;
     let answer = harness.send(Request::post("/_coracle/reset").body(Body::empty()).unwrap()).await;
     assert_eq!((answer.status, answer.json()), (200, json!({})));
     assert!(waited.load(Ordering::SeqCst));
     let state = harness.store.snapshot();
-    assert_eq!(state.records().count(), 1, "only the node is left");
+    assert_eq!(state.records().count(), 1, "only the node that is connected is left");
     let listed = harness.ecs("ListClusters", json!({})).await;
     assert_eq!(listed["clusterArns"].as_array().unwrap().len(), 1, "default is there again");
     assert!(harness.register("app", 128, 64).await.ends_with("app:1"));

@@ -102,7 +102,7 @@ call("update_container_agent", cluster="prod", containerInstance=registered)
 call("deregister_container_instance", cluster="prod", containerInstance=registered)
 call("deregister_container_instance", cluster="prod", containerInstance=registered)
 call("discover_poll_endpoint", cluster="prod", containerInstance=NODE)
-call("discover_poll_endpoint", cluster="prod", containerInstance=NOBODY)
+call("discover_poll_endpoint", cluster="no spaces")
 
 # Task definitions.
 web = {

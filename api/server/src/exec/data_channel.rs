@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::agent_message::{AgentMessage, FLAG_FIRST, FLAG_LAST, kind, payload};
-use super::terminal::{Terminal, Typed, shown};
+use super::terminal::{Terminal, Typed, interrupt, shown};
 use super::{End, Protocol, Step};
 
 /// Of which version the agent claims to be: one that shakes hands, and asks for nothing newer.
@@ -102,7 +102,17 @@ impl DataChannel {
         chunks.map(|chunk| self.stream(payload::OUTPUT, chunk.to_vec(), now)).collect()
     }
 
-    fn input(&mut self, message: &AgentMessage, now: Instant) -> Result<Vec<Step>, String> {
+    fn input(&mut self, message: &AgentMessage, now: Instant, room: bool) -> Result<Vec<Step>, String> {
+        if message.payload_type == payload::FLAG && message.payload == payload::FLAG_TERMINATE.to_be_bytes() {
+            // Whatever came before it does not matter any more.
+            self.stage = Stage::Closed;
+            return Ok(vec![acknowledgement(message), Step::Close]);
+        }
+        if !room && message.payload_type == payload::OUTPUT && message.sequence >= self.expected {
+            // It is not acknowledged, and will be sent again; only who wants to end the command does not wait.
+            let interrupted = message.payload.iter().copied().find_map(interrupt);
+            return Ok(interrupted.map(Step::Interrupt).into_iter().collect());
+        }
         if message.sequence > self.expected {
             // One before it has not come. It will be sent again, and this one too.
             return Ok(Vec::new());
@@ -123,10 +133,6 @@ impl DataChannel {
                         Typed::Interrupt(code) => steps.push(Step::Interrupt(code)),
                     }
                 }
-            }
-            payload::FLAG if message.payload == payload::FLAG_TERMINATE.to_be_bytes() => {
-                self.stage = Stage::Closed;
-                steps.push(Step::Close);
             }
             // The size of a window, and what other versions may add.
             _ => {}
@@ -195,10 +201,10 @@ impl Protocol for DataChannel {
         vec![self.stream(payload::HANDSHAKE_REQUEST, request.to_string().into_bytes(), now)]
     }
 
-    fn receive(&mut self, message: &[u8], now: Instant) -> Result<Vec<Step>, String> {
+    fn receive(&mut self, message: &[u8], now: Instant, room: bool) -> Result<Vec<Step>, String> {
         let message = AgentMessage::decode(message)?;
         match message.kind.as_str() {
-            kind::INPUT => self.input(&message, now),
+            kind::INPUT => self.input(&message, now, room),
             kind::ACKNOWLEDGE => {
                 self.acknowledged(&message.payload)?;
                 Ok(self.close_in_time(now))
@@ -206,6 +212,10 @@ impl Protocol for DataChannel {
             // What AWS's own service says to agents.
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn taken(&mut self, _bytes: usize) -> Vec<Step> {
+        Vec::new()
     }
 
     fn has_room(&self) -> bool {
@@ -307,13 +317,14 @@ mod tests {
         assert_eq!((request.sequence, request.payload_type), (0, payload::HANDSHAKE_REQUEST));
         assert!(text(request).contains("InteractiveCommands"), "{request:?}");
         assert!(!channel.has_room());
-        let steps =
-            channel.receive(&input(0, payload::HANDSHAKE_RESPONSE, b"{\"Errors\": null}"), now).unwrap();
+        let steps = channel
+            .receive(&input(0, payload::HANDSHAKE_RESPONSE, b"{\"Errors\": null}"), now, true)
+            .unwrap();
         let [ack, complete] = &sent(&steps)[..] else { panic!("{steps:?}") };
         assert_eq!((ack.kind.as_str(), ack.flags), (kind::ACKNOWLEDGE, 3));
         assert_eq!((complete.sequence, complete.payload_type), (1, payload::HANDSHAKE_COMPLETE));
         for sequence in [0, 1] {
-            assert_eq!(channel.receive(&acknowledge(sequence), now), Ok(vec![]));
+            assert_eq!(channel.receive(&acknowledge(sequence), now, true), Ok(vec![]));
         }
         assert!(channel.has_room() && channel.wakes_at().is_none());
         channel
@@ -323,16 +334,30 @@ mod tests {
     fn keys_go_in_and_output_comes_out() {
         let now = Instant::now();
         let mut channel = open(now);
-        let steps = channel.receive(&input(1, payload::OUTPUT, b"ls\r"), now).unwrap();
+        let steps = channel.receive(&input(1, payload::OUTPUT, b"ls\r"), now, true).unwrap();
         assert_eq!(text(&sent(&steps)[1]), "ls\r\n", "the echo");
         assert_eq!(steps[2], Step::Input(Bytes::from_static(b"ls\n")));
         let said = sent(&channel.say(b"a\n".to_vec(), true, now));
         assert_eq!((said[0].sequence, text(&said[0])), (3, "a\r\n".to_owned()));
-        let size = channel.receive(&input(2, 3, b"{\"cols\":80,\"rows\":24}"), now).unwrap();
+        let size = channel.receive(&input(2, 3, b"{\"cols\":80,\"rows\":24}"), now, true).unwrap();
         assert_eq!(sent(&size).len(), 1, "only acknowledged");
-        let steps = channel.receive(&input(3, payload::OUTPUT, b"\x03"), now).unwrap();
+        let steps = channel.receive(&input(3, payload::OUTPUT, b"\x03"), now, true).unwrap();
         assert_eq!(steps.last(), Some(&Step::Interrupt(130)));
-        assert!(channel.receive(b"nonsense", now).is_err());
+        assert!(channel.receive(b"nonsense", now, true).is_err());
+    }
+
+    #[test]
+    fn input_without_room_is_taken_later_and_an_interrupt_at_once() {
+        let now = Instant::now();
+        let mut channel = open(now);
+        let line = input(1, payload::OUTPUT, b"x\r");
+        assert_eq!(channel.receive(&line, now, false), Ok(vec![]), "not even acknowledged");
+        assert_eq!(channel.receive(&acknowledge(9), now, false), Ok(vec![]));
+        let interrupted = channel.receive(&input(2, payload::OUTPUT, b"\x03"), now, false);
+        assert_eq!(interrupted, Ok(vec![Step::Interrupt(130)]));
+        assert_eq!(channel.receive(&line, now, true).unwrap().len(), 3);
+        let ended = channel.receive(&input(5, payload::FLAG, &[0, 0, 0, 2]), now, false).unwrap();
+        assert_eq!(ended.last(), Some(&Step::Close));
     }
 
     #[test]
@@ -340,11 +365,11 @@ mod tests {
         let now = Instant::now();
         let mut channel = open(now);
         let line = input(1, payload::OUTPUT, b"x\r");
-        assert_eq!(channel.receive(&line, now).unwrap().len(), 3);
-        let again = channel.receive(&line, now).unwrap();
+        assert_eq!(channel.receive(&line, now, true).unwrap().len(), 3);
+        let again = channel.receive(&line, now, true).unwrap();
         assert_eq!(sent(&again).len(), 1, "acknowledged again");
         assert_eq!(again.len(), 1, "and that is all");
-        assert_eq!(channel.receive(&input(7, payload::OUTPUT, b"y\r"), now), Ok(vec![]));
+        assert_eq!(channel.receive(&input(7, payload::OUTPUT, b"y\r"), now, true), Ok(vec![]));
     }
 
     #[test]
@@ -357,7 +382,7 @@ mod tests {
         assert_eq!(channel.wake(now), []);
         let later = now + RESEND_AFTER;
         assert_eq!(channel.wake(later), first);
-        channel.receive(&acknowledge(2), later).unwrap();
+        channel.receive(&acknowledge(2), later, true).unwrap();
         assert_eq!(text(&sent(&channel.wake(later))[0]), "second");
         channel.say(vec![b'x'; WINDOW * CHUNK_BYTES], false, later);
         assert!(!channel.has_room());
@@ -369,7 +394,7 @@ mod tests {
         let mut channel = open(now);
         channel.say(b"bye\n".to_vec(), false, now);
         assert_eq!(channel.end(&End::Exited(7), now), []);
-        let steps = channel.receive(&acknowledge(2), now).unwrap();
+        let steps = channel.receive(&acknowledge(2), now, true).unwrap();
         let closed = &sent(&steps)[0];
         assert_eq!(closed.kind, kind::CHANNEL_CLOSED);
         assert!(text(closed).contains("The command ended with exit code 7."), "{}", text(closed));
@@ -388,9 +413,9 @@ mod tests {
         let mut channel = DataChannel::new("s", now);
         channel.begin(now);
         let refused = input(0, payload::HANDSHAKE_RESPONSE, b"{\"Errors\": [\"Unknown session type\"]}");
-        assert!(channel.receive(&refused, now).unwrap_err().contains("Unknown session type"));
+        assert!(channel.receive(&refused, now, true).unwrap_err().contains("Unknown session type"));
         let mut channel = open(now);
-        let steps = channel.receive(&input(1, payload::FLAG, &[0, 0, 0, 2]), now).unwrap();
+        let steps = channel.receive(&input(1, payload::FLAG, &[0, 0, 0, 2]), now, true).unwrap();
         assert_eq!(steps.last(), Some(&Step::Close));
     }
 }

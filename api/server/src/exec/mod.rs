@@ -29,6 +29,9 @@ use tokio::time::Instant;
 pub(crate) use self::sessions::Sessions;
 pub(crate) use self::stream::connect;
 
+/// How much input may wait for a command to read it, in bytes.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
+
 /// What is to be run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecCommand {
@@ -93,11 +96,15 @@ trait Protocol: Send {
     /// The connection is open and the command has been started.
     fn begin(&mut self, now: Instant) -> Vec<Step>;
 
-    /// A binary message came.
+    /// A binary message came. Without `room` the command has not read [`INPUT_BYTES_MAX`] of its input yet, and
+    /// no more is to be taken for it; everything else is.
     ///
     /// # Errors
     /// When it is none of this protocol's; the connection is closed then.
-    fn receive(&mut self, message: &[u8], now: Instant) -> Result<Vec<Step>, String>;
+    fn receive(&mut self, message: &[u8], now: Instant, room: bool) -> Result<Vec<Step>, String>;
+
+    /// The command took so many bytes of its input.
+    fn taken(&mut self, bytes: usize) -> Vec<Step>;
 
     /// Whether [`Protocol::say`] may be called.
     fn has_room(&self) -> bool;

@@ -26,14 +26,12 @@ use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
 use super::data_channel::DataChannel;
 use super::frames::{self, Frames};
-use super::{End, ExecStream, Protocol, Step};
+use super::{End, ExecStream, INPUT_BYTES_MAX, Protocol, Step};
 use crate::admin::json_response;
 use crate::api::Api;
 
 /// The largest message of a client, in bytes. The plugin's are of a kilobyte.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// How much input may wait for a command to read it, in bytes; past it nothing more is taken from the client.
-const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// How long a client has to send the token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session may rest without input and output, as in ECS.
@@ -101,7 +99,7 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     let token = tokio::time::timeout(TOKEN_TIMEOUT, token(socket));
     let token = token.await.map_err(|_| "the token did not come in time".to_owned())??;
     let mut protocol: Box<dyn Protocol> =
-        if plain { Box::new(Frames) } else { Box::new(DataChannel::new(session, Instant::now())) };
+        if plain { Box::new(Frames::default()) } else { Box::new(DataChannel::new(session, Instant::now())) };
     let command = api.exec_sessions.take(session, &token);
     let (Some(command), Some(host)) = (command, api.exec.clone()) else {
         let why = "There is no such session, it was used or is over, or the token is another one's.";
@@ -159,23 +157,29 @@ impl Feed {
         }
     }
 
-    /// Hands the command a piece of input as soon as it takes one.
-    async fn hand_over(&mut self) {
+    /// Hands the command a piece of input as soon as it takes one; how many bytes that was.
+    async fn hand_over(&mut self) -> usize {
         let Some(input) = self.input.clone().filter(|_| !self.waiting.is_empty()) else {
             return std::future::pending().await;
         };
-        match input.reserve().await {
+        let taken = match input.reserve().await {
             Ok(place) => {
-                if let Some(piece) = self.waiting.pop_front() {
-                    place.send(piece);
-                }
+                let piece = self.waiting.pop_front().unwrap_or_default();
+                let taken = piece.len();
+                place.send(piece);
+                taken
             }
             // The command does not read any more, and may go on writing.
-            Err(_) => return *self = Self::default(),
-        }
+            Err(_) => {
+                let lost = self.waiting.iter().map(Bytes::len).sum();
+                *self = Self::default();
+                return lost;
+            }
+        };
         if self.ending && self.waiting.is_empty() {
             self.input = None;
         }
+        taken
     }
 }
 
@@ -230,10 +234,10 @@ async fn carry<C: AsyncRead + AsyncWrite + Unpin>(
         let wakes_at = protocol.wakes_at().map_or(idle_at, |at| at.min(idle_at));
         let (takes_input, has_room) = (!feed.is_full(), protocol.has_room());
         tokio::select! {
-            message = socket.next(), if takes_input => match message {
+            message = socket.next() => match message {
                 Some(Ok(Message::Binary(message))) => {
                     let now = Instant::now();
-                    steps = protocol.receive(&message, now)?;
+                    steps = protocol.receive(&message, now, takes_input)?;
                     if steps.iter().any(|step| matches!(step, Step::Input(_) | Step::EndOfInput)) {
                         idle_at = now + IDLE_TIMEOUT;
                     }
@@ -242,7 +246,7 @@ async fn carry<C: AsyncRead + AsyncWrite + Unpin>(
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error.to_string()),
             },
-            () = feed.hand_over() => {}
+            taken = feed.hand_over() => steps = protocol.taken(taken),
             next = written(&mut output), if has_room => {
                 let now = Instant::now();
                 idle_at = now + IDLE_TIMEOUT;
@@ -307,7 +311,7 @@ mod tests {
         let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         let carrying = tokio::spawn(async move {
             let mut server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
-            let ended = carry(&mut Frames, started, &mut server).await;
+            let ended = carry(&mut Frames::default(), started, &mut server).await;
             let _ = server.close(None).await;
             ended
         });
@@ -333,11 +337,15 @@ mod tests {
     async fn input_goes_in_and_output_and_the_exit_code_come_out() {
         let (mut client, carrying) = carried(Ok(shouting())).await;
         binary(&mut client, b"\0hello").await;
+        assert_eq!(
+            client.next().await.unwrap().unwrap(),
+            Message::Binary(Bytes::from_static(b"\x06\0\0\0\x05"))
+        );
         assert_eq!(client.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x01HELLO")));
         client.send(Message::Ping(Bytes::from_static(b"keepalive"))).await.unwrap();
         binary(&mut client, b"\0more").await;
         binary(&mut client, b"\x04").await;
-        let expected: [&[u8]; 3] = [b"\x01MORE", b"\x02bye", b"\x03\0\0\0\x07"];
+        let expected: [&[u8]; 4] = [b"\x06\0\0\0\x04", b"\x01MORE", b"\x02bye", b"\x03\0\0\0\x07"];
         assert_eq!(rest(&mut client).await, expected);
         assert_eq!(carrying.await.unwrap(), Ok(()));
     }
@@ -362,6 +370,21 @@ mod tests {
         assert!(carrying.await.unwrap().is_err());
     }
 
+    #[tokio::test]
+    async fn a_client_that_goes_away_is_noticed_while_nothing_reads_its_input() {
+        let (input, lines) = mpsc::channel::<Bytes>(1);
+        let (_says, output) = mpsc::channel(1);
+        let (mut client, carrying) = carried(Ok(ExecStream { input, output })).await;
+        for _ in 0..4 {
+            let mut frame = vec![0; 1 + INPUT_BYTES_MAX / 4];
+            frame[1] = b'x';
+            client.send(Message::Binary(frame.into())).await.unwrap();
+        }
+        drop(client);
+        let _ = carrying.await.unwrap();
+        assert!(lines.is_closed(), "the command is told");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_idle_session_is_ended() {
         let (input, _lines) = mpsc::channel::<Bytes>(1);
@@ -381,7 +404,7 @@ mod tests {
             feed.push(Bytes::from(vec![0; INPUT_BYTES_MAX / 2]));
             tokio::select! {
                 biased;
-                () = feed.hand_over() => {}
+                _ = feed.hand_over() => {}
                 () = std::future::ready(()) => {}
             }
         }

@@ -23,6 +23,15 @@ pub(super) enum Typed {
     Interrupt(i32),
 }
 
+/// What Ctrl-C and Ctrl-\ end a command with: the exit code a shell would show.
+pub(super) fn interrupt(byte: u8) -> Option<i32> {
+    match byte {
+        0x03 => Some(128 + 2),
+        0x1c => Some(128 + 3),
+        _ => None,
+    }
+}
+
 /// A line that is being typed.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
@@ -37,18 +46,18 @@ impl Terminal {
         let mut results = Results::default();
         for &byte in bytes {
             let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
+            if let Some(code) = interrupt(byte) {
+                results.echo(if byte == 0x03 { b"^C\r\n" } else { b"^\\\r\n" });
+                self.line.clear();
+                results.push(Typed::Interrupt(code));
+                continue;
+            }
             match byte {
                 b'\n' if after_return => {}
                 b'\r' | b'\n' => {
                     results.echo(b"\r\n");
                     self.line.push(b'\n');
                     results.push(Typed::Line(std::mem::take(&mut self.line).into()));
-                }
-                // Ctrl-C and Ctrl-\.
-                0x03 | 0x1c => {
-                    results.echo(if byte == 0x03 { b"^C\r\n" } else { b"^\\\r\n" });
-                    self.line.clear();
-                    results.push(Typed::Interrupt(128 + if byte == 0x03 { 2 } else { 3 }));
                 }
                 // Ctrl-D.
                 0x04 if self.line.is_empty() => results.push(Typed::EndOfInput),

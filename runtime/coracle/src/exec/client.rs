@@ -12,6 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -28,9 +29,12 @@ const ERROR_OUTPUT: u8 = 2;
 const EXIT: u8 = 3;
 const END_OF_INPUT: u8 = 4;
 const NOT_RUN: u8 = 5;
+const TAKEN: u8 = 6;
 
 /// How much input one frame carries, in bytes; less than the server takes.
 const INPUT_BYTES: usize = 16 * 1024;
+/// How much input may be on its way that the command has not taken, in bytes: the server's bound.
+const WINDOW_BYTES: usize = 64 * 1024;
 
 pub(crate) async fn exec(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let mut stop = Signals::listen()?;
@@ -64,6 +68,7 @@ async fn run(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let opening = json!({"MessageSchemaVersion": "1.0", "TokenValue": token}).to_string();
     sending.send(Message::Text(Utf8Bytes::from(opening))).await?;
 
+    let window = Semaphore::new(WINDOW_BYTES);
     let feeding = async {
         if args.interactive {
             let mut stdin = tokio::io::stdin();
@@ -71,6 +76,7 @@ async fn run(args: &ExecArgs) -> anyhow::Result<ExitCode> {
             loop {
                 frame[0] = INPUT;
                 let read = stdin.read(&mut frame[1..]).await.context("cannot read standard input")?;
+                window.acquire_many(u32::try_from(read)?).await?.forget();
                 let input = Bytes::copy_from_slice(&frame[..=read]);
                 // A connection that takes no more has its end to say, on the other half.
                 if read == 0 || sending.send(Message::Binary(input)).await.is_err() {
@@ -90,6 +96,10 @@ async fn run(args: &ExecArgs) -> anyhow::Result<ExitCode> {
                 Some((&EXIT, code)) => {
                     let code = code.try_into().map(i32::from_be_bytes).unwrap_or(1);
                     return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+                }
+                Some((&TAKEN, bytes)) => {
+                    let bytes = bytes.try_into().map_or(0, u32::from_be_bytes);
+                    window.add_permits(usize::try_from(bytes)?.min(WINDOW_BYTES));
                 }
                 Some((&NOT_RUN, why)) => bail!("{}", String::from_utf8_lossy(why)),
                 _ => {}

@@ -350,6 +350,7 @@ def container_instances():
     endpoint = ecs.discover_poll_endpoint(cluster="prod", containerInstance=arn)
     assert endpoint["endpoint"].startswith("http"), endpoint
     assert ecs.discover_poll_endpoint(cluster="prod", containerInstance="0" * 32)["endpoint"]
+    fails(INVALID, ecs.discover_poll_endpoint, cluster="no spaces")
     fails(INVALID, ecs.list_account_settings, name="unknown", text="unknown should be one of [awsvpcTrunking,")
     return arn
 

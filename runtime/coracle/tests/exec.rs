@@ -36,8 +36,12 @@ fn task(server: &Server, enabled: bool) -> String {
 fn with_input(command: &mut Command, input: &str) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    let mut stdin = child.stdin.take().unwrap();
+    // Beside the reading: a command that echoes takes no more than what comes back is read.
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+        child.wait_with_output().unwrap()
+    })
 }
 
 fn exec(server: &Server, args: &[&str], input: &str) -> Output {

@@ -182,6 +182,12 @@ pub(super) fn sentence(table: &Table, ratio: &Ratio) -> String {
                 Some(goal) => format!("; goal {}: NOT met", times(goal)),
             };
             let words = words(table, *median);
+            // In the terms of the words: so many times the time of the other one.
+            let (least, greatest) = if is_behind(*median) && table.better == Better::Lower {
+                (1.0 / greatest, 1.0 / least)
+            } else {
+                (least, greatest)
+            };
             format!("{of}: {words} {to} (pairs {} to {}{goal})", times(least), times(greatest))
         }
     }
@@ -195,13 +201,16 @@ fn words(table: &Table, ratio: f64) -> String {
         (Better::Lower, _) => ("less than", "as much as"),
         _ => ("that of", "that of"),
     };
-    match table.better {
-        // What is written as 1.00 is not behind.
-        Better::Lower if ratio >= 0.995 => format!("{} {ahead}", times(ratio)),
-        Better::Lower => format!("BEHIND, {} {behind}", times(1.0 / ratio)),
-        _ if ratio >= 0.995 => format!("{} {ahead}", times(ratio)),
-        _ => format!("BEHIND, {} {behind}", times(ratio)),
+    match (is_behind(ratio), table.better) {
+        (false, _) => format!("{} {ahead}", times(ratio)),
+        (true, Better::Lower) => format!("BEHIND, {} {behind}", times(1.0 / ratio)),
+        (true, _) => format!("BEHIND, {} {behind}", times(ratio)),
     }
+}
+
+/// What is written as 1.00 is not behind.
+fn is_behind(ratio: f64) -> bool {
+    ratio < 0.995
 }
 
 #[cfg(test)]
@@ -236,5 +245,13 @@ mod tests {
         let rates = &sample().benches[0].findings.tables[1];
         assert_eq!(words(rates, 0.5), "BEHIND, 0.50 × that of");
         assert_eq!(words(rates, 3.0), "3.00 × that of");
+    }
+
+    #[test]
+    fn the_pairs_of_who_is_behind_are_in_the_same_terms() {
+        let mut table = sample().benches[0].findings.tables[0].clone();
+        table.ratios[0].verdict = Verdict::Ahead { median: 0.5, pairs: vec![0.4, 0.5, 0.8] };
+        let said = sentence(&table, &table.ratios[0]);
+        assert!(said.contains("BEHIND, 2.00 × the time of crun, bare (pairs 1.25 × to 2.50 ×;"), "{said}");
     }
 }

@@ -95,7 +95,7 @@ impl Filled {
         Row::new(&row.id[..], &row.label[..], row.side, &row.command[..]).with_turns(vec![count])
     }
 
-    /// What ended it, and what else would have.
+    /// What ended it, and what else would have. `what` is what they do.
     fn note(&self, what: &str) -> String {
         let (count, took) = (self.count, Unit::Bytes.show(precise(self.bytes)));
         let fit = Unit::Count.show((precise(GIB) / self.each()).floor());
@@ -109,9 +109,10 @@ impl Filled {
             return format!("A quick run makes {count} instances, {what}; by memory, {fit} fit in one GiB.");
         }
         format!(
-            "The kernel's limit came before the GiB was full: with vm.max_map_count = {} one process holds {count} \
-             instances, which took {took} {what}. By memory alone, {fit} fit in one GiB; `sysctl -w \
-             vm.max_map_count=1048576` lets this bench fill it.",
+            "The end of the engine's pool came before the GiB was full: one process holds {count} instances here, which \
+             took {took} {what}; by memory alone, {fit} would fit. What ends the pool is how many mappings the kernel \
+             allows a process (vm.max_map_count = {}), and with more of these the 47 bits of addresses, of which every \
+             instance reserves 4 GiB.",
             max_map_count()
         )
     }

@@ -17,6 +17,11 @@
 //! 100 ms of events, and never leaves half a batch. Groups and streams created explicitly are synced before
 //! the call returns.
 //!
+//! # Precedence
+//!
+//! All of the store's threads yield to others of the machine (nice 5): a flood of lines costs those who write them
+//! time, and not the requests beside it.
+//!
 //! # Blocking
 //!
 //! Every method of [`LogStore`] may wait for the disk: callers on an async runtime use `spawn_blocking`.
@@ -33,6 +38,9 @@ mod store;
 mod token;
 mod writer;
 
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+
 pub use describe::{DescribeGroups, DescribeStreams, OrderBy, Page};
 pub use error::LogsError;
 pub use model::{FilteredLogEvent, LogEvent, LogGroup, LogScope, LogStream, OutputLogEvent};
@@ -48,3 +56,12 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// What an event counts beside its message towards sizes, in bytes; CloudWatch Logs' figure.
 pub const EVENT_OVERHEAD_BYTES: usize = 26;
+
+/// How much the store's threads yield to others.
+const NICE: i32 = 5;
+
+/// Lowers the precedence of the calling thread and of those it starts, which under Linux is always allowed.
+fn step_back() {
+    // Without it, floods only cost others more.
+    let _ = setpriority_process(Some(gettid()), NICE);
+}

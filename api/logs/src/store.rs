@@ -1,6 +1,7 @@
 //! The store itself: opening, appending, creating, clearing.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,7 @@ use crate::error::LogsError;
 use crate::keys::{self, Counters, GroupMeta, Position, StreamMeta};
 use crate::model::{self, LogEvent, LogScope};
 use crate::writer::{LogWriter, QueueLimits};
-use crate::{EVENT_BYTES_MAX, EVENT_OVERHEAD_BYTES};
+use crate::{EVENT_BYTES_MAX, EVENT_OVERHEAD_BYTES, step_back};
 
 /// How many bytes gather in memory before they are written as a sorted table. What has not been written
 /// is read back from the journal when the store opens, so these bound how long that takes: less than a
@@ -62,9 +63,13 @@ impl LogStore {
     ///
     /// [`LogsError::Io`] if the directory can't be read or written, or another process uses it.
     pub fn open(dir: &Path) -> Result<Self, LogsError> {
-        let db = Database::builder(dir)
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .open()
+        // The threads of the database, which merge what was written, inherit their precedence from the one that opens it.
+        let open = || {
+            step_back();
+            Database::builder(dir).max_journaling_size(JOURNAL_BYTES_MAX).open()
+        };
+        let db = std::thread::scope(|scope| scope.spawn(open).join())
+            .unwrap_or_else(|panic| resume_unwind(panic))
             .map_err(LogsError::io("open the log store"))?;
         let keyspace = |name: &str, options: fn() -> KeyspaceCreateOptions| {
             db.keyspace(name, options).map_err(LogsError::io("open the log store"))

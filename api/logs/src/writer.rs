@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::error::LogsError;
 use crate::model::LogEvent;
+use crate::step_back;
 use crate::store::LogStore;
 
 /// The longest a committed event waits to be synced to the disk.
@@ -119,6 +120,7 @@ impl LogWriter {
             .spawn({
                 let shared = shared.clone();
                 move || {
+                    step_back();
                     let life = AssertUnwindSafe(|| shared.write_until_closed());
                     if catch_unwind(life).is_err() {
                         shared.give_up();

@@ -394,6 +394,7 @@ mod tests {
     fn settings() -> CompileSettings {
         CompileSettings {
             flavour: Flavour::Concurrent,
+            inline_up_to: 250,
             metered: true,
             reservation: 4 << 30,
             max_wasm_stack: 512 << 10,

@@ -297,7 +297,7 @@ impl Container {
                 exit
             })
         };
-        let mut guest = begin(guest).await;
+        let mut guest = begin(&control, &shared.spec.cpu, guest).await;
         let _cancel = AbandonOnDrop::new(Hold::Instance(control.clone()));
         let exit = tokio::select! {
             exit = guest.ended() => exit.unwrap_or(Exit::Killed),

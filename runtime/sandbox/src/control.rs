@@ -18,9 +18,34 @@ pub(crate) enum Phase {
     Cancelled = 2,
 }
 
+/// Where an instance is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Home {
+    /// Within another future, which it can't leave.
+    Inline = 0,
+    /// In a task of tokio of its own.
+    Foreground = 1,
+    /// On the threads for those who compute for long: see [`background`](crate::background).
+    Background = 2,
+}
+
+impl From<u8> for Home {
+    fn from(home: u8) -> Home {
+        match home {
+            0 => Home::Inline,
+            1 => Home::Foreground,
+            _ => Home::Background,
+        }
+    }
+}
+
 /// Shared by an instance's task and whoever may stop it.
 pub(crate) struct Control {
     phase: AtomicU8,
+    home: AtomicU8,
+    /// Where it should be polled next, in its driver's opinion.
+    wish: AtomicU8,
     /// Whether the guest ended in another way than by returning.
     failed: AtomicBool,
     /// The same of its instance, if that serves more than this request.
@@ -48,6 +73,8 @@ impl Control {
     fn with(instance_failed: Option<Arc<AtomicBool>>) -> Arc<Control> {
         Arc::new(Control {
             phase: AtomicU8::new(Phase::Running as u8),
+            home: AtomicU8::new(Home::Inline as u8),
+            wish: AtomicU8::new(Home::Inline as u8),
             failed: AtomicBool::new(false),
             instance_failed,
             waker: AtomicWaker::new(),
@@ -83,6 +110,26 @@ impl Control {
             1 => Phase::Lingering,
             _ => Phase::Cancelled,
         }
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        Home::from(self.home.load(Ordering::Relaxed))
+    }
+
+    /// It is about to be polled there.
+    pub(crate) fn move_to(&self, home: Home) {
+        self.home.store(home as u8, Ordering::Relaxed);
+        self.wish.store(home as u8, Ordering::Relaxed);
+    }
+
+    /// Said by the driver before it returns: the next poll should be there, if it is not inline.
+    pub(crate) fn wish_for(&self, home: Home) {
+        self.wish.store(home as u8, Ordering::Relaxed);
+    }
+
+    /// Where it wants to be polled next.
+    pub(crate) fn wish(&self) -> Home {
+        Home::from(self.wish.load(Ordering::Relaxed))
     }
 
     /// Called by the instance's task before it looks at the phase.

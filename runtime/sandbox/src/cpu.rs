@@ -1,8 +1,9 @@
 //! CPU budgets: token buckets in thread-CPU time.
 //!
 //! A guest runs in slices of fuel (see [`EngineConfig::fuel_slice`](crate::EngineConfig)); each slice is one poll
-//! of a future, timed by the clock of the thread that polls it. That counts what the guest computes and what
-//! the host computes for it, and nothing else. Who owes time sleeps it off on a timer, without a thread.
+//! of a future, and one or more of them are a turn, timed by the clock of the thread that polls it. That counts what the
+//! guest computes and what the host computes for it, and nothing else. Who owes time sleeps it off on a timer, without
+//! a thread.
 //!
 //! A budget may be divided into parts, as a task's is between its containers: what a part uses is charged to both, and
 //! while the whole is short, each part is held to what [`Parts`](crate::shares::Parts) grants it.
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant};
 /// 1024 units are one core.
 pub(crate) const UNITS_PER_CORE: u64 = 1024;
 
+/// How many threads can compute at the same time.
+pub(crate) static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+
 /// How much unused time a bucket keeps, in wall-clock nanoseconds of its own rate: a quarter-core bucket that was
 /// idle may use 12.5 ms of CPU at once. Linux's CFS gives a full 100 ms period; half of that lets a burst of
 /// short requests through undelayed, and costs a busy loop measured over 5 s only 1 % of accuracy.
@@ -27,8 +32,8 @@ const BURST: u64 = 50_000_000;
 /// tick in milliseconds; what is slept too long comes back as credit.
 const SLACK: u64 = 20_000_000;
 
-/// What is charged for each poll beside its measured time: scheduling it and reading the clock happen outside.
-const POLL_COST: u64 = 1_000;
+/// What is charged for each turn beside its measured time: scheduling it and reading the clock happen outside.
+const TURN_COST: u64 = 1_000;
 
 /// What is charged for each sleep: the timer, the thread that goes idle, and those that are roused for it. Measured
 /// as what a process with one capped busy loop used beyond what its slices were billed.
@@ -62,6 +67,8 @@ pub(crate) struct Bucket {
     whole: Option<Arc<Bucket>>,
     /// How it is divided, if it is.
     parts: Parts,
+    /// Up to where its instances have been given turns, see [`Precedence`].
+    turns: AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +112,7 @@ impl CpuBudget {
 
     /// No limit; use is still measured.
     pub fn unlimited() -> Self {
-        Self::with_kind(Kind::Unlimited, 0, None)
+        Self::with_kind(Kind::Unlimited, 1024, None)
     }
 
     /// A part of this budget: what it uses is used of the whole. While the whole has enough, a part takes what it wants;
@@ -124,6 +131,7 @@ impl CpuBudget {
             demand: Demand::new(units),
             whole,
             parts: Parts::default(),
+            turns: AtomicU64::new(0),
         }))
     }
 
@@ -131,6 +139,15 @@ impl CpuBudget {
     pub(crate) fn bill(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.0.account(nanos, 0, nanos_since_epoch());
+    }
+
+    /// Its place among all who want the processors.
+    pub(crate) fn precedence(&self) -> Precedence {
+        let mut root = &self.0;
+        while let Some(whole) = &root.whole {
+            root = whole;
+        }
+        Precedence(root.clone())
     }
 
     /// CPU time used so far by everything that holds this budget.
@@ -172,7 +189,7 @@ impl Bucket {
             }
         }
         let signed = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
-        self.charge_all(signed(nanos + POLL_COST).saturating_sub(advance), now)?;
+        self.charge_all(signed(nanos + TURN_COST).saturating_sub(advance), now)?;
         let turn = self.charge_all(signed(SLEEP_COST), now);
         self.delay();
         turn
@@ -222,6 +239,27 @@ impl Bucket {
     }
 }
 
+/// How long a turn on a processor is while others wait for theirs, in CPU nanoseconds.
+pub(crate) const TURN: u64 = 1_000_000;
+
+/// When it is a budget's turn, by start-time fair queueing: each turn begins, in virtual time, where the budget's last
+/// one ended, and lasts the longer the fewer units it has. Who begins first is next. A budget with many instances waits
+/// for many turns and gets them one after the other; one that comes back from a pause begins with those that have
+/// their turn now, so that nobody saves turns up.
+///
+/// A task's containers have one place together, its own.
+pub(crate) struct Precedence(Arc<Bucket>);
+
+impl Precedence {
+    /// Where the next turn begins, if that of those who have theirs is `now`. For one caller at a time.
+    pub(crate) fn tag(&self, now: u64) -> u64 {
+        let begin = self.0.turns.load(Ordering::Relaxed).max(now);
+        let end = begin.saturating_add(TURN * UNITS_PER_CORE / self.0.demand.weight);
+        self.0.turns.store(end, Ordering::Relaxed);
+        begin
+    }
+}
+
 /// One instance's account with its budget.
 pub(crate) struct Meter {
     bucket: Arc<Bucket>,
@@ -230,10 +268,10 @@ pub(crate) struct Meter {
     /// When the last poll ended, if it ended because its slice did: the time to the next is time it waited for a
     /// thread.
     ready_since: Option<Instant>,
+    /// When the turn began, if it matters.
+    began: Option<Instant>,
     /// [`METERED`] when the poll began.
     metered: u64,
-    /// The thread's CPU time when the last poll ended.
-    ended: u64,
 }
 
 thread_local! {
@@ -247,7 +285,7 @@ pub(crate) const BUSY_POLL: u64 = 10_000;
 
 impl Meter {
     pub(crate) fn new(budget: &CpuBudget) -> Self {
-        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, metered: 0, ended: 0 }
+        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, began: None, metered: 0 }
     }
 
     /// Before the first poll: when the instance may start, if not now.
@@ -259,22 +297,15 @@ impl Meter {
         Some(instant(turn))
     }
 
-    /// Before a poll.
+    /// Before a turn: one poll, or several that follow one another at once.
     pub(crate) fn resume(&mut self) -> u64 {
         if let Some(since) = self.ready_since.take() {
             let waited = since.elapsed();
             self.bucket.chain().for_each(|bucket| bucket.demand.waited(waited));
         }
         self.metered = METERED.get();
+        self.began = self.bucket.is_shared().then(Instant::now);
         thread_cpu()
-    }
-
-    /// Before a poll that follows on the last one at once: it begins where that ended. Reading the clock of a thread is
-    /// a call into the kernel, and half of what a slice costs.
-    pub(crate) fn go_on(&mut self) -> u64 {
-        self.ready_since = None;
-        self.metered = METERED.get();
-        self.ended
     }
 
     /// The thread was offered to others; `idle` if there were probably none.
@@ -284,11 +315,15 @@ impl Meter {
         }
     }
 
-    /// After a poll that `started` then: when the next may be, if not now. Answers the CPU time used, too.
+    /// After a turn that `started` then: when the next may be, if not now. Answers the CPU time used, too.
     pub(crate) fn pause(&mut self, started: u64) -> (u64, Option<Instant>) {
-        self.ended = thread_cpu();
-        let whole = self.ended.saturating_sub(started);
+        let whole = thread_cpu().saturating_sub(started);
         let spent = whole.saturating_sub(METERED.get() - self.metered);
+        if let Some(began) = self.began.take() {
+            // Its thread had to let others go first.
+            let waited = began.elapsed().saturating_sub(Duration::from_nanos(whole));
+            self.bucket.chain().for_each(|bucket| bucket.demand.waited(waited));
+        }
         METERED.set(self.metered + whole);
         let turn = self.bucket.account(spent, std::mem::take(&mut self.advance), nanos_since_epoch());
         let waits_for_a_thread = turn.is_none() && spent >= BUSY_POLL && self.bucket.is_shared();

@@ -75,7 +75,8 @@ async fn in_fresh_instance(
             ended(&shared, end, (permit, registered, in_flight))
         })
     };
-    asked.answered_by(shared, control, begin(guest).await, head).await
+    let guest = begin(&control, &shared.spec.cpu, guest).await;
+    asked.answered_by(shared, control, guest, head).await
 }
 
 /// In an instance that serves one request after the other.
@@ -104,7 +105,8 @@ async fn in_turn(
             ended(&shared, end, (running, registered, in_flight))
         })
     };
-    asked.answered_by(shared, control, begin(guest).await, head).await
+    let guest = begin(&control, &shared.spec.cpu, guest).await;
+    asked.answered_by(shared, control, guest, head).await
 }
 
 /// A guest is gone, and what its request `occupied` with it.

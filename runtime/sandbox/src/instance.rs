@@ -1,8 +1,9 @@
 //! One instance: its store, and the future that drives it.
 
+use crate::background;
 use crate::container::Shared;
-use crate::control::{Control, Phase};
-use crate::cpu::Meter;
+use crate::control::{Control, Home, Phase};
+use crate::cpu::{BUSY_POLL, CpuBudget, Meter, PROCESSORS, TURN};
 use crate::entry::Entry;
 use crate::exit::{Exit, HandleError, TrapInfo, TrapKind};
 use crate::host::HostState;
@@ -12,8 +13,8 @@ use std::cmp::Ordering::{Equal, Greater, Less};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -191,24 +192,29 @@ fn new_store(shared: &Arc<Shared>, limiter: Limiter, fuel: Option<u64>) -> Store
 pub(crate) enum Begun<T> {
     /// It is done. `None` after a panic of the host's, or when it was asked before.
     Ended(Option<T>),
-    /// It goes on as a task of its own.
+    /// It goes on as a task of its own, or in the background.
     Goes(JoinHandle<T>),
 }
 
 /// Begins with a guest here and now, in the task of who asks for it. Most guests are done at once: no task is made for
 /// them, no other thread is woken, and their answer need not be handed over. What is not done then goes on by itself.
-pub(crate) async fn begin<F>(guest: Pin<Box<F>>) -> Begun<F::Output>
+pub(crate) async fn begin<F>(
+    control: &Arc<Control>,
+    budget: &CpuBudget,
+    guest: Pin<Box<F>>,
+) -> Begun<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
     let mut guest = Some(guest);
+    control.move_to(Home::Foreground);
     poll_fn(move |cx| {
         // A panic while a store is dropped ends this guest, not who asks for it.
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let mut begun = guest.take()?;
             match begun.as_mut().poll(cx) {
                 Poll::Ready(end) => Some(Begun::Ended(Some(end))),
-                Poll::Pending => Some(Begun::Goes(tokio::spawn(begun))),
+                Poll::Pending => Some(Begun::Goes(background::go_on(control, budget, begun))),
             }
         }));
         Poll::Ready(polled.ok().flatten().unwrap_or(Begun::Ended(None)))
@@ -238,6 +244,8 @@ where
     let mut linger: Option<Pin<Box<Sleep>>> = None;
     let waker = Waker::from(control.clone());
     let mut busy = Busy(false);
+    // What it has computed since it last waited for anything.
+    let mut burst = 0;
     let end = poll_fn(|cx| {
         control.watch(cx.waker());
         let stopped = match control.phase() {
@@ -257,54 +265,92 @@ where
             ready!(timer.as_mut().poll(cx));
             pause = None;
         }
-        let mut turn_taken = 0;
-        let mut started = meter.resume();
-        loop {
+        let home = control.home();
+        let started = meter.resume();
+        let mut clock = TurnClock::start();
+        let polled = loop {
             control.begin_poll();
             // A panic in a host function ends this guest, not the thread's other ones.
             let polled =
                 catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(&mut Context::from_waker(&waker))));
             let runnable = control.end_poll();
-            let (spent, turn) = meter.pause(started);
-            shared.counters.cpu_nanos.fetch_add(spent, Ordering::Relaxed);
-            match polled {
-                Ok(Poll::Ready(end)) => return Poll::Ready(end),
-                Ok(Poll::Pending) => {}
-                Err(panic) => {
-                    control.set_failed();
-                    return Poll::Ready(T::from(Exit::Trap(TrapInfo::host_panic(&*panic))));
-                }
+            let Ok(Poll::Pending) = polled else { break polled.map(|end| (end, runnable)) };
+            let longest_turn = match home {
+                Home::Inline => Busy::longest_turn(),
+                Home::Foreground => FIRST_TURN.saturating_sub(burst),
+                Home::Background if background::is_crowded() => TURN,
+                Home::Background => LONGEST_TURN_ALONE,
+            };
+            if !runnable || !clock.goes_on(longest_turn) || control.phase() != Phase::Running {
+                break Ok((Poll::Pending, runnable));
             }
-            busy.set(runnable && turn.is_none());
-            if let Some(turn) = turn {
-                let timer = pause.insert(timer(turn));
-                if timer.as_mut().poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
-                }
-                return Poll::Pending;
+        };
+        let (spent, turn) = meter.pause(started);
+        shared.counters.cpu_nanos.fetch_add(spent, Ordering::Relaxed);
+        let runnable = match polled {
+            Ok((Poll::Ready(end), _)) => return Poll::Ready(end),
+            Ok((Poll::Pending, runnable)) => runnable,
+            Err(panic) => {
+                control.set_failed();
+                return Poll::Ready(T::from(Exit::Trap(TrapInfo::host_panic(&*panic))));
             }
-            if !runnable {
-                return Poll::Pending;
+        };
+        busy.set(home == Home::Inline && runnable && turn.is_none());
+        if let Some(turn) = turn {
+            let timer = pause.insert(timer(turn));
+            if timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
             }
-            turn_taken += spent;
-            let whole_slice = spent >= crate::cpu::BUSY_POLL;
-            if !whole_slice || turn_taken >= Busy::longest_turn() || control.phase() != Phase::Running {
-                give_way(cx, &meter);
-                return Poll::Pending;
-            }
-            started = meter.go_on();
+            return Poll::Pending;
         }
+        if !runnable {
+            burst = 0;
+            control.wish_for(Home::Foreground);
+            return Poll::Pending;
+        }
+        burst += spent;
+        match home {
+            Home::Inline => give_way(cx, &meter),
+            // Whoever moves it sees to it that it is polled there.
+            Home::Foreground if burst >= FIRST_TURN => control.wish_for(Home::Background),
+            Home::Foreground | Home::Background => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
     })
     .await;
     control.unwatch();
     end
 }
 
-/// How long a guest may go on from slice to slice, in CPU nanoseconds, while other threads are idle. They handle what
-/// comes in; what waits is only what this thread was about to do next.
+/// Says when a turn is over. By the clock on the wall, which runs no slower than the thread's and is read without a call
+/// into the kernel: what a turn took of the processor is asked at its end only.
+struct TurnClock {
+    began: std::time::Instant,
+    /// Since its beginning, up to the last slice's end.
+    elapsed: u64,
+}
+
+impl TurnClock {
+    fn start() -> Self {
+        TurnClock { began: std::time::Instant::now(), elapsed: 0 }
+    }
+
+    /// After a slice. A short one ended because somebody wanted to give way, and ends the turn.
+    fn goes_on(&mut self, longest: u64) -> bool {
+        let elapsed = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let slice = elapsed - std::mem::replace(&mut self.elapsed, elapsed);
+        slice >= BUSY_POLL && elapsed < longest
+    }
+}
+
+/// For how long a guest may compute before it moves to the background, in CPU nanoseconds. Most requests take less;
+/// of those that take more, it is what others may have to wait for.
+const FIRST_TURN: u64 = 250_000;
+
+/// How long a guest may go on from slice to slice, in CPU nanoseconds, while nobody waits for its thread.
 const LONGEST_TURN_ALONE: u64 = 2_000_000;
 
-/// The same while each thread has its busy guest. When guests are more than that, every slice ends a turn.
+/// The same inline, while each thread has its busy guest. When guests are more than that, every slice ends a turn.
 const LONGEST_TURN: u64 = 500_000;
 
 /// Lets others have the thread, and comes back.
@@ -320,12 +366,10 @@ fn give_way(cx: &mut Context<'_>, meter: &Meter) {
     meter.yielded(crowd == Less);
 }
 
-/// Whether an instance wants to go on computing; counts those that do.
+/// Whether an instance that is polled inline wants to go on computing; counts those that do.
 struct Busy(bool);
 
 static BUSY: AtomicUsize = AtomicUsize::new(0);
-static THREADS: LazyLock<usize> =
-    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 impl Busy {
     fn set(&mut self, busy: bool) {
@@ -341,7 +385,7 @@ impl Busy {
 
     /// Whether there are fewer busy guests than threads, as many, or more.
     fn crowd() -> std::cmp::Ordering {
-        BUSY.load(Ordering::Relaxed).cmp(&*THREADS)
+        BUSY.load(Ordering::Relaxed).cmp(&*PROCESSORS)
     }
 
     fn longest_turn() -> u64 {

@@ -130,6 +130,7 @@ mod spec;
 mod usage;
 mod worker;
 
+mod background;
 mod cpu;
 mod files;
 mod host;

@@ -22,12 +22,13 @@ const WINDOW: u64 = 25_000_000;
 const FULL: u64 = 92;
 const ROOM: u64 = 85;
 
-/// A wait longer than this was not for a thread.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// A wait longer than this was not for a thread. (Fifty that want to compute, on two processors, wait for 25 ms.)
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// What one budget wanted and got in the current window, and what it may have in the next.
 pub(crate) struct Demand {
-    weight: u64,
+    /// CPU units, at least 1.
+    pub(crate) weight: u64,
     used: AtomicU64,
     waited: AtomicU64,
     /// Whether an instance was told to wait for tokens.

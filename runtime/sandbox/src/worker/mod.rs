@@ -10,6 +10,7 @@
 
 mod serve;
 
+use crate::background;
 use crate::container::{InFlight, Shared};
 use crate::control::Control;
 use crate::entry::HttpEntry;
@@ -271,7 +272,7 @@ impl Worker {
         if !last {
             shared.workers.put_back(&worker);
         }
-        tokio::spawn(async move {
+        background::spawn(&worker.control.clone(), &shared.spec.cpu, async move {
             let shared = worker.shared.clone();
             let End(end) = {
                 let guest = pin!(serve::run(&worker, receive));

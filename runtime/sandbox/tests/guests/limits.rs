@@ -3,7 +3,7 @@
 use crate::{command_guest, eventually, get, http_guest, text};
 use coracle_sandbox::{ContainerSpec, CpuBudget, Exit, HandleError, MemoryBudget};
 use http::StatusCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_hogs_memory_dies_of_it() {
@@ -61,6 +61,25 @@ async fn instances_that_do_not_fit_together_take_turns() {
         call.await.unwrap();
     }
     assert!(memory.peak() <= 3 << 20);
+}
+
+#[tokio::test]
+async fn who_computes_for_long_does_so_beside_the_runtime() {
+    let cpu = CpuBudget::unlimited();
+    let container = command_guest(&["spin"], ContainerSpec { cpu: cpu.clone(), ..ContainerSpec::default() });
+    let spinning = tokio::spawn({
+        let container = container.clone();
+        async move { container.run().await }
+    });
+    eventually("it computes", || cpu.used() > Duration::from_millis(5)).await;
+    // The runtime's only thread does nothing else meanwhile.
+    let (before, deadline) = (cpu.used(), Instant::now() + Duration::from_secs(20));
+    while cpu.used() < before + Duration::from_millis(20) {
+        assert!(Instant::now() < deadline, "it got no thread");
+        std::thread::yield_now();
+    }
+    container.kill();
+    assert_eq!(spinning.await.unwrap(), Exit::Killed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What an operator may tune. Every bound the router has is here, with its unit and its default.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::access_log::AccessLogConfig;
@@ -49,6 +50,9 @@ pub struct RouterConfig {
     pub cookie_key: CookieKey,
     /// Where requests are logged, if they are. Default not.
     pub access_log: Option<AccessLogConfig>,
+    /// Threads that serve the connections of listeners all of whose targets are at addresses. With 0 these are
+    /// served like all others, on the runtime that serves the router. Default one for each processor.
+    pub worker_threads: usize,
     /// Time requests in flight get to finish when the router shuts down. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -70,6 +74,7 @@ impl Default for RouterConfig {
             activation_wait: Duration::from_secs(30),
             cookie_key: CookieKey::default(),
             access_log: None,
+            worker_threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -32,6 +32,9 @@
 //!    target is chosen (`choose`) or known by a cookie (`sticky`), and called; another one is, where that is
 //!    safe.
 //!
+//! Connections of listeners all of whose targets are at addresses are served by threads of their own
+//! (`workers`), on which programs in this process are not called.
+//!
 //! Beside the path of requests, `ports` opens and closes the ports of listeners, and `prober` looks after
 //! target groups: what it finds out goes to the group's `keeper`, and from there into the next snapshot.
 //!
@@ -83,6 +86,7 @@ mod trace;
 mod traffic;
 mod tunnel;
 mod websocket;
+mod workers;
 
 pub use access_log::{AccessLogConfig, AccessLogFormat};
 pub use config::RouterConfig;

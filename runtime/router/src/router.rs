@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,7 @@ use crate::model::ListenerState;
 use crate::serve::Listener;
 use crate::table::{Routes, RoutingTable, Service, ServiceName};
 use crate::target::Slot;
+use crate::workers::Workers;
 
 /// Groups and services that may wait to be asked for at once.
 const MAX_ACTIVATIONS: usize = 1024;
@@ -77,6 +78,7 @@ impl Router {
             activations: Mutex::new(Some(activations)),
             reserved: Mutex::default(),
             listener_states: watch::Sender::default(),
+            workers: ArcSwapOption::empty(),
         });
         Ok(Router { shared })
     }
@@ -131,6 +133,8 @@ pub(crate) struct Shared {
     /// Ports that listeners will want.
     pub(crate) reserved: Mutex<HashMap<SocketAddr, TcpListener>>,
     pub(crate) listener_states: watch::Sender<Arc<BTreeMap<String, ListenerState>>>,
+    /// While the router is served.
+    pub(crate) workers: ArcSwapOption<Workers>,
 }
 
 /// What is kept from one snapshot to the next.
@@ -228,6 +232,11 @@ impl Shared {
         if self.ask_for_target.try_send(whose.to_owned()).is_err() {
             tracing::warn!(whose, "nobody starts a first target: too many are asked for, or nobody listens");
         }
+    }
+
+    /// The version of the table.
+    pub(crate) fn version(&self) -> u64 {
+        *self.version.borrow()
     }
 
     /// A watch of the tables' versions.

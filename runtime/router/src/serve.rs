@@ -5,13 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +24,7 @@ use crate::protocols::{self, Protocols, Spoken};
 use crate::router::{Router, Shared};
 use crate::tls::Security;
 use crate::traffic::Connections;
+use crate::workers::Threads;
 use crate::{ports, prober};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
@@ -54,6 +56,7 @@ impl Router {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<Drained> {
         let port = listener.local_addr()?.port();
+        let threads = Threads::start(&self.shared);
         let (stop, stopped) = watch::channel(());
         let stopped = || {
             let mut stopped = stopped.clone();
@@ -70,6 +73,7 @@ impl Router {
             drop(stop);
         };
         let (ports, default, (), ()) = tokio::join!(ports, default, prober, shutdown);
+        drop(threads);
         Ok(Drained { aborted: ports.aborted + default.aborted })
     }
 
@@ -100,7 +104,7 @@ impl Router {
                 }
                 () = listener.closed.notified(), if is_full => {}
                 accepted = accept.accept(), if !is_full && may_accept => match accepted {
-                    Ok((io, client)) => spawn(io, client, &shared, &listener, &protocols),
+                    Ok((io, client)) => spawn::<A>(io, client, &shared, &listener, &protocols),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         // Most likely out of file descriptors: trying again at once would only spin.
@@ -115,22 +119,23 @@ impl Router {
     }
 }
 
-fn spawn<T>(
-    io: T,
+fn spawn<A: Accept>(
+    io: A::Io,
     client: SocketAddr,
     shared: &Arc<Shared>,
     listener: &Arc<Listener>,
     protocols: &Arc<Protocols>,
-) where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let (security, counted) = listener.door(shared);
     let is_secure = !matches!(security, Security::Clear);
-    let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure);
+    let workers = shared.workers.load();
+    let worker = workers.as_ref().filter(|_| listener.is_elsewhere()).and_then(|workers| workers.next());
+    let connection =
+        Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure, worker.is_some());
     let registered =
         Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection), counted.clone());
     let protocols = Arc::clone(protocols);
-    tokio::spawn(async move {
+    let serve = move |io| async move {
         let _registered = registered;
         match security {
             Security::Clear => {
@@ -161,7 +166,8 @@ fn spawn<T>(
             // What is wrong was said when the table was published.
             Security::Broken => {}
         }
-    });
+    };
+    A::start(io, worker, serve);
 }
 
 /// Lets requests in flight finish, within `timeout`.
@@ -190,6 +196,15 @@ pub(crate) trait Accept {
 
     /// The next connection and its client's address. Safe to cancel.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>>;
+
+    /// Has a connection served, on the runtime of this worker if there is one and the connection can move.
+    fn start<F>(io: Self::Io, worker: Option<&Handle>, serve: impl FnOnce(Self::Io) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let _ = worker;
+        tokio::spawn(serve(io));
+    }
 }
 
 impl Accept for TcpListener {
@@ -201,6 +216,24 @@ impl Accept for TcpListener {
         // client is gone, which is found out soon enough.
         let _ = stream.set_nodelay(true);
         Ok((stream, client))
+    }
+
+    fn start<F>(io: TcpStream, worker: Option<&Handle>, serve: impl FnOnce(TcpStream) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(worker) = worker else {
+            tokio::spawn(serve(io));
+            return;
+        };
+        // Taken off this runtime here, put on the other there.
+        let io = io.into_std();
+        worker.spawn(async move {
+            match io.and_then(TcpStream::from_std) {
+                Ok(io) => serve(io).await,
+                Err(error) => tracing::warn!(%error, "could not hand a connection to a worker"),
+            }
+        });
     }
 }
 
@@ -255,6 +288,10 @@ pub(crate) struct Listener {
     /// They follow the attributes of the listener's load balancer.
     limits: ArcSwap<Limits>,
     may_speak_http2: AtomicBool,
+    /// Whether all of its requests are answered outside of this process.
+    is_elsewhere: AtomicBool,
+    /// The version of the table that was looked at for that.
+    version: AtomicU64,
     /// The clock connections read: a counter, moved on by the accept loop.
     now: AtomicU32,
     state: AtomicU8,
@@ -277,6 +314,8 @@ impl Listener {
             port,
             limits: ArcSwap::from_pointee(Limits::of_router(config)),
             may_speak_http2: AtomicBool::new(true),
+            is_elsewhere: AtomicBool::new(false),
+            version: AtomicU64::new(u64::MAX),
             now: AtomicU32::new(1),
             state: AtomicU8::new(SERVING),
             is_full: AtomicBool::new(false),
@@ -298,6 +337,8 @@ impl Listener {
     /// Takes over what the current table has for this listener.
     fn adopt(&self, shared: &Shared) {
         let Some(id) = &self.id else { return };
+        // Before the table, which may be a newer one then, and is looked at again.
+        let version = shared.version();
         let routes = shared.routes.load();
         let Some(route) = routes.listeners.find(id) else { return };
         let attributes = &route.config.load_balancer.attributes;
@@ -306,6 +347,14 @@ impl Listener {
             self.limits.store(Arc::new(limits));
         }
         self.may_speak_http2.store(attributes.http2, Ordering::Relaxed);
+        if self.version.swap(version, Ordering::Relaxed) != version {
+            self.is_elsewhere.store(routes.listeners.is_elsewhere(route), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all of its requests are answered outside of this process.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
     }
 
     /// How to speak with a client that is accepted now, and what counts it.
@@ -342,7 +391,9 @@ impl Listener {
         self.now.store(now, Ordering::Relaxed);
         let limits = self.limits();
         let open = self.open.lock();
-        let is_due = |one: &Arc<Connection>| one.is_overdue(now, &limits) || one.is_too_old(now, &limits);
+        let is_due = |one: &Arc<Connection>| {
+            one.is_overdue(now, &limits) || one.is_too_old(now, &limits) || one.is_displaced()
+        };
         open.connections.values().filter(|one| is_due(one)).for_each(|one| one.nudge());
     }
 

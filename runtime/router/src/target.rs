@@ -35,6 +35,12 @@ pub trait Target: Send + Sync + 'static {
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>>;
 
+    /// Whether requests are answered outside of this process, so that the target only waits. Its requests may then
+    /// be served by threads that others can't take work from.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
     /// Whether the target can leave HTTP for another protocol, such as WebSocket. It then gets requests
     /// with `Connection: upgrade` and `Upgrade`, and agrees by a response of status 101 with an
     /// [`Upgrade`](crate::Upgrade) in its extensions. Requests that ask for it of other targets are refused.
@@ -170,6 +176,11 @@ impl Slot {
             return Box::pin(std::future::ready(Err(CallError::NoUpgrade)));
         }
         self.target.call(request)
+    }
+
+    /// Whether the target [only waits](Target::is_elsewhere).
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.target.is_elsewhere()
     }
 
     pub(crate) fn enter(&self) {

@@ -16,7 +16,8 @@ mod pool;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -52,7 +53,8 @@ pub struct HttpTargetConfig {
     /// Time a connection is kept without a request. A target that announces a shorter one in
     /// `Keep-Alive` is believed. Default 50 s, just below the 60 s many servers keep theirs.
     pub idle_timeout: Duration,
-    /// Connections kept without a request. Default 256.
+    /// Connections kept without a request, by each of the router's worker threads and by all other threads
+    /// together. Default 256.
     pub max_idle: usize,
     /// Connections open at once; past it, requests are [`CallError::Unavailable`]. Over one of HTTP/2 go
     /// up to 100 requests at once. Default 4,096.
@@ -60,6 +62,10 @@ pub struct HttpTargetConfig {
     /// Bytes of a response's head. Default 64 KiB.
     pub max_head_bytes: usize,
 }
+
+/// Places at which idle connections are kept: that of each worker a router may have, and that of all other threads.
+static PLACES: LazyLock<usize> =
+    LazyLock::new(|| 1 + std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
 
 impl HttpTargetConfig {
     /// The defaults, for a target of HTTP/1.1 at `address`.
@@ -113,6 +119,10 @@ impl Target for HttpTarget {
             Client::Http1(client) => Box::pin(http1::call(Arc::clone(client), request)),
             Client::Http2(client) => Box::pin(http2::call(Arc::clone(client), request)),
         }
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        true
     }
 
     fn accepts_upgrades(&self) -> bool {

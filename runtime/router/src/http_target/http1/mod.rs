@@ -30,10 +30,11 @@ use tokio::time::{self, Instant};
 
 use super::connect::{ConnectError, Connector};
 use super::pool::Idle;
-use super::{HttpTargetConfig, no_body, not_connected, prepare};
+use super::{HttpTargetConfig, PLACES, no_body, not_connected, prepare};
 use crate::prefixed::Prefixed;
 use crate::target::{BoxError, CallError, RequestBody, ResponseBody};
 use crate::tunnel::Upgrade;
+use crate::workers::place;
 use codec::Decoder;
 use exchange::{Answer, Broken, Exchange};
 
@@ -59,7 +60,7 @@ impl Http1 {
             connector,
             max_head_bytes: config.max_head_bytes,
             idle_timeout: config.idle_timeout,
-            idle: Idle::new(config.max_idle),
+            idle: Idle::new(config.max_idle, *PLACES),
             is_swept: AtomicBool::new(false),
         })
     }
@@ -68,11 +69,21 @@ impl Http1 {
     fn take(&self) -> Option<Box<Exchange>> {
         let now = Instant::now();
         loop {
-            let mut exchange = self.idle.take(now)?;
+            let mut exchange = self.idle.take(place(), now)?;
             if !exchange.is_dead() {
                 return Some(exchange);
             }
         }
+    }
+
+    /// Another thread's idle connection, if there may be no more of them.
+    fn take_if_full(&self, error: &ConnectError) -> Option<Box<Exchange>> {
+        if !matches!(error, ConnectError::Full(_)) {
+            return None;
+        }
+        let now = Instant::now();
+        std::iter::from_fn(|| self.idle.take_any(now))
+            .find_map(|mut exchange| (!exchange.is_dead()).then_some(exchange))
     }
 
     async fn connect(&self) -> Result<Box<Exchange>, ConnectError> {
@@ -86,7 +97,7 @@ impl Http1 {
         }
         exchange.rest();
         let good_until = Instant::now() + good_for;
-        if self.idle.put(exchange, good_until) && !self.is_swept.swap(true, Ordering::AcqRel) {
+        if self.idle.put(place(), exchange, good_until) && !self.is_swept.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
@@ -132,7 +143,10 @@ pub(super) async fn call(
     // Boxed, as it is rare: its state would otherwise be part of every request's.
     let mut exchange = match Box::pin(client.connect()).await {
         Ok(exchange) => exchange,
-        Err(error) => return Err(not_connected(request, &error)),
+        Err(error) => match client.take_if_full(&error) {
+            Some(exchange) => exchange,
+            None => return Err(not_connected(request, &error)),
+        },
     };
     exchange.begin(&mut request);
     match answer(&client, &mut exchange, &mut request).await {

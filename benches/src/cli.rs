@@ -127,6 +127,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         None => {
             let benches = chosen(&cli.names)?;
+            has_examples(coracle_fixtures::example_hello())?;
             let context = Context { quick: cli.output.quick };
             let mut results = Vec::new();
             let mut report = begin(&context);
@@ -141,7 +142,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::ColdStart(args)) => {
             let context = Context { quick: args.output.quick };
             let subjects = match args.image {
-                None => Subject::examples(),
+                None => {
+                    has_examples(coracle_fixtures::example_hello())?;
+                    Subject::examples()
+                }
                 Some(image) => vec![Subject::yours(&image, &args.command)?],
             };
             let mut report = begin(&context);
@@ -176,6 +180,19 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Bench>> {
     }
     let is_wanted = |bench: &&Bench| names.is_empty() || names.iter().any(|name| name == bench.name);
     Ok(BENCHES.iter().filter(is_wanted).collect())
+}
+
+/// The components that are measured lie where this program was built, and may have gone since.
+fn has_examples(hello: &Path) -> anyhow::Result<()> {
+    if !hello.is_file() {
+        bail!(
+            "the examples that this program was built with are gone: there is no {}. Build it anew in a checkout of \
+             Coracle, with `cargo run --release -- bench`; `cold-start --image` measures a component of yours without \
+             them",
+            hello.display()
+        );
+    }
+    Ok(())
 }
 
 fn begin(context: &Context) -> Report {
@@ -277,6 +294,13 @@ mod tests {
         let Some(Command::ColdStart(args)) = cli.command else { panic!("another command") };
         assert_eq!(args.command, ["./a", "--quick", "-n", "3"]);
         assert!(Cli::try_parse_from(["x", "cold-start", "--command", "./a"]).is_err(), "of what component?");
+    }
+
+    #[test]
+    fn examples_that_are_gone_are_said_to_be() {
+        assert!(has_examples(coracle_fixtures::example_hello()).is_ok());
+        let error = has_examples(Path::new("/nowhere/hello.wasm")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/hello.wasm") && error.contains("--image"), "{error}");
     }
 
     #[test]

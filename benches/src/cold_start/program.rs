@@ -54,6 +54,9 @@ impl Program {
 
     fn start_all(&self, count: usize) -> anyhow::Result<Starts> {
         let mut places = self.take_places(count)?;
+        for ready in &places {
+            ready.place.address().iter().try_for_each(Address::ensure_silent)?;
+        }
         let results = all_at_once(&mut places, |ready, due| start(ready, due, count, self.native.exit_code));
         let mut all = Vec::new();
         for (ready, result) in places.iter_mut().zip(results) {

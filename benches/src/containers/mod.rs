@@ -169,11 +169,18 @@ impl Address {
         Ok(match native.speaks {
             Speaks::Nothing => None,
             Speaks::SocketOrPort if !by_port => Some(Address::Socket(run.join(SOCKET))),
-            Speaks::SocketOrPort | Speaks::Port => {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no port is free")?;
-                Some(Address::Port(listener.local_addr()?.port()))
-            }
+            Speaks::SocketOrPort | Speaks::Port => Some(Address::Port(new_port()?)),
         })
+    }
+
+    /// Makes sure that nobody answers there who was started before: it would be taken for the next start.
+    pub(crate) fn ensure_silent(&self) -> anyhow::Result<()> {
+        let answers = match self {
+            Address::Socket(path) => path.exists(),
+            Address::Port(port) => std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok(),
+        };
+        anyhow::ensure!(!answers, "something answers at {self:?} before anything is started");
+        Ok(())
     }
 
     /// Removes what is left of the last time.
@@ -182,6 +189,24 @@ impl Address {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// A port of 127.0.0.1 that is free, and that nobody has had before. Below those that the kernel gives to connections:
+/// one of these could be taken by the time a program wants it.
+fn new_port() -> anyhow::Result<u16> {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Where the others begin that run at the same time.
+    let offset = std::process::id().wrapping_mul(331);
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(offset) % u32::from(COUNT);
+        let port = FIRST + u16::try_from(next)?;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port is free from {FIRST} to {}", FIRST + COUNT - 1)
 }
 
 /// What a program's socket is called.
@@ -227,6 +252,21 @@ pub(crate) fn see_pure_cgroups() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_programs_have_a_port_and_strangers_at_it_are_noticed() {
+        let ports: std::collections::BTreeSet<u16> = (0..200).map(|_| new_port().unwrap()).collect();
+        assert_eq!(ports.len(), 200);
+        let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let first: u16 = ephemeral.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(first < 32_000 || ports.iter().all(|port| *port < first), "{ephemeral}");
+
+        let address = Address::Port(new_port().unwrap());
+        address.ensure_silent().unwrap();
+        let Address::Port(port) = address else { unreachable!() };
+        let _stranger = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert!(address.ensure_silent().is_err());
+    }
 
     #[test]
     fn what_failed_says_why_and_forgets_what_came_before() {

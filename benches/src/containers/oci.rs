@@ -25,6 +25,9 @@ pub(super) struct Oci {
     by_port: bool,
 }
 
+/// How a runtime ends whose container was killed: 128, and the signal's number.
+const KILLED: i32 = 128 + 9;
+
 /// The directory in every hierarchy that all containers of ours are in.
 const CGROUP: &str = "coracle-bench";
 
@@ -135,9 +138,7 @@ impl Engine for Oci {
         let guard = Guard::new({
             let (binary, options, id) = (self.binary.clone(), self.options, id.clone());
             move || {
-                let mut delete = Command::new(binary);
-                delete.args(options).args(["delete", "--force", &id]);
-                let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+                delete(&binary, options, &id);
                 remove_cgroups(&id);
             }
         });
@@ -206,7 +207,11 @@ impl Place for Container {
         if !kill() {
             let _ = started.kill();
         }
-        let _ = started.wait();
+        // A runtime that has seen the container end by KILL, and cleaned up, says so. Else something may be left of
+        // it: a name that is taken, or even a program that answers.
+        if !started.wait().is_ok_and(|status| status.code() == Some(KILLED)) {
+            delete(&self.binary, self.options, &self.id);
+        }
         self.address.iter().for_each(Address::clear);
     }
 
@@ -214,6 +219,13 @@ impl Place for Container {
         // The runtime itself could have been sent away by --detach.
         family(started.id()).split_off(1)
     }
+}
+
+/// Removes a container, whatever state it is in.
+fn delete(binary: &Path, options: &[&str], id: &str) {
+    let mut delete = Command::new(binary);
+    delete.args(options).args(["delete", "--force", id]);
+    let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// Removes what a runtime leaves of a container's cgroups, and the directory around them when it is empty.

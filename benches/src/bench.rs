@@ -49,6 +49,8 @@ pub const BENCHES: &[Bench] = &[
     bench!("metering", "what metering costs real programs", suite::metering::run),
     bench!("density", "how many idle instances a GiB holds, beside containers", suite::density::run),
     bench!("plugins", "calling a plugin, beside a native library, a process and Extism", suite::plugins::run),
+    bench!("sdk", "what the SDK costs a guest, beside the same program without it", suite::sdk::run),
+    bench!("swap", "`coracle dev`: from a new .wasm to its first answer", suite::swap::run),
     bench!("link", "a call from one container of a task to another", suite::link::run),
     bench!("scheduler", "placements per second, convergence, and two million tasks", suite::scheduler::run),
     bench!("store", "durable writes per second, beside etcd", suite::store::run),

@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
 }
 
 /// A turn on a runtime of one thread, away from the others.
-async fn on_one_thread<T: Send + Sync + 'static>(
+pub(crate) async fn on_one_thread<T: Send + Sync + 'static>(
     side: Arc<T>,
     count: usize,
     turn: for<'a> fn(&'a T, usize) -> futures_util::future::BoxFuture<'a, anyhow::Result<Times>>,
@@ -72,10 +72,10 @@ async fn on_one_thread<T: Send + Sync + 'static>(
 }
 
 /// Coracle's sandbox, with a cap on everything.
-struct Limited(Container);
+pub(crate) struct Limited(Container);
 
 impl Limited {
-    fn new(wasm: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn new(wasm: &[u8]) -> anyhow::Result<Self> {
         let prepared = Engine::new(&EngineConfig::default())?.prepare_bytes(wasm)?;
         let spec = ContainerSpec {
             cpu: CpuBudget::capped(16 * 1024),
@@ -86,7 +86,12 @@ impl Limited {
         Ok(Self(Container::new(&prepared, spec)?))
     }
 
-    async fn turn(&self, count: usize) -> anyhow::Result<Times> {
+    pub(crate) fn container(&self) -> &Container {
+        &self.0
+    }
+
+    /// Creates instances and drops them.
+    pub(crate) async fn turn(&self, count: usize) -> anyhow::Result<Times> {
         let mut times = Times::default();
         for _ in 0..count {
             let begun = Instant::now();

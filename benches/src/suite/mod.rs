@@ -13,6 +13,8 @@ pub(crate) mod noisy;
 pub(crate) mod plugins;
 pub(crate) mod proxy;
 pub(crate) mod scheduler;
+pub(crate) mod sdk;
 pub(crate) mod startup;
 pub(crate) mod store;
+pub(crate) mod swap;
 pub(crate) mod throughput;

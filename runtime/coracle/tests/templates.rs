@@ -15,6 +15,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use coracle_sandbox::{ContainerSpec, Engine, EngineConfig, MemoryBudget, Plugin};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use support::built::skip;
@@ -332,55 +333,66 @@ fn python() {
     check(components, 256, 1);
 }
 
-/// Calls a plugin by its function's name, under limits: as a task whose entry point says which.
+/// Calls a plugin by its function's name, as its README does.
 #[track_caller]
-fn check_plugin(language: &'static str) {
-    let Some(plugin) = component(language, "plugin") else { return };
+fn check_plugin(plugin: &Path) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let engine = Engine::new(&EngineConfig::default()).unwrap();
+        let prepared = engine.prepare_bytes(&fs::read(plugin).unwrap()).unwrap();
+        let limits = ContainerSpec { memory: MemoryBudget::new(64 << 20), ..ContainerSpec::default() };
+        let plugin = Plugin::new(&prepared, limits).unwrap();
+        for (text, words, longest) in
+            [("every word counts", 3, "counts"), ("Übermut tut selten gut", 4, "Übermut"), (" ", 0, "")]
+        {
+            let summary = plugin.call("summarize", &json!([text])).await.unwrap();
+            assert_eq!(summary, json!({"words": words, "longest": longest}), "{text:?}");
+        }
+    });
+}
+
+/// The same as a task, whose entry point says what to call.
+#[track_caller]
+fn check_plugin_as_task(plugin: &Path) {
     let server = Server::start(&[]);
-    server.push(&plugin, "plugin:latest");
-    let summarize = |text: &str| {
-        let family = format!("plugin-{}", text.len());
-        let container = json!({
-            "image": "plugin:latest", "entryPoint": ["summarize"], "command": [text], "memory": 64,
-            "logConfiguration": {"logDriver": "awslogs", "options": {
-                "awslogs-group": family, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "x",
-                "awslogs-create-group": "true",
-            }},
-        });
-        let task = server.run_task(&server.register(&family, container), &json!({}));
-        let stopped = server.wait_task(&task, "STOPPED");
-        assert_eq!(
-            stopped["containers"][0]["exitCode"],
-            0,
-            "{stopped:#}\n{:?}",
-            server.log_messages(&family)
-        );
-        let said = server.log_messages(&family).concat();
-        serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{said}: {error}"))
-    };
-    assert_eq!(summarize("every word counts"), json!({"words": 3, "longest": "counts"}));
-    assert_eq!(summarize("Übermut tut selten gut"), json!({"words": 4, "longest": "Übermut"}));
-    assert_eq!(summarize(" "), json!({"words": 0, "longest": ""}));
+    server.push(plugin, "plugin:latest");
+    let container = json!({
+        "image": "plugin:latest", "entryPoint": ["summarize"], "command": ["every word counts"], "memory": 16,
+        "logConfiguration": {"logDriver": "awslogs", "options": {
+            "awslogs-group": "plugin", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "x",
+            "awslogs-create-group": "true",
+        }},
+    });
+    let task = server.run_task(&server.register("plugin", container), &json!({}));
+    let stopped = server.wait_task(&task, "STOPPED");
+    assert_eq!(stopped["containers"][0]["exitCode"], 0, "{stopped:#}");
+    assert_eq!(server.log_messages("plugin"), [r#"{"longest":"counts","words":3}"#]);
 }
 
 #[test]
 fn plugin_in_rust() {
-    check_plugin("rust");
+    let Some(plugin) = component("rust", "plugin") else { return };
+    check_plugin(&plugin);
+    check_plugin_as_task(&plugin);
 }
 
 #[test]
 fn plugin_in_c() {
-    check_plugin("c");
+    let Some(plugin) = component("c", "plugin") else { return };
+    check_plugin(&plugin);
+    check_plugin_as_task(&plugin);
 }
 
 #[test]
 fn plugin_in_javascript() {
-    check_plugin("js");
+    let Some(plugin) = component("js", "plugin") else { return };
+    check_plugin(&plugin);
 }
 
 #[test]
 fn plugin_in_python() {
-    check_plugin("python");
+    let Some(plugin) = component("python", "plugin") else { return };
+    check_plugin(&plugin);
 }
 
 #[test]

@@ -255,6 +255,18 @@ with open(f"{sys.argv[1]}/broken.png", "wb") as file:
 }
 
 #[test]
+fn handlers_are_tested_as_functions() {
+    built::test_examples(&[
+        "hello-sdk",
+        "url-shortener",
+        "chat",
+        "shop-frontend",
+        "shop-backend",
+        "shop-job",
+    ]);
+}
+
+#[test]
 fn short_addresses_are_given_once_counted_and_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_in(dir.path(), &[]);

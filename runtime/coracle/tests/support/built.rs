@@ -34,6 +34,19 @@ pub fn thumbnails() -> PathBuf {
     target.join("wasm32-wasip2/release/thumbnails.wasm")
 }
 
+/// Runs the tests that examples on the SDK have of their own, natively.
+pub fn test_examples(packages: &[&str]) {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/Cargo.toml");
+    let mut cargo = cargo();
+    cargo.args(["test", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
+    cargo.arg("--target-dir").arg(tmp().join("examples"));
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    let tested = cargo.output().unwrap();
+    assert!(tested.status.success(), "{}", text(&tested));
+}
+
 /// Where the programs of the example `pipeline` are installed, as its README installs them: `bin/comrak.wasm` and
 /// `bin/brotli.wasm`.
 ///

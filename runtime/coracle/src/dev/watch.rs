@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::project::{Component, DEFINITION, Project};
 
@@ -201,21 +201,30 @@ impl Watch {
             let Some(event) = self.events.recv().await else { bail!("the project is no longer watched") };
             self.take(event)?;
         }
+        let mut quiet_since = Instant::now();
         loop {
             let quiet = if self.pending.source { QUIET } else { QUIET_COMPONENT };
-            match timeout(quiet, self.events.recv()).await {
-                Ok(Some(event)) => self.take(event)?,
+            match timeout_at(quiet_since + quiet, self.events.recv()).await {
+                Ok(Some(event)) => {
+                    if self.take(event)? {
+                        quiet_since = Instant::now();
+                    }
+                }
                 Ok(None) => bail!("the project is no longer watched"),
                 Err(_) => return Ok(std::mem::take(&mut self.pending)),
             }
         }
     }
 
-    fn take(&mut self, event: notify::Result<Event>) -> anyhow::Result<()> {
+    /// Takes an event. Answers whether it is a reason to wait for more: what has nothing to do with the project, such as
+    /// a log that grows in its folder, is none.
+    fn take(&mut self, event: notify::Result<Event>) -> anyhow::Result<bool> {
         let event = event.context("cannot watch the project any more")?;
         if !is_change(&event) {
-            return Ok(());
+            // A component that is being written is not there yet.
+            return Ok(event.paths.iter().any(|path| self.places.of(path) == Place::Deployed));
         }
+        let mut counts = false;
         for path in &event.paths {
             // A new folder is watched from now on; what is in it already is no less a change.
             if path.is_dir() && path.parent() == Some(&self.places.dir) && self.places.sources.is_none() {
@@ -224,16 +233,17 @@ impl Watch {
                 }
                 self.look_at(path, RecursiveMode::Recursive)?;
             }
-            self.note(path);
+            counts |= self.note(path);
         }
-        Ok(())
+        Ok(counts)
     }
 
-    fn note(&mut self, path: &Path) {
+    /// Notes what has changed, and answers whether it matters.
+    fn note(&mut self, path: &Path) -> bool {
         // What was saved during two builds looks like theirs; saved once more, it is a source after all.
         let is_later = || path.metadata().and_then(|found| found.modified()).is_ok_and(|at| at > self.built);
         if self.outputs.contains(path) && !is_later() {
-            return;
+            return false;
         }
         match self.places.of(path) {
             Place::Source => {
@@ -243,8 +253,9 @@ impl Watch {
             }
             Place::Project => self.pending.project = true,
             Place::Deployed => self.pending.deployed = true,
-            Place::Nothing => {}
+            Place::Nothing => return false,
         }
+        true
     }
 }
 
@@ -261,6 +272,8 @@ fn is_change(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use notify::event::DataChange;
+
     use super::*;
 
     #[test]
@@ -296,27 +309,60 @@ mod tests {
         assert_eq!(places.of(Path::new("/p/task-definition.json")), Place::Project, "the first there is");
     }
 
+    /// A project in a folder, with the component `a.wasm`, that has these events.
+    fn watch(dir: &Path, events: mpsc::UnboundedReceiver<notify::Result<Event>>) -> Watch {
+        let places = Places {
+            dir: dir.to_owned(),
+            project: dir.join("coracle.toml"),
+            definition: None,
+            components: HashSet::from([dir.join("a.wasm")]),
+            sources: None,
+        };
+        Watch {
+            watcher: notify::recommended_watcher(|_| {}).unwrap(),
+            events,
+            places,
+            pending: Changes::default(),
+            outputs: HashSet::new(),
+            during_build: HashSet::new(),
+            during_last_build: HashSet::new(),
+            built: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_grows_in_the_folder_does_not_hold_up_a_swap() {
+        let dir = Path::new("/p");
+        let (tell, events) = mpsc::unbounded_channel();
+        let mut watch = watch(dir, events);
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        tell.send(Ok(Event::new(closed).add_path(dir.join("a.wasm")))).unwrap();
+        let grows = async {
+            loop {
+                let grown = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+                for log in [".log", "log.txt"] {
+                    tell.send(Ok(Event::new(grown).add_path(dir.join(log)))).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let changes = tokio::select! {
+            changes = tokio::time::timeout(Duration::from_secs(60), watch.next()) => changes,
+            () = grows => unreachable!("it grows for ever"),
+        };
+        let changes = changes.expect("it is told while the log grows").unwrap();
+        assert_eq!(changes, Changes { deployed: true, ..Changes::default() });
+    }
+
     #[test]
     fn a_source_saved_during_two_builds_counts_when_it_is_saved_again() {
         let dir = tempfile::tempdir().unwrap();
         let source = dir.path().join("lib.rs");
         std::fs::write(&source, "").unwrap();
-        let places = Places {
-            dir: dir.path().to_owned(),
-            project: dir.path().join("coracle.toml"),
-            definition: None,
-            components: HashSet::new(),
-            sources: None,
-        };
         let mut watch = Watch {
-            watcher: notify::recommended_watcher(|_| {}).unwrap(),
-            events: mpsc::unbounded_channel().1,
-            places,
-            pending: Changes::default(),
             outputs: HashSet::from([source.clone()]),
-            during_build: HashSet::new(),
-            during_last_build: HashSet::new(),
             built: SystemTime::now() + Duration::from_secs(60),
+            ..watch(dir.path(), mpsc::unbounded_channel().1)
         };
         watch.note(&source);
         assert!(!watch.pending.source, "a build wrote it");

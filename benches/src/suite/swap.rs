@@ -1,14 +1,14 @@
 //! `coracle dev`: from a component that has been built to its first answer, while somebody goes on asking. Each version is
 //! another component, so each is compiled.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use coracle_fixtures::example_hello;
 
 use crate::bench::Context;
@@ -56,19 +56,24 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
 struct Session {
     dir: PathBuf,
     base: Vec<u8>,
+    output: PathBuf,
     router: SocketAddr,
+    /// The tasks that have answered: while one takes another's place, both do.
+    tasks: Mutex<HashSet<String>>,
     _process: Running,
 }
 
 impl Session {
-    fn start(dir: &Path) -> anyhow::Result<Self> {
+    fn start(root: &Path) -> anyhow::Result<Self> {
+        let dir = root.join("hello");
+        std::fs::create_dir(&dir)?;
         let base = std::fs::read(example_hello())?;
         std::fs::write(dir.join("coracle.toml"), "component = \"hello.wasm\"\n")?;
-        put(dir, &base, 0)?;
-        let output = dir.join(".output");
+        put(&dir, &base, 0)?;
+        let output = root.join("output");
         let child = Command::new(coracle_binary()?)
             .args(["dev", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0"])
-            .current_dir(dir)
+            .current_dir(&dir)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&output)?)
             .spawn()?;
@@ -79,7 +84,9 @@ impl Session {
             rest.split_once('/')?.0.parse::<u16>().ok()
         })?;
         let router = SocketAddr::from(([127, 0, 0, 1], port));
-        Ok(Self { dir: dir.to_owned(), base, router, _process: process })
+        let session = Self { dir, base, output, router, tasks: Mutex::default(), _process: process };
+        poll("the first answer", || session.new_task())?;
+        Ok(session)
     }
 
     /// Swaps so many times, one after the other, beside a client.
@@ -88,12 +95,9 @@ impl Session {
         std::thread::scope(|scope| {
             let client = scope.spawn(|| self.ask_on(&is_over));
             let times = (first..first + swaps).try_fold(Times::default(), |mut times, version| {
-                let before = task(&exchange(self.router, REQUEST)?).context("nothing answers")?;
                 put(&self.dir, &self.base, version)?;
                 let begun = Instant::now();
-                poll("the new version", || {
-                    task(&exchange(self.router, REQUEST).ok()?).filter(|task| *task != before)
-                })?;
+                poll("the new version", || self.new_task())?;
                 times.record(begun.elapsed());
                 // The next one begins when this one has ended.
                 poll("the swap's end", || self.said("after it was built", version).then_some(()))?;
@@ -103,6 +107,12 @@ impl Session {
             let (errors, error) = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
             Ok(Turn::of_times(times?, "swapped").with_errors(errors, error))
         })
+    }
+
+    /// Asks, and notes who answered if that task never has before.
+    fn new_task(&self) -> Option<()> {
+        let task = task(&exchange(self.router, REQUEST).ok()?)?;
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task).then_some(())
     }
 
     /// Asks until it is over, and answers how often that failed, and why at first.
@@ -125,7 +135,7 @@ impl Session {
 
     /// Whether it has said something so many times.
     fn said(&self, text: &str, times: usize) -> bool {
-        let said = std::fs::read_to_string(self.dir.join(".output")).unwrap_or_default();
+        let said = std::fs::read_to_string(&self.output).unwrap_or_default();
         said.matches(text).count() >= times
     }
 }

@@ -34,7 +34,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p2, p3};
 
 /// A component that may run: as often, and as many at once, as its limits allow. Clones share it.
 ///
-/// Needs a tokio runtime with time and I/O to run on; instances are tasks of it.
+/// Needs a tokio runtime with time and I/O to run on: it drives the instances.
 #[derive(Clone)]
 pub struct Container(Arc<Shared>);
 
@@ -404,7 +404,7 @@ impl Container {
     }
 }
 
-/// Runs in the instance's own task.
+/// Instantiates, and runs to the end.
 async fn run_command(shared: &Arc<Shared>) -> Exit {
     match &shared.prepared.0.command {
         Some(CommandEntry::P2(entry)) => run_entry(shared, entry, None, run_p2).await,

@@ -1,8 +1,8 @@
 //! Instances that serve several requests at once (WASI 0.3). Those of WASI 0.2 are in [`resting`](crate::resting).
 //!
 //! A [`Worker`] is one instance with a task of its own, a channel of requests, and a count of what it may still take.
-//! Requests are pushed to a worker that waits; when none does, a new one is started as long as the engine has room,
-//! and only then are requests put on top of busy ones. A [`Ticket`] is one request at its worker.
+//! Requests are pushed to a worker whose guest does not compute; when there is none, a new one is started as long as the
+//! engine has room, and only then are requests put on top of busy ones. A [`Ticket`] is one request at its worker.
 //!
 //! Any trap discards the instance, and with it all requests it was serving. A request that takes too long or that
 //! nobody wants any more can't be taken back from a guest; its worker gets no new ones, and is stopped as soon as the

@@ -31,7 +31,7 @@ async fn requests_at_the_same_time_have_instances_of_their_own() {
     let calls: Vec<_> = (0..8)
         .map(|_| {
             let container = container.clone();
-            tokio::spawn(async move { text(get(&container, "/sleep?ms=50").await.unwrap()).await })
+            tokio::spawn(async move { text(get(&container, "/slow?ms=50").await.unwrap()).await })
         })
         .collect();
     for call in calls {

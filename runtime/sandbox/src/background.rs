@@ -427,7 +427,10 @@ mod tests {
                     cx.waker().wake_by_ref();
                 }
                 match control.phase() {
-                    Phase::Cancelled => Poll::Ready(ended.send(()).unwrap_or_default()),
+                    Phase::Cancelled => {
+                        let _ = ended.send(());
+                        Poll::Ready(())
+                    }
                     Phase::Running | Phase::Lingering => Poll::Pending,
                 }
             })

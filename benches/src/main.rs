@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// For the bench `allocs`; an atomic addition for each allocation is too little to be seen in the others.
+/// For the bench `allocs`.
 #[global_allocator]
 static ALLOCATOR: coracle_bench::suite::allocs::Counting = coracle_bench::suite::allocs::Counting;
 

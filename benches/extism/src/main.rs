@@ -15,7 +15,7 @@ fn main() -> Result<(), extism::Error> {
     let [_, file, calls, text] = &arguments[..] else {
         return Err(extism::Error::msg("usage: coracle-bench-extism PLUGIN.wasm CALLS TEXT"));
     };
-    let manifest = Manifest::new([Wasm::file(file)]);
+    let manifest = Manifest::new([Wasm::data(std::fs::read(file)?)]);
     let compiled = extism::CompiledPlugin::new(PluginBuilder::new(manifest))?;
     let mut plugin = Plugin::new_from_compiled(&compiled)?;
     let answer = plugin.call::<&str, String>("words", text)?;

@@ -276,6 +276,8 @@ class Session:
 
 
 def main():
+    # Whoever was started in the background by a shell ignores it, and so would the servers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     root, document, work, coracle, aws = sys.argv[1:]
     text = (Path(root) / document).read_text()
     # Whoever says "in another terminal" does not mean this one.

@@ -25,14 +25,13 @@ fn variants() -> Vec<Variant> {
     let product = EngineConfig { max_instances: 16, ..EngineConfig::default() };
     let variant = |id, label, config| Variant { id, label, config };
     vec![
-        variant(
-            "none",
-            "not metered, not inlined",
-            EngineConfig { metering: Metering::None, inline_up_to: 0, ..product.clone() },
-        ),
+        variant("none", "not metered", EngineConfig { metering: Metering::None, ..product.clone() }),
         variant("product", "metered, as in the product", product.clone()),
-        variant("unmetered", "not metered", EngineConfig { metering: Metering::None, ..product.clone() }),
-        variant("not-inlined", "metered, not inlined", EngineConfig { inline_up_to: 0, ..product.clone() }),
+        variant(
+            "inlined",
+            "metered, inlined up to 250",
+            EngineConfig { inline_up_to: 250, ..product.clone() },
+        ),
         variant(
             "inlined-more",
             "metered, inlined up to 2000",

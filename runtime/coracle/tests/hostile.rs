@@ -92,8 +92,7 @@ fn a_trap_names_its_kind_and_function() {
         server.register("trapper", json!({ "image": "command:1", "command": ["trap", "unreachable"] }));
     let stopped = server.wait_task(&server.run_task(&definition, &json!({})), "STOPPED");
     let reason = stopped["containers"][0]["reason"].as_str().unwrap();
-    // Its function is small, and may have been compiled into the one that calls it.
-    assert!(reason.contains("unreachable") && reason.contains("work::trap"), "{reason}");
+    assert!(reason.contains("unreachable") && reason.contains("trap_"), "{reason}");
     assert_ne!(stopped["containers"][0]["exitCode"], 0);
 }
 

@@ -34,12 +34,12 @@ pub struct EngineConfig {
     /// Whether what guests compute is measured and limited.
     pub metering: Metering,
     /// Functions are compiled into their callers as long as the two together are no larger than this, in values of the
-    /// compiler's intermediate code; 0: never. Even what was optimised when it was compiled to WebAssembly gains by it,
-    /// because each call in metered code stores the fuel and loads it again: with the default of 250 a JSON parser takes
-    /// 131 % instead of 147 % of its time without metering, a sort 124 % instead of 133 %. It costs a third more time to
-    /// compile, and machine code that is 6 % larger. (With wasmtime's own 2000, 124 % and 121 %, but four times the time
-    /// and twice and a half the code.) How much fuel a program uses does not depend on it; a trap in a function that was
-    /// compiled into its caller names the caller.
+    /// compiler's intermediate code; 0, the default: never. It makes metering cheaper, because each call in metered code
+    /// stores the fuel and loads it again: with 250 a JSON parser takes 131 % instead of 147 % of its time without
+    /// metering, a sort 124 % instead of 133 %. But all functions' intermediate code is in memory at once: a JavaScript
+    /// engine of 12 MB takes more than 4 GiB to compile, and everything a third more time. (wasmtime's own 2000: 124 %
+    /// and 121 %, four times the time and twice and a half the machine code.) How much fuel a program uses does not
+    /// depend on it; a trap in a function that was compiled into its caller names the caller.
     pub inline_up_to: u32,
 }
 
@@ -66,7 +66,7 @@ impl Default for EngineConfig {
             table_keep_resident: 512 << 10,
             max_wasm_stack: 512 << 10,
             metering: Metering::Fuel,
-            inline_up_to: 250,
+            inline_up_to: 0,
         }
     }
 }
@@ -338,7 +338,7 @@ impl CompileSettings {
         let mut wasmtime = Config::new();
 
         // Fuel is the one way of metering: it is deterministic, and cost no more than epochs (5–47 % against 17–40 % on
-        // real programs, before inlining). Each operator costs one, as by default. To make free what is no instruction
+        // real programs). Each operator costs one, as by default. To make free what is no instruction
         // of the machine (constants, and moves to and from locals) would save 3 to 4 %, because blocks of nothing else
         // need not be counted; but a call or a branch may pass a thousand values, and a guest of such could not be
         // interrupted for a thousand times as long.

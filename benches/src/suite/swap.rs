@@ -74,6 +74,8 @@ impl Session {
         let child = Command::new(coracle_binary()?)
             .args(["dev", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0"])
             .current_dir(&dir)
+            // Its state goes with the bench's, because it is not given the time to remove it.
+            .env("TMPDIR", root)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&output)?)
             .spawn()?;

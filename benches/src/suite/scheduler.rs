@@ -147,7 +147,7 @@ fn tables(context: &Context, measured: &Measured) -> anyhow::Result<Vec<Table>> 
         "What the scheduler costs when a state of that size is at rest.",
         Unit::Seconds,
     );
-    let one = format!("one task of a service of {placed} has changed");
+    let one = format!("one task of {placed} has changed");
     for (id, label, times) in
         [("nothing", "nothing has changed", &measured.quiet), ("one", &one[..], &measured.one_changed)]
     {

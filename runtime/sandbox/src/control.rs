@@ -1,9 +1,10 @@
 //! The strings attached to a live instance, for those outside of it: stop it, or let it finish in peace.
 
+use crate::cpu::nanos_since_epoch;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 /// What the outside wants of an instance. Only ever goes up.
@@ -40,6 +41,9 @@ impl From<u8> for Home {
     }
 }
 
+/// For how long a guest may have been busy and still pass for one that waits, in nanoseconds.
+const BUSY: u64 = 1_000_000;
+
 /// Shared by an instance's task and whoever may stop it.
 pub(crate) struct Control {
     phase: AtomicU8,
@@ -55,8 +59,9 @@ pub(crate) struct Control {
     polling: AtomicBool,
     /// Whether somebody woke the guest since its last poll began.
     woken: AtomicBool,
-    /// Whether it had more to do when its last poll ended.
-    unfinished: AtomicBool,
+    /// Since when each of its polls has ended with more to do, in nanoseconds since the clock of
+    /// [`cpu`](crate::cpu) began. 0: the last did not.
+    busy_since: AtomicU64,
 }
 
 impl Control {
@@ -80,7 +85,7 @@ impl Control {
             waker: AtomicWaker::new(),
             polling: AtomicBool::new(false),
             woken: AtomicBool::new(false),
-            unfinished: AtomicBool::new(false),
+            busy_since: AtomicU64::new(0),
         })
     }
 
@@ -95,13 +100,22 @@ impl Control {
         // Either the waking thread sees this, or we see what it did: both sides write first and look then.
         self.polling.store(false, Ordering::SeqCst);
         let woken = self.woken.load(Ordering::SeqCst);
-        self.unfinished.store(woken, Ordering::Relaxed);
+        let busy_since = self.busy_since.load(Ordering::Relaxed);
+        if !woken && busy_since != 0 {
+            self.busy_since.store(0, Ordering::Relaxed);
+        } else if woken && busy_since == 0 {
+            self.busy_since.store(nanos_since_epoch(), Ordering::Relaxed);
+        }
         woken
     }
 
-    /// Whether the guest does not compute: it waits for something from outside, or has got it and waits for its thread.
+    /// Whether the guest does not compute at the moment, and has not done so for long: it waits for something from
+    /// outside, or has got it and waits for its thread. Guests of WASI 0.3 wake themselves several times on the way to
+    /// an answer; one that still does after [`BUSY`] has something else to do.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.polling.load(Ordering::Relaxed) && !self.unfinished.load(Ordering::Relaxed)
+        let busy_since = self.busy_since.load(Ordering::Relaxed);
+        !self.polling.load(Ordering::Relaxed)
+            && (busy_since == 0 || nanos_since_epoch().saturating_sub(busy_since) < BUSY)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -254,7 +268,10 @@ mod tests {
         assert!(is_waiting_after(false));
         Waker::from(control.clone()).wake();
         assert!(control.is_waiting(), "what woke it came from outside");
-        assert!(!is_waiting_after(true), "its slice was over");
+        assert!(is_waiting_after(true), "it has only just begun");
+        control.busy_since.fetch_sub(BUSY, Ordering::Relaxed);
+        assert!(!is_waiting_after(true), "it goes on and on");
+        assert!(is_waiting_after(false), "it has come to an end");
     }
 
     #[test]

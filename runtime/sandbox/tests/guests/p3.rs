@@ -123,20 +123,6 @@ async fn requests_meet_in_one_instance() {
     container.kill();
 }
 
-#[tokio::test]
-async fn requests_that_come_at_once_go_to_an_instance_that_is_there() {
-    let container = service(ContainerSpec::default());
-    let hello = async || text(get(&container, "/hello").await.unwrap()).await;
-    assert_eq!(hello().await, "hello from 0.3\n");
-    // There is one thread; now the instance has it until it rests.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    let answers = futures_util::future::join_all((0..8).map(|_| hello())).await;
-    assert!(answers.iter().all(|answer| answer == "hello from 0.3\n"), "{answers:?}");
-    assert_eq!(container.stats().instances_started, 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrency_is_limited() {
     let spec = ContainerSpec { instance_concurrency: Some(1), ..ContainerSpec::default() };

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Empty};
 use crate::bench::Context;
 use crate::report::{Findings, Row, Side, Table, Unit};
 
-/// The system's allocator, which counts while [`count`] asks it to. Otherwise it only looks at a flag that nobody
+/// The system's allocator, which counts while the bench `allocs` asks it to. Otherwise it only looks at a flag that nobody
 /// writes: what the other benches measure in this process pays nothing for it.
 pub struct Counting;
 

@@ -6,7 +6,7 @@
 //! of threads, one per processor. When it waits for something it moves back, and what it waited for finds it in the
 //! foreground.
 //!
-//! These threads have the precedence of all others. With the lowest (nice 19) the kernel takes a processor from a guest
+//! These threads have the same precedence as all others. With the lowest (nice 19) the kernel takes a processor from a guest
 //! as soon as a request comes in, and 99 % of the requests of a hello service beside 50 guests that spin are answered as
 //! fast as without them (0.5 to 1.0 ms, against 2.3 to 2.6 ms). But whatever else computes on the machine would then
 //! leave guests next to nothing: their caps and shares would mean nothing, and their requests would time out.

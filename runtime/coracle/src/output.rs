@@ -5,7 +5,7 @@
 //! being stopped in order.
 
 use std::fmt::Arguments;
-use std::io::{self, Write as _};
+use std::io;
 
 /// Writes a line to standard output: `say!("{count} tasks")?`. An error is most likely a reader that has
 /// seen enough; [`is_reader_gone`] tells.
@@ -22,14 +22,21 @@ macro_rules! note {
 pub(crate) use {note, say};
 
 pub(crate) fn say_line(text: Arguments<'_>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+    write_line(&mut io::stdout().lock(), text)
 }
 
 pub(crate) fn note_line(text: Arguments<'_>) {
+    // Both are one terminal most of the time: a line to it is not cut by one of the other stream.
+    let _stdout = io::stdout().lock();
     // There is nobody to tell.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = write_line(&mut io::stderr().lock(), text);
+}
+
+/// Writes a line in one piece. Standard error keeps nothing back, so formatting straight into it would be a
+/// system call for every piece of the text, with room for another process's output between them.
+fn write_line(out: &mut impl io::Write, text: Arguments<'_>) -> io::Result<()> {
+    out.write_all(format!("{text}\n").as_bytes())?;
+    out.flush()
 }
 
 /// Whether this is no failure: whoever read our output has stopped reading.
@@ -43,6 +50,29 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    /// Whatever is written to it, write by write.
+    #[derive(Default)]
+    struct Pieces(Vec<String>);
+
+    impl io::Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_in_one_piece() {
+        let mut pieces = Pieces::default();
+        let (version, reason) = ("app:3", "it traps");
+        write_line(&mut pieces, format_args!("{version} does not start: {reason}; app:2 goes on.")).unwrap();
+        assert_eq!(pieces.0, ["app:3 does not start: it traps; app:2 goes on.\n"]);
+    }
 
     #[test]
     fn only_a_closed_pipe_is_a_reader_that_has_gone() {

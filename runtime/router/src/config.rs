@@ -50,8 +50,8 @@ pub struct RouterConfig {
     pub cookie_key: CookieKey,
     /// Where requests are logged, if they are. Default not.
     pub access_log: Option<AccessLogConfig>,
-    /// Threads that serve the connections of listeners all of whose targets are at addresses. With 0 these are
-    /// served like all others, on the runtime that serves the router. Default one for each processor.
+    /// Threads that serve the connections of clients, each its own. With 0 they are served on the runtime that serves the
+    /// router. Default one for each processor.
     pub worker_threads: usize,
     /// Time requests in flight get to finish when the router shuts down. Default 30 s.
     pub drain_timeout: Duration,

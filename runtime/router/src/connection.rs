@@ -62,8 +62,6 @@ pub(crate) struct Connection {
     /// Known once the client has agreed on TLS.
     tls: OnceLock<ClientTls>,
     listener: Arc<Listener>,
-    /// Whether one of the router's workers serves it, which is for requests that go elsewhere.
-    is_on_worker: bool,
     /// When the connection was accepted.
     born: Tick,
     phase: AtomicU8,
@@ -96,7 +94,6 @@ impl Connection {
         listener: Arc<Listener>,
         client: SocketAddr,
         is_secure: bool,
-        is_on_worker: bool,
     ) -> Arc<Self> {
         let scheme = if is_secure { "https" } else { "http" };
         let forwarded = Forwarded::new(client, listener.port, scheme);
@@ -107,7 +104,6 @@ impl Connection {
             client: client.ip().to_canonical(),
             forwarded,
             tls: OnceLock::new(),
-            is_on_worker,
             born: now,
             // A client that has yet to agree on TLS is as far as one that has yet to complete a head.
             phase: AtomicU8::new(if is_secure { HEAD } else { IDLE }),
@@ -275,14 +271,7 @@ impl Connection {
     /// Whether the connection should end with the requests it has: the listener closes, the connection is older
     /// than connections may get, or it is served by a thread that is not for what its requests go to by now.
     pub(crate) fn should_close(&self) -> bool {
-        self.listener.is_closing()
-            || self.is_displaced()
-            || self.is_too_old(self.listener.now(), &self.listener.limits())
-    }
-
-    /// Whether a worker serves it although its requests may be answered in this process by now.
-    pub(crate) fn is_displaced(&self) -> bool {
-        self.is_on_worker && !self.listener.is_elsewhere()
+        self.listener.is_closing() || self.is_too_old(self.listener.now(), &self.listener.limits())
     }
 
     pub(crate) fn is_too_old(&self, now: Tick, limits: &Limits) -> bool {

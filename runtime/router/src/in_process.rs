@@ -42,8 +42,7 @@ impl NamedService {
     /// the request up.
     pub async fn call(&self, request: Request<RequestBody>) -> Response<ResponseBody> {
         let shared = &self.router.shared;
-        let connection =
-            Connection::new(Arc::clone(shared), Arc::clone(&shared.in_process), CLIENT, false, false);
+        let connection = Connection::new(Arc::clone(shared), Arc::clone(&shared.in_process), CLIENT, false);
         let scan = Scan::request(request.headers());
         let named = parse_internal(&self.host);
         let response =

@@ -32,8 +32,7 @@
 //!    target is chosen (`choose`) or known by a cookie (`sticky`), and called; another one is, where that is
 //!    safe.
 //!
-//! Connections of listeners all of whose targets are at addresses are served by threads of their own
-//! (`workers`), on which programs in this process are not called.
+//! Connections are served by threads of their own (`workers`), each by one for all its life.
 //!
 //! Beside the path of requests, `ports` opens and closes the ports of listeners, and `prober` looks after
 //! target groups: what it finds out goes to the group's `keeper`, and from there into the next snapshot.

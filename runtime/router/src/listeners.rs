@@ -45,11 +45,6 @@ impl Listeners {
         self.groups.get(id)
     }
 
-    /// Whether all requests to a listener are answered by targets outside of this process, or by its rules.
-    pub(crate) fn is_elsewhere(&self, listener: &ListenerRoute) -> bool {
-        listener.rules.groups().all(|id| self.group(id).is_some_and(|route| route.is_elsewhere()))
-    }
-
     /// The addresses to listen on, by listener.
     pub(crate) fn addresses(&self) -> BTreeMap<Arc<str>, SocketAddr> {
         self.by_id.iter().map(|(id, listener)| (Arc::clone(id), listener.config.address)).collect()

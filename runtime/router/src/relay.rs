@@ -25,8 +25,7 @@ use crate::http_target::Spare;
 use crate::load_balancer::LoadBalancerAttributes;
 use crate::model::{ListenerAttributes, Stickiness, StickinessKind, TargetGroupAttributes};
 use crate::sticky::{self, Cookie, CookieKey, Fingerprint};
-use crate::target::{CallError, RequestBody, ResponseBody, Slot};
-use crate::workers::{Call, place};
+use crate::target::{CallError, RequestBody, ResponseBody};
 
 /// Tells a router further on that a request was sent before.
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("x-coracle-attempt");
@@ -200,7 +199,7 @@ impl Attempts<'_> {
             let member = self.enter_next(in_flight).await?;
             let Some(sent) = request.take() else { return Err(self.no_target()) };
             let spare = self.spare(&sent);
-            let call = self.call(&member.slot, sent);
+            let call = member.slot.call(sent);
             let called = match self.connection.within(self.now + timeout, call).await {
                 Some(called) => called,
                 None => {
@@ -237,17 +236,6 @@ impl Attempts<'_> {
             self.look_again();
             self.now = Instant::now();
         }
-    }
-
-    /// Calls a target where it stands in nobody's way.
-    fn call(&self, slot: &Arc<Slot>, request: Request<RequestBody>) -> Call {
-        if place() > 0
-            && !slot.is_elsewhere()
-            && let Some(workers) = &*self.connection.router.workers.load()
-        {
-            return workers.call_elsewhere(slot, request);
-        }
-        slot.call(request)
     }
 
     /// A copy of the request, if it may be needed.

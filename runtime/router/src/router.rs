@@ -234,11 +234,6 @@ impl Shared {
         }
     }
 
-    /// The version of the table.
-    pub(crate) fn version(&self) -> u64 {
-        *self.version.borrow()
-    }
-
     /// A watch of the tables' versions.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()

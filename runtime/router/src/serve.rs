@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use crate::protocols::{self, Protocols, Spoken};
 use crate::router::{Router, Shared};
 use crate::tls::Security;
 use crate::traffic::Connections;
-use crate::workers::Threads;
+use crate::workers::{Seat, Threads, Workers};
 use crate::{ports, prober};
 
 /// How often connections are looked over: fine enough for limits of seconds, and next to nothing for
@@ -128,15 +128,14 @@ fn spawn<A: Accept>(
 ) {
     let (security, counted) = listener.door(shared);
     let is_secure = !matches!(security, Security::Clear);
-    let workers = shared.workers.load();
-    let worker = workers.as_ref().filter(|_| listener.is_elsewhere()).and_then(|workers| workers.next());
-    let connection =
-        Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure, worker.is_some());
+    let connection = Connection::new(Arc::clone(shared), Arc::clone(listener), client, is_secure);
     let registered =
         Registered::new(Arc::clone(listener), Arc::clone(shared), Arc::clone(&connection), counted.clone());
     let protocols = Arc::clone(protocols);
+    let seat = shared.workers.load_full().and_then(Workers::seat);
+    let worker = seat.as_ref().map(Seat::runtime);
     let serve = move |io| async move {
-        let _registered = registered;
+        let _registered = (registered, seat);
         match security {
             Security::Clear => {
                 let spoken = if connection.may_speak_http2() { Spoken::Unknown } else { Spoken::Http1 };
@@ -198,7 +197,7 @@ pub(crate) trait Accept {
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>>;
 
     /// Has a connection served, on the runtime of this worker if there is one and the connection can move.
-    fn start<F>(io: Self::Io, worker: Option<&Handle>, serve: impl FnOnce(Self::Io) -> F + Send + 'static)
+    fn start<F>(io: Self::Io, worker: Option<Handle>, serve: impl FnOnce(Self::Io) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -218,7 +217,7 @@ impl Accept for TcpListener {
         Ok((stream, client))
     }
 
-    fn start<F>(io: TcpStream, worker: Option<&Handle>, serve: impl FnOnce(TcpStream) -> F + Send + 'static)
+    fn start<F>(io: TcpStream, worker: Option<Handle>, serve: impl FnOnce(TcpStream) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -288,10 +287,6 @@ pub(crate) struct Listener {
     /// They follow the attributes of the listener's load balancer.
     limits: ArcSwap<Limits>,
     may_speak_http2: AtomicBool,
-    /// Whether all of its requests are answered outside of this process.
-    is_elsewhere: AtomicBool,
-    /// The version of the table that was looked at for that.
-    version: AtomicU64,
     /// The clock connections read: a counter, moved on by the accept loop.
     now: AtomicU32,
     state: AtomicU8,
@@ -314,8 +309,6 @@ impl Listener {
             port,
             limits: ArcSwap::from_pointee(Limits::of_router(config)),
             may_speak_http2: AtomicBool::new(true),
-            is_elsewhere: AtomicBool::new(false),
-            version: AtomicU64::new(u64::MAX),
             now: AtomicU32::new(1),
             state: AtomicU8::new(SERVING),
             is_full: AtomicBool::new(false),
@@ -337,8 +330,6 @@ impl Listener {
     /// Takes over what the current table has for this listener.
     fn adopt(&self, shared: &Shared) {
         let Some(id) = &self.id else { return };
-        // Before the table, which may be a newer one then, and is looked at again.
-        let version = shared.version();
         let routes = shared.routes.load();
         let Some(route) = routes.listeners.find(id) else { return };
         let attributes = &route.config.load_balancer.attributes;
@@ -347,14 +338,6 @@ impl Listener {
             self.limits.store(Arc::new(limits));
         }
         self.may_speak_http2.store(attributes.http2, Ordering::Relaxed);
-        if self.version.swap(version, Ordering::Relaxed) != version {
-            self.is_elsewhere.store(routes.listeners.is_elsewhere(route), Ordering::Relaxed);
-        }
-    }
-
-    /// Whether all of its requests are answered outside of this process.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.is_elsewhere.load(Ordering::Relaxed)
     }
 
     /// How to speak with a client that is accepted now, and what counts it.
@@ -391,9 +374,7 @@ impl Listener {
         self.now.store(now, Ordering::Relaxed);
         let limits = self.limits();
         let open = self.open.lock();
-        let is_due = |one: &Arc<Connection>| {
-            one.is_overdue(now, &limits) || one.is_too_old(now, &limits) || one.is_displaced()
-        };
+        let is_due = |one: &Arc<Connection>| one.is_overdue(now, &limits) || one.is_too_old(now, &limits);
         open.connections.values().filter(|one| is_due(one)).for_each(|one| one.nudge());
     }
 

@@ -30,16 +30,13 @@ pub trait Target: Send + Sync + 'static {
     /// Answers one request. The URI is in origin form (path and query), the host is in `Host`.
     ///
     /// Dropping the future, or the response's body, means that the client is gone.
+    ///
+    /// Polled by a thread that serves many connections and that no other helps: what computes for more than a
+    /// fraction of a millisecond has to do so elsewhere.
     fn call(
         &self,
         request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, CallError>>;
-
-    /// Whether requests are answered outside of this process, so that the target only waits. Its requests may then
-    /// be served by threads that others can't take work from.
-    fn is_elsewhere(&self) -> bool {
-        false
-    }
 
     /// Whether the target can leave HTTP for another protocol, such as WebSocket. It then gets requests
     /// with `Connection: upgrade` and `Upgrade`, and agrees by a response of status 101 with an
@@ -176,11 +173,6 @@ impl Slot {
             return Box::pin(std::future::ready(Err(CallError::NoUpgrade)));
         }
         self.target.call(request)
-    }
-
-    /// Whether the target [only waits](Target::is_elsewhere).
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.target.is_elsewhere()
     }
 
     pub(crate) fn enter(&self) {

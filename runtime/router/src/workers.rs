@@ -1,24 +1,19 @@
-//! Threads with runtimes of their own, for connections whose requests all go to other processes.
+//! Threads with runtimes of their own, which serve the connections of clients.
 //!
-//! Such a connection only ever waits for sockets. Served by one thread for all its life, it finds what it touches
-//! in one processor's caches and wakes no other, which is a fifth of the time a forwarded request costs. Programs in
-//! this process are not called here, as no other thread would take over what waits behind them: connections to them
-//! are served on the runtime that serves the router, and where a connection was here already, they are called there.
+//! Served by one thread for all its life, a connection finds what it touches in one processor's caches, and wakes no
+//! other: that is a fifth of what a forwarded request costs, and of one that a component answers. The price is that
+//! nobody takes over what waits behind a target that computes. Targets in this process must not do so for long; see
+//! [`Target::call`](crate::Target::call).
 
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use crate::router::Shared;
-use crate::target::{CallError, RequestBody, ResponseBody, Slot};
 
 thread_local! {
     static PLACE: Cell<usize> = const { Cell::new(0) };
@@ -29,12 +24,13 @@ pub(crate) fn place() -> usize {
     PLACE.get()
 }
 
-/// The runtimes of the workers.
-pub(crate) struct Workers {
-    runtimes: Vec<Handle>,
-    turn: AtomicUsize,
-    /// The runtime of everything else.
-    elsewhere: Handle,
+/// The workers.
+pub(crate) struct Workers(Vec<Worker>);
+
+struct Worker {
+    runtime: Handle,
+    /// Connections it serves.
+    connections: AtomicUsize,
 }
 
 /// Their threads, which stop when this is dropped, with the connections they still have.
@@ -44,21 +40,20 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts the workers of a router, unless it has some. Needs a runtime, on which everything else is called.
+    /// Starts the workers of a router, unless it has some.
     pub(crate) fn start(shared: &Arc<Shared>) -> Option<Self> {
         if shared.workers.load().is_some() {
             return None;
         }
         let started = (1..=shared.config.worker_threads).map(start).collect::<io::Result<Vec<_>>>();
-        let (runtimes, stop) = match started {
+        let (workers, stop) = match started {
             Ok(started) => started.into_iter().unzip(),
             Err(error) => {
                 tracing::warn!(%error, "could not start worker threads; connections are served without");
                 return None;
             }
         };
-        let workers = Workers { runtimes, turn: AtomicUsize::new(0), elsewhere: Handle::current() };
-        shared.workers.store(Some(Arc::new(workers)));
+        shared.workers.store(Some(Arc::new(Workers(workers))));
         Some(Self { shared: Arc::clone(shared), _stop: stop })
     }
 }
@@ -69,7 +64,7 @@ impl Drop for Threads {
     }
 }
 
-fn start(place: usize) -> io::Result<(Handle, oneshot::Sender<()>)> {
+fn start(place: usize) -> io::Result<(Worker, oneshot::Sender<()>)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -78,78 +73,83 @@ fn start(place: usize) -> io::Result<(Handle, oneshot::Sender<()>)> {
         // Nothing is ever sent: the other end is dropped.
         let _ = runtime.block_on(stopped);
     })?;
-    Ok((handle, stop))
+    Ok((Worker { runtime: handle, connections: AtomicUsize::new(0) }, stop))
 }
 
 impl Workers {
-    /// The runtime for the next connection: each in turn.
-    pub(crate) fn next(&self) -> Option<&Handle> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.runtimes.get(turn.checked_rem(self.runtimes.len())?)
-    }
-
-    /// Calls a target on the runtime of everything else. Only what is left of the answer is then read here.
-    /// Dropped, it gives the call up.
-    pub(crate) fn call_elsewhere(&self, slot: &Arc<Slot>, request: Request<RequestBody>) -> Call {
-        let slot = Arc::clone(slot);
-        let mut task = JoinSet::new();
-        task.spawn_on(async move { slot.call(request).await }, &self.elsewhere);
-        async move {
-            match task.join_next().await {
-                Some(Ok(called)) => called,
-                _ => Err(CallError::Failed { reason: "it failed before it had answered".to_owned() }),
-            }
-        }
-        .boxed()
+    /// A seat for another connection, at the worker that has the fewest.
+    pub(crate) fn seat(self: Arc<Self>) -> Option<Seat> {
+        let connections = |worker: &Worker| worker.connections.load(Ordering::Relaxed);
+        let (place, worker) = self.0.iter().enumerate().min_by_key(|(_, worker)| connections(worker))?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Seat { workers: self, place })
     }
 }
 
-/// A call of a target.
-pub(crate) type Call = BoxFuture<'static, Result<Response<ResponseBody>, CallError>>;
+/// A connection's seat at its worker.
+pub(crate) struct Seat {
+    workers: Arc<Workers>,
+    place: usize,
+}
+
+impl Seat {
+    fn worker(&self) -> &Worker {
+        &self.workers.0[self.place]
+    }
+
+    /// Where the connection is to be served.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.worker().runtime.clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.worker().connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::RouterConfig;
     use crate::router::Router;
-    use crate::tests::harness::{empty, slot_with};
 
     fn router(worker_threads: usize) -> Arc<Shared> {
         let config = RouterConfig { worker_threads, ..RouterConfig::default() };
         Router::new(config, &prometheus::Registry::new()).unwrap().shared
     }
 
+    fn seat(shared: &Shared) -> Option<Seat> {
+        shared.workers.load_full()?.seat()
+    }
+
     #[tokio::test]
-    async fn connections_are_spread_and_calls_go_elsewhere() {
+    async fn a_connection_goes_to_the_worker_that_has_the_fewest() {
         let shared = router(2);
         let _threads = Threads::start(&shared).unwrap();
         assert!(Threads::start(&shared).is_none(), "they are there");
-        let workers = shared.workers.load_full().unwrap();
+        let mut seats: Vec<_> = (0..4).map(|_| seat(&shared).unwrap()).collect();
         let mut places = Vec::new();
-        for _ in 0..4 {
-            places.push(workers.next().unwrap().spawn(async { place() }).await.unwrap());
+        for seat in &seats {
+            places.push(seat.runtime().spawn(async { place() }).await.unwrap());
         }
         assert_eq!((places.as_slice(), place()), (&[1, 2, 1, 2][..], 0));
-
-        let here = slot_with("here", |_| async {
-            let mut response = Response::new(empty());
-            response.headers_mut().insert("x-place", place().into());
-            Ok(response)
-        });
-        let worker = workers.next().unwrap().clone();
-        let called = worker.spawn(async move { workers.call_elsewhere(&here, Request::new(empty())).await });
-        assert_eq!(called.await.unwrap().unwrap().headers()["x-place"], "0");
+        // Both that are left are the first one's.
+        seats.remove(3);
+        seats.remove(1);
+        let next = [seat(&shared).unwrap(), seat(&shared).unwrap()];
+        assert_eq!(next.map(|seat| seat.place), [1, 1]);
     }
 
     #[tokio::test]
     async fn they_stop_with_what_they_have() {
         let shared = router(1);
         let threads = Threads::start(&shared);
-        let task =
-            shared.workers.load().as_ref().unwrap().next().unwrap().spawn(std::future::pending::<()>());
+        let task = seat(&shared).unwrap().runtime().spawn(std::future::pending::<()>());
         drop(threads);
         assert!(task.await.unwrap_err().is_cancelled());
-        assert!(shared.workers.load().is_none());
+        assert!(seat(&shared).is_none());
         assert!(Threads::start(&shared).is_some(), "they can be had again");
     }
 
@@ -157,6 +157,6 @@ mod tests {
     async fn there_may_be_none() {
         let shared = router(0);
         let _threads = Threads::start(&shared);
-        assert!(shared.workers.load_full().unwrap().next().is_none());
+        assert!(seat(&shared).is_none());
     }
 }

@@ -155,11 +155,6 @@ impl GroupRoute {
         self.choices.targets().is_empty()
     }
 
-    /// Whether every target is outside of this process, and there is one.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        !self.last_resort.is_empty() && self.last_resort.iter().all(|member| member.slot.is_elsewhere())
-    }
-
     /// Whether a request that could not be answered by one target has another to go to.
     pub(crate) fn has_several(&self) -> bool {
         self.choices.targets().len() > 1

@@ -121,10 +121,6 @@ impl Target for HttpTarget {
         }
     }
 
-    fn is_elsewhere(&self) -> bool {
-        true
-    }
-
     fn accepts_upgrades(&self) -> bool {
         matches!(self.client, Client::Http1(_))
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::*;
-use crate::workers::Threads;
 use crate::{
     Action, Backend, Condition, FixedResponse, Forward, HealthCheck, ListenerAttributes, ListenerConfig,
     ListenerProtocol, ListenerState, LoadBalancer, LoadBalancerAttributes, Redirect, RedirectStatus,
@@ -213,69 +212,21 @@ async fn every_answer_has_the_headers_of_its_listener() {
     assert_eq!((reply.status, reply.header("x-frame-options")), (200, ""));
 }
 
-/// A target that answers by hand, over and over.
-async fn far() -> TargetGroup {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let mut server = Client::new(listener.accept().await.unwrap().0);
-            tokio::spawn(async move {
-                while server.try_until("\r\n\r\n").await.is_some() {
-                    server.try_send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nfar").await;
-                }
-            });
-        }
-    });
-    let id = TargetId { id: address.ip().to_string(), port: address.port() };
-    TargetGroup {
-        targets: vec![RegisteredTarget { id, backend: Backend::Address(address) }],
-        ..group("g", &[])
-    }
-}
-
 #[tokio::test]
-async fn connections_leave_the_workers_when_a_target_is_in_this_process() {
+async fn targets_are_called_by_the_worker_of_the_connection() {
     let default_port = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let router = Router::new(RouterConfig::default(), &prometheus::Registry::new()).unwrap();
+    let config = RouterConfig { worker_threads: 1, ..RouterConfig::default() };
+    let router = Router::new(config, &prometheus::Registry::new()).unwrap();
     let served = tokio::spawn(router.clone().serve(default_port, std::future::pending()));
-    router.publish(table(listener(vec![], forward(&[("g", 1)])), vec![far().await]));
+    let near = slot_with("near", |_| async {
+        Ok(http::Response::new(full(&format!("worker {}", crate::workers::place()))))
+    });
+    router.publish(table(listener(vec![], forward(&[("g", 1)])), vec![group("g", &[&near])]));
     let mut states = router.listener_states();
     let state = states.wait_for(|states| states.contains_key("listener")).await.unwrap()["listener"].clone();
     let ListenerState::Listening(address) = state else { panic!("{state:?}") };
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        let mut client = Client::new(TcpStream::connect(address).await.unwrap());
-        for _ in 0..3 {
-            client.send(get("/")).await;
-            assert_eq!(client.reply().await.body, "far");
-        }
-        clients.push(client);
-    }
-    router.publish(table(listener(vec![], forward(&[("g", 1)])), vec![group("g", &[&slot("near")])]));
-    for mut client in clients {
-        assert_eq!(client.rest().await, "", "closed, as it is idle");
-    }
     let mut client = Client::new(TcpStream::connect(address).await.unwrap());
     client.send(get("/")).await;
-    assert_eq!(client.reply().await.body, "near");
+    assert_eq!(client.reply().await.body, "worker 1");
     served.abort();
-}
-
-#[tokio::test]
-async fn programs_of_this_process_are_not_called_on_workers() {
-    let front = Front::start(RouterConfig { worker_threads: 1, ..RouterConfig::default() });
-    let here = slot_with("here", |_| async {
-        Ok(http::Response::new(full(&format!("place {}", crate::workers::place()))))
-    });
-    front.router.publish(table(listener(vec![], forward(&[("g", 1)])), vec![group("g", &[&here])]));
-    let _threads = Threads::start(&front.router.shared);
-    let worker = front.router.shared.workers.load().as_ref().unwrap().next().unwrap().clone();
-    let served = worker.spawn(async move {
-        let mut client = front.listen("listener")();
-        client.send(get("/")).await;
-        (client.reply().await.body, crate::workers::place(), front)
-    });
-    let (body, place, _front) = served.await.unwrap();
-    assert_eq!((body.as_str(), place), ("place 0", 1));
 }

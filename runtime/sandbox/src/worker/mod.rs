@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -146,12 +147,14 @@ impl Workers {
         }
     }
 
-    /// Takes a place at the least loaded of the workers that are `suitable`.
+    /// Takes a place at one of the workers that are `suitable`: at one that began on this thread, before all, and
+    /// then at the least loaded. Where runtimes have one thread each, no other is woken so.
     fn take(
         &self,
         suitable: impl Fn(&Worker) -> bool,
         mut occupied: Occupied,
     ) -> Result<Arc<Ticket>, Occupied> {
+        let here = thread::current().id();
         let mut free = self.free.lock();
         loop {
             let found = free
@@ -160,9 +163,10 @@ impl Workers {
                 .rev()
                 .take(LOOK_AT)
                 .filter(|(_, worker)| suitable(worker))
-                .map(|(place, worker)| (worker.load.lock().live.len(), place))
-                .min_by_key(|(load, place)| (*load, usize::MAX - place));
-            let Some((_, place)) = found else { return Err(occupied) };
+                .min_by_key(|(place, worker)| {
+                    (worker.began_on != here, worker.load.lock().live.len(), usize::MAX - place)
+                });
+            let Some((place, _)) = found else { return Err(occupied) };
             match free[place].admit(occupied) {
                 Admitted::Yes { ticket, last } => {
                     if last {
@@ -193,6 +197,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     control: Arc<Control>,
     most: Most,
+    began_on: ThreadId,
     jobs: mpsc::UnboundedSender<Job>,
     load: Mutex<Load>,
     /// Wakes the supervisor when the load has changed.
@@ -258,6 +263,7 @@ impl Worker {
             shared: shared.clone(),
             control: Control::new(),
             most,
+            began_on: thread::current().id(),
             jobs,
             load: Mutex::new(Load { accepted: 0, live: Vec::new(), retired: false, resting: None }),
             changed: AtomicWaker::new(),
@@ -273,6 +279,7 @@ impl Worker {
             shared.workers.put_back(&worker);
         }
         background::spawn(&worker.control.clone(), &shared.spec.cpu, async move {
+            let _closing = Closing(worker.clone());
             let shared = worker.shared.clone();
             let End(end) = {
                 let guest = pin!(serve::run(&worker, receive));
@@ -328,6 +335,15 @@ impl Worker {
             ticket.failed.store(*end != Ok(Exit::Code(0)), Ordering::Release);
             ticket.set_end(end.clone());
         }
+    }
+}
+
+/// Ends what a worker still has, should its runtime end before it does: who waits for it may be on another one.
+struct Closing(Arc<Worker>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close(&Err(HandleError::Stopping));
     }
 }
 

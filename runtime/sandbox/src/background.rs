@@ -162,8 +162,8 @@ impl<T: Send + 'static> Wake for Job<T> {
 /// What the pool knows of a job.
 trait Run: Send + Sync {
     fn precedence(&self) -> &Precedence;
-    /// Gives it a turn.
-    fn run(self: Arc<Self>);
+    /// Gives it a turn. Answers itself if it wants another one at once.
+    fn run(self: Arc<Self>) -> Option<Arc<dyn Run>>;
 }
 
 impl<T: Send + 'static> Run for Job<T> {
@@ -171,9 +171,9 @@ impl<T: Send + 'static> Run for Job<T> {
         &self.precedence
     }
 
-    fn run(self: Arc<Self>) {
+    fn run(self: Arc<Self>) -> Option<Arc<dyn Run>> {
         self.state.store(RUNNING, Ordering::Release);
-        let Some(mut lodger) = self.lodger.lock().take() else { return };
+        let mut lodger = self.lodger.lock().take()?;
         // What the guest asks of the host is served by the runtime it came from.
         let _entered = self.runtime.enter();
         let waker = Waker::from(self.clone());
@@ -186,15 +186,14 @@ impl<T: Send + 'static> Run for Job<T> {
                     lodger.control.move_to(Home::Foreground);
                     // Whoever wakes it from here on wakes nothing, but its task polls it as soon as it is there.
                     let _ = lodger.back.send(Return::Waiting(lodger.instance));
-                    return;
+                    return None;
                 }
                 *self.lodger.lock() = Some(lodger);
-                if self.state.compare_exchange(RUNNING, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_err()
-                {
-                    self.state.store(QUEUED, Ordering::Release);
-                    POOL.push(self);
+                if self.state.compare_exchange(RUNNING, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                    return None;
                 }
-                return;
+                self.state.store(QUEUED, Ordering::Release);
+                return Some(self);
             }
             Ok(Poll::Ready(end)) => Ok(end),
             Err(panic) => Err(panic),
@@ -202,6 +201,7 @@ impl<T: Send + 'static> Run for Job<T> {
         // First, so that whoever waits for its end finds nothing left of it; and its destructors are not trusted either.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(lodger.instance)));
         let _ = lodger.back.send(Return::Ended(dropped.and(ended)));
+        None
     }
 }
 
@@ -296,8 +296,12 @@ impl Pool {
             };
             self.waiting.store(queue.jobs.len(), Ordering::Relaxed);
             drop(queue);
-            job.run();
+            let again = job.run();
             queue = self.queue.lock();
+            // Nobody is roused for it: this thread takes the next one itself.
+            if let Some(job) = again {
+                queue.add(job);
+            }
         }
     }
 }
@@ -448,7 +452,9 @@ mod tests {
             &self.0
         }
 
-        fn run(self: Arc<Self>) {}
+        fn run(self: Arc<Self>) -> Option<Arc<dyn Run>> {
+            None
+        }
     }
 
     /// Who gets the first `turns`, of budgets with so many instances each that always want another one; by budget.

@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 /// 1024 units are one core.
 pub(crate) const UNITS_PER_CORE: u64 = 1024;
 
+/// In what rates are reckoned: parts of a unit, as two units of a full machine divided by a thousand others come to 3.99,
+/// and a quarter less is not within anybody's idea of a share.
+pub(crate) const PARTS_PER_UNIT: u64 = 1000;
+
 /// How many threads can compute at the same time.
 pub(crate) static PROCESSORS: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -208,11 +212,11 @@ impl Bucket {
         }
     }
 
-    /// The rate at which debt is paid: CPU units, or `None` for as fast as can be.
+    /// The rate at which debt is paid: thousandths of CPU units, or `None` for as fast as can be.
     pub(crate) fn rate(&self) -> Option<u64> {
         match self.kind {
             Kind::Unlimited => None,
-            Kind::Capped { units } => Some(units),
+            Kind::Capped { units } => Some(units * PARTS_PER_UNIT),
             Kind::Shares | Kind::Part => self.demand.granted(),
         }
     }
@@ -220,13 +224,14 @@ impl Bucket {
     /// Moves `paid_until` by what `nanos` of CPU time cost; answers when it will be paid, if that is worth waiting
     /// for. A negative amount is given back.
     fn charge(&self, nanos: i64, now: u64) -> Option<u64> {
-        let Some(units) = self.rate() else {
+        let Some(rate) = self.rate() else {
             // Nothing is owed while there is enough for everybody.
             self.paid_until.store(now, Ordering::Relaxed);
             return None;
         };
-        let cost = i64::try_from(i128::from(nanos) * i128::from(UNITS_PER_CORE) / i128::from(units))
-            .unwrap_or(i64::MAX);
+        let cost =
+            i64::try_from(i128::from(nanos) * i128::from(UNITS_PER_CORE * PARTS_PER_UNIT) / i128::from(rate))
+                .unwrap_or(i64::MAX);
         let floor = now.saturating_sub(BURST);
         let before = self
             .paid_until

@@ -7,7 +7,7 @@
 //!
 //! What it does not see: other processes on the machine, and waits of less than a slice.
 
-use crate::cpu::{Bucket, UNITS_PER_CORE};
+use crate::cpu::{Bucket, PARTS_PER_UNIT, UNITS_PER_CORE};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +33,7 @@ pub(crate) struct Demand {
     waited: AtomicU64,
     /// Whether an instance was told to wait for tokens.
     pub(crate) delayed: AtomicBool,
-    /// CPU units granted; 0 means no limit.
+    /// Thousandths of CPU units granted; 0 means no limit.
     granted: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ impl Demand {
     }
 
     pub(crate) fn granted(&self) -> Option<u64> {
-        Some(self.granted.load(Ordering::Relaxed)).filter(|units| *units > 0)
+        Some(self.granted.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
     pub(crate) fn used(&self, nanos: u64) {
@@ -114,12 +114,10 @@ impl State {
 
         let members: Vec<Arc<Bucket>> = self.members.iter().filter_map(Weak::upgrade).collect();
         let wants: Vec<Want> = members.iter().map(|bucket| bucket.demand.close_window(elapsed)).collect();
-        // Saturating, because a window after a long pause is weeks long.
-        let idle =
-            elapsed.saturating_mul(*CORES).saturating_sub(busy).saturating_mul(UNITS_PER_CORE) / elapsed;
+        let idle = rate(elapsed.saturating_mul(*CORES).saturating_sub(busy), elapsed);
         let grants = if self.full { divide(&wants, idle) } else { vec![0; wants.len()] };
-        for (bucket, units) in members.iter().zip(grants) {
-            bucket.demand.granted.store(units, Ordering::Relaxed);
+        for (bucket, grant) in members.iter().zip(grants) {
+            bucket.demand.granted.store(grant, Ordering::Relaxed);
         }
     }
 }
@@ -163,34 +161,42 @@ impl Parts {
         let wants: Vec<Want> = members.iter().map(|part| part.demand.close_window(elapsed)).collect();
         let is_short = wants.iter().any(|want| want.wanted == u64::MAX);
         let grants = match whole.rate() {
-            Some(units) if is_short => {
+            Some(rate) if is_short => {
                 let got: u64 = wants.iter().map(|want| want.got).sum();
-                divide(&wants, units.saturating_sub(got))
+                divide(&wants, rate.saturating_sub(got))
             }
             // There is enough for everybody.
             _ => vec![0; wants.len()],
         };
-        for (part, units) in members.iter().zip(grants) {
-            part.demand.granted.store(units, Ordering::Relaxed);
+        for (part, grant) in members.iter().zip(grants) {
+            part.demand.granted.store(grant, Ordering::Relaxed);
         }
     }
 }
 
 impl Demand {
     fn close_window(&self, elapsed: u64) -> Want {
-        let units = |nanos: u64| nanos.saturating_mul(UNITS_PER_CORE) / elapsed;
         let used = self.used.swap(0, Ordering::Relaxed);
         let waited = self.waited.swap(0, Ordering::Relaxed);
         let delayed = self.delayed.swap(false, Ordering::Relaxed);
         Want {
             weight: self.weight,
-            got: units(used),
-            wanted: if delayed { u64::MAX } else { units(used.saturating_add(waited)) },
+            got: rate(used, elapsed),
+            wanted: if delayed { u64::MAX } else { rate(used.saturating_add(waited), elapsed) },
         }
     }
 }
 
-/// One budget's window, in CPU units.
+/// CPU nanoseconds in a window of `elapsed`, as thousandths of CPU units. In 128 bits, because a window after a long
+/// pause is weeks long.
+fn rate(nanos: u64, elapsed: u64) -> u64 {
+    u64::try_from(
+        u128::from(nanos) * u128::from(UNITS_PER_CORE * PARTS_PER_UNIT) / u128::from(elapsed.max(1)),
+    )
+    .unwrap_or(u64::MAX)
+}
+
+/// One budget's window, in thousandths of CPU units.
 #[derive(Clone, Copy)]
 struct Want {
     weight: u64,
@@ -241,6 +247,13 @@ mod tests {
     fn the_hungry_divide_by_weight() {
         let grants = divide(&[want(256, 1024, u64::MAX), want(512, 1024, u64::MAX)], 0);
         assert_eq!(grants, [682, 1365]);
+    }
+
+    #[test]
+    fn the_smallest_has_its_part_too() {
+        // 2 of 1026 of two cores are 3.99 units; as whole ones they would be 3.
+        let grants = divide(&[want(2, 4_000, u64::MAX), want(1024, 2_044_000, u64::MAX)], 0);
+        assert_eq!(grants, [3_992, 2_044_007]);
     }
 
     #[test]

@@ -14,8 +14,7 @@ use coracle_types::{
     Assigned, Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration,
     DesiredStatus, JsonMap, Key, LastStatus, LaunchBackoff, LaunchType, Node, NodeId, PropagateTags, Record,
     SchedulingStrategy, Service, ServiceId, ServiceStatus, State, Tags, Task, TaskDefinition,
-    TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId, TaskKey, TaskObservation, TaskOverride,
-    Timestamp,
+    TaskDefinitionId, TaskGroup, TaskId, TaskKey, TaskObservation, TaskOverride, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,44 +27,17 @@ fn cluster() -> ClusterId {
 }
 
 fn definition() -> TaskDefinition {
+    let id = TaskDefinitionId {
+        region: "us-east-1".parse().unwrap(),
+        family: "web".parse().unwrap(),
+        revision: 1,
+    };
     let container = ContainerDefinition {
-        name: "app".parse().unwrap(),
-        image: "hello".to_owned(),
         cpu: 10,
         memory: Some(50),
-        memory_reservation: None,
-        essential: true,
-        entry_point: Vec::new(),
-        command: Vec::new(),
-        environment: Vec::new(),
-        port_mappings: Vec::new(),
-        depends_on: Vec::new(),
-        start_timeout_s: None,
-        stop_timeout_s: None,
-        health_check: None,
-        log_configuration: None,
-        mount_points: Vec::new(),
-        docker_labels: BTreeMap::new(),
-        rest: JsonMap::new(),
+        ..ContainerDefinition::new("app".parse().unwrap(), "hello")
     };
-    TaskDefinition {
-        id: TaskDefinitionId {
-            region: "us-east-1".parse().unwrap(),
-            family: "web".parse().unwrap(),
-            revision: 1,
-        },
-        status: TaskDefinitionStatus::Active,
-        registered_at: Timestamp(0),
-        deregistered_at: None,
-        cpu: None,
-        memory: None,
-        network_mode: None,
-        requires_compatibilities: Vec::new(),
-        containers: vec![container],
-        volumes: Vec::new(),
-        tags: Tags::default(),
-        rest: JsonMap::new(),
-    }
+    TaskDefinition::new(id, Timestamp(0), vec![container])
 }
 
 fn service(desired_count: u32) -> Service {

@@ -200,6 +200,33 @@ pub struct ContainerDefinition {
     pub rest: JsonMap,
 }
 
+impl ContainerDefinition {
+    /// An essential container that is given nothing but its component.
+    #[must_use]
+    pub fn new(name: ContainerName, image: impl Into<String>) -> Self {
+        Self {
+            name,
+            image: image.into(),
+            cpu: 0,
+            memory: None,
+            memory_reservation: None,
+            essential: true,
+            entry_point: Vec::new(),
+            command: Vec::new(),
+            environment: Vec::new(),
+            port_mappings: Vec::new(),
+            depends_on: Vec::new(),
+            start_timeout_s: None,
+            stop_timeout_s: None,
+            health_check: None,
+            log_configuration: None,
+            mount_points: Vec::new(),
+            docker_labels: BTreeMap::new(),
+            rest: JsonMap::new(),
+        }
+    }
+}
+
 /// An immutable, numbered blueprint of tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskDefinition {
@@ -234,6 +261,25 @@ pub struct TaskDefinition {
 }
 
 impl TaskDefinition {
+    /// One that is active and says nothing beside its containers.
+    #[must_use]
+    pub fn new(id: TaskDefinitionId, registered_at: Timestamp, containers: Vec<ContainerDefinition>) -> Self {
+        Self {
+            id,
+            status: TaskDefinitionStatus::Active,
+            registered_at,
+            deregistered_at: None,
+            cpu: None,
+            memory: None,
+            network_mode: None,
+            requires_compatibilities: Vec::new(),
+            containers,
+            volumes: Vec::new(),
+            tags: Tags::default(),
+            rest: JsonMap::new(),
+        }
+    }
+
     /// The container with this name.
     #[must_use]
     pub fn container(&self, name: &ContainerName) -> Option<&ContainerDefinition> {

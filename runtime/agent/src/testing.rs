@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use coracle_types::{
     Assigned, AssignedTask, Container, ContainerDefinition, ContainerId, ContainerStatus, DesiredStatus,
-    HealthStatus, LastStatus, LaunchType, NodeId, Task, TaskDefinition, TaskDefinitionId,
-    TaskDefinitionStatus, TaskGroup, TaskId, TaskOverride, Timestamp,
+    HealthStatus, LastStatus, LaunchType, NodeId, Task, TaskDefinition, TaskDefinitionId, TaskGroup, TaskId,
+    TaskOverride, Timestamp,
 };
 
 use crate::agent::AgentConfig;
@@ -22,48 +22,17 @@ pub(crate) fn config(volumes_dir: PathBuf) -> AgentConfig {
 
 /// An essential container without any settings.
 pub(crate) fn container(name: &str, image: &str) -> ContainerDefinition {
-    ContainerDefinition {
-        name: name.parse().unwrap(),
-        image: image.to_owned(),
-        cpu: 0,
-        memory: None,
-        memory_reservation: None,
-        essential: true,
-        entry_point: Vec::new(),
-        command: Vec::new(),
-        environment: Vec::new(),
-        port_mappings: Vec::new(),
-        depends_on: Vec::new(),
-        start_timeout_s: None,
-        stop_timeout_s: None,
-        health_check: None,
-        log_configuration: None,
-        mount_points: Vec::new(),
-        docker_labels: Default::default(),
-        rest: Default::default(),
-    }
+    ContainerDefinition::new(name.parse().unwrap(), image)
 }
 
 /// A definition of the family `app`, 1024 CPU units and 512 MiB.
 pub(crate) fn definition(containers: Vec<ContainerDefinition>) -> TaskDefinition {
-    TaskDefinition {
-        id: TaskDefinitionId {
-            region: "us-east-1".parse().unwrap(),
-            family: "app".parse().unwrap(),
-            revision: 1,
-        },
-        status: TaskDefinitionStatus::Active,
-        registered_at: Timestamp(0),
-        deregistered_at: None,
-        cpu: Some(1024),
-        memory: Some(512),
-        network_mode: None,
-        requires_compatibilities: Vec::new(),
-        containers,
-        volumes: Vec::new(),
-        tags: Default::default(),
-        rest: Default::default(),
-    }
+    let id = TaskDefinitionId {
+        region: "us-east-1".parse().unwrap(),
+        family: "app".parse().unwrap(),
+        revision: 1,
+    };
+    TaskDefinition { cpu: Some(1024), memory: Some(512), ..TaskDefinition::new(id, Timestamp(0), containers) }
 }
 
 /// A FARGATE task of a definition, as it is when a node first hears of it.

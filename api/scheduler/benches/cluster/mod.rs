@@ -11,15 +11,14 @@
     reason = "a measurement of something that went wrong has no figure"
 )]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use coracle_scheduler::{NewDeployment, Plan, PlanRng, Planner, contain, deploy};
 use coracle_types::{
     Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration, HealthStatus,
     JsonMap, LastStatus, LaunchBackoff, LaunchType, Node, NodeId, PropagateTags, Record, SchedulingStrategy,
-    Service, ServiceId, ServiceStatus, State, Tags, Task, TaskDefinition, TaskDefinitionId,
-    TaskDefinitionStatus, Timestamp, attribute,
+    Service, ServiceId, ServiceStatus, State, Tags, Task, TaskDefinition, TaskDefinitionId, Timestamp,
+    attribute,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
@@ -33,38 +32,12 @@ fn definition_id() -> TaskDefinitionId {
 }
 
 fn definition() -> TaskDefinition {
+    let container =
+        ContainerDefinition { cpu: 10, ..ContainerDefinition::new("app".parse().unwrap(), "hello:latest") };
     TaskDefinition {
-        id: definition_id(),
-        status: TaskDefinitionStatus::Active,
-        registered_at: NOW,
-        deregistered_at: None,
         cpu: Some(10),
         memory: Some(10),
-        network_mode: None,
-        requires_compatibilities: Vec::new(),
-        containers: vec![ContainerDefinition {
-            name: "app".parse().unwrap(),
-            image: "hello:latest".to_owned(),
-            cpu: 10,
-            memory: None,
-            memory_reservation: None,
-            essential: true,
-            entry_point: Vec::new(),
-            command: Vec::new(),
-            environment: Vec::new(),
-            port_mappings: Vec::new(),
-            depends_on: Vec::new(),
-            start_timeout_s: None,
-            stop_timeout_s: None,
-            health_check: None,
-            log_configuration: None,
-            mount_points: Vec::new(),
-            docker_labels: BTreeMap::new(),
-            rest: JsonMap::new(),
-        }],
-        volumes: Vec::new(),
-        tags: Tags::default(),
-        rest: JsonMap::new(),
+        ..TaskDefinition::new(definition_id(), NOW, vec![container])
     }
 }
 

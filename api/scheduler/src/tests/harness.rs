@@ -7,8 +7,8 @@ use coracle_types::{
     Change, Changes, ClusterId, ContainerDefinition, ContainerStatus, DeploymentConfiguration,
     DeploymentController, DesiredStatus, HealthCheck, HealthStatus, Key, LastStatus, LaunchType, Node,
     NodeId, PropagateTags, Record, RolloutState, SchedulingStrategy, Service, ServiceId, ServiceStatus,
-    State, StopCode, Task, TaskDefinition, TaskDefinitionId, TaskDefinitionStatus, TaskGroup, TaskId,
-    TaskKey, TaskObservation, TaskOverride, TaskStop, Timestamp,
+    State, StopCode, Task, TaskDefinition, TaskDefinitionId, TaskGroup, TaskId, TaskKey, TaskObservation,
+    TaskOverride, TaskStop, Timestamp,
 };
 
 use crate::{NewDeployment, NewTask, Plan, PlanRng, Planner, Reason, check_plan, deploy, new_task, plan};
@@ -64,38 +64,16 @@ pub(crate) fn definition(revision: u32) -> TaskDefinition {
         retries: 2,
         start_period_s: 0,
     };
+    let container = ContainerDefinition {
+        cpu: 10,
+        memory_reservation: Some(50),
+        health_check: (revision >= 100).then_some(check),
+        ..ContainerDefinition::new("app".parse().unwrap(), "hello:latest")
+    };
     TaskDefinition {
-        id: definition_id(revision),
-        status: TaskDefinitionStatus::Active,
-        registered_at: Timestamp(0),
-        deregistered_at: None,
         cpu: Some(100),
         memory: Some(100),
-        network_mode: None,
-        requires_compatibilities: Vec::new(),
-        containers: vec![ContainerDefinition {
-            name: "app".parse().unwrap(),
-            image: "hello:latest".to_owned(),
-            cpu: 10,
-            memory: None,
-            memory_reservation: Some(50),
-            essential: true,
-            entry_point: Vec::new(),
-            command: Vec::new(),
-            environment: Vec::new(),
-            port_mappings: Vec::new(),
-            depends_on: Vec::new(),
-            start_timeout_s: None,
-            stop_timeout_s: None,
-            health_check: (revision >= 100).then_some(check),
-            log_configuration: None,
-            mount_points: Vec::new(),
-            docker_labels: BTreeMap::new(),
-            rest: coracle_types::JsonMap::new(),
-        }],
-        volumes: Vec::new(),
-        tags: coracle_types::Tags::default(),
-        rest: coracle_types::JsonMap::new(),
+        ..TaskDefinition::new(definition_id(revision), Timestamp(0), vec![container])
     }
 }
 

@@ -2,8 +2,12 @@
 //! removed when its handle is dropped, and also when the run is interrupted.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::proc::end_group;
 
 /// What undoes something.
 type Undo = Box<dyn FnOnce() + Send>;
@@ -22,6 +26,38 @@ fn undos() -> MutexGuard<'static, Undos> {
     UNDOS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Held for reading while something is made that has no guard yet.
+static BEGINNINGS: RwLock<()> = RwLock::new(());
+
+/// The moment between something that is made and the guard that knows of it: nothing is undone before that is over, so
+/// that nothing can slip through. To be held no longer than it takes to make one thing.
+pub(crate) struct Beginning(RwLockReadGuard<'static, ()>);
+
+impl Beginning {
+    /// Does not come back once the process is about to end: whoever is still at work then must not make anything new.
+    pub(crate) fn new() -> Self {
+        let held = BEGINNINGS.read().unwrap_or_else(PoisonError::into_inner);
+        if undos().is_over {
+            drop(held);
+            loop {
+                std::thread::park();
+            }
+        }
+        Self(held)
+    }
+
+    /// What undoes the thing that has been made.
+    pub(crate) fn guard(self, undo: impl FnOnce() + Send + 'static) -> Guard {
+        let mut all = undos();
+        let id = all.next;
+        all.next += 1;
+        all.undos.insert(id, Box::new(undo));
+        drop(all);
+        drop(self.0);
+        Guard(id)
+    }
+}
+
 /// Undoes something when dropped, or when the process is interrupted.
 #[must_use = "it is undone when this is dropped"]
 pub struct Guard(u64);
@@ -29,24 +65,9 @@ pub struct Guard(u64);
 impl Guard {
     /// Remembers what undoes something. To be made *before* it is done, so that no moment is without.
     pub fn new(undo: impl FnOnce() + Send + 'static) -> Self {
-        let mut all = undos();
-        if all.is_over {
-            // The process ends at any moment; whoever is still at work must not make anything new.
-            drop(all);
-            // What has been made already is known to nobody else.
-            undo();
-            loop {
-                std::thread::park();
-            }
-        }
-        let id = all.next;
-        all.next += 1;
-        all.undos.insert(id, Box::new(undo));
-        Self(id)
+        Beginning::new().guard(undo)
     }
-}
 
-impl Guard {
     /// Forgets it: there is nothing to undo any more.
     pub fn disarm(self) {
         undos().undos.remove(&self.0);
@@ -74,10 +95,21 @@ impl Directory {
     /// # Errors
     /// If it can't be made.
     pub fn new() -> std::io::Result<Self> {
-        let path = tempfile::Builder::new().prefix("coracle-bench-").tempdir()?.keep();
-        let guard = Guard::new({
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// A new one in this directory.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn new_in(parent: &Path) -> std::io::Result<Self> {
+        let beginning = Beginning::new();
+        let prefix = format!("coracle-bench-{}-", std::process::id());
+        let path = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?.keep();
+        let guard = beginning.guard({
             let path = path.clone();
             move || {
+                detach_below(&path);
                 let _ = std::fs::remove_dir_all(path);
             }
         });
@@ -91,13 +123,49 @@ impl Directory {
     }
 }
 
+/// Takes away what is mounted in a directory: engines that are killed leave the root of a container.
+fn detach_below(directory: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let below: Vec<&Path> = places.filter(|place| place.starts_with(directory)).collect();
+    // What was mounted last may lie in what was mounted before.
+    for place in below.into_iter().rev() {
+        let mut umount = Command::new("umount");
+        umount.arg("--lazy").arg(place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = umount.status();
+    }
+}
+
+/// Starts a process in a group of its own. The guard ends the whole group, for a server has workers, and waits until the
+/// process has gone; to be forgotten once somebody else has waited for it.
+///
+/// # Errors
+/// If it can't be started.
+pub(crate) fn spawn(command: &mut Command) -> std::io::Result<(Child, Guard)> {
+    let beginning = Beginning::new();
+    let child = command.process_group(0).spawn()?;
+    let id = child.id();
+    Ok((child, beginning.guard(move || end_group(id))))
+}
+
+/// Runs a program to its end, as [`Command::output`] does, and ends it when this process is interrupted.
+///
+/// # Errors
+/// If it can't be run.
+pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
+    let (child, guard) = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let output = child.wait_with_output();
+    guard.disarm();
+    output
+}
+
 /// Undoes everything, the last first, and lets nothing new begin.
 pub fn undo_all() {
+    undos().is_over = true;
+    // Until whatever was being made has a guard.
+    drop(BEGINNINGS.write().unwrap_or_else(PoisonError::into_inner));
     loop {
-        let mut all = undos();
-        all.is_over = true;
-        let last = all.undos.pop_last();
-        drop(all);
+        let last = undos().undos.pop_last();
         match last {
             Some((_, undo)) => undo(),
             None => return,

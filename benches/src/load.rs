@@ -1,24 +1,28 @@
-//! HTTP load: closed-loop, where each connection sends its next request when the last one is answered,
-//! and at a fixed rate.
+//! HTTP load over a fixed number of kept connections: closed-loop, where each connection sends its next request when the
+//! last one is answered, and at a fixed rate, where requests are due by the clock, whatever the answers take.
 //!
 //! Written on bare sockets, so that the client costs as little as it can on a machine it shares with
 //! the server: a request is one prepared buffer, and of the answer only the status, the length and the body are
 //! looked at. Every answer must be 200 and have the first one's body; anything else is counted as an error.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::stats::Times;
 use crate::turns::Turn;
 
 /// Errors after which a client gives up.
 const PATIENCE: u64 = 1000;
+/// How long after the last request of a fixed rate was due its answers are waited for.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a stretch of load came to.
 #[derive(Default)]
@@ -108,49 +112,122 @@ async fn client(address: SocketAddr, request: Arc<str>, deadline: Instant) -> Ou
     outcome
 }
 
-/// Loads `GET /` at a fixed rate, whatever the answers take. Latency counts from the moment a request was
-/// due, so a stall is seen by all the requests it held up (no coordinated omission).
+/// Loads `GET /` at a fixed rate, over so many connections, whatever the answers take. Each connection has been opened,
+/// and has had one request answered, before the first request is due.
+///
+/// A request that is due is sent on the connection that has been free the longest. With all of them waiting for answers
+/// it waits too, as clients wait for a connection of their pool: a server that falls behind gets no more
+/// connections than its peers do. Latency counts from the moment a request was due, so a stall is seen by all the
+/// requests it held up (no coordinated omission). What is not answered ten seconds after the last one was due counts as
+/// an error.
 pub(crate) async fn fixed_rate(
     address: SocketAddr,
     host: &str,
+    connections: usize,
     per_second: u32,
     duration: Duration,
 ) -> anyhow::Result<Outcome> {
-    let begun = Instant::now();
     let request: Arc<str> = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into();
-    let idle: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-    // A thread of its own ticks: tokio's timers are a millisecond wide.
-    let (tick, mut ticks) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        let mut due = begun;
-        while due < begun + duration {
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            // The end of the load is the end of the ticks.
-            if tick.send(due).is_err() {
-                return;
-            }
-            due += Duration::from_secs(1) / per_second;
+    let mut all = Outcome::default();
+    let (mut opened, mut buffer) = (Vec::with_capacity(connections), Vec::with_capacity(4096));
+    for _ in 0..connections {
+        let mut connection = None;
+        let first = ask(&mut connection, address, &request, &mut buffer);
+        match tokio::time::timeout(GRACE, first).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => all.fail(format!("{error:#}")),
+            Err(_) => bail!("no answer within {} seconds", GRACE.as_secs()),
         }
+        opened.push(connection);
+    }
+    let schedule = Arc::new(Schedule::new(per_second, duration));
+    let deadline = tokio::time::Instant::from_std(schedule.begun + duration + GRACE);
+    let mut clients = JoinSet::new();
+    for mut connection in opened {
+        let (request, schedule) = (Arc::clone(&request), Arc::clone(&schedule));
+        clients.spawn(async move {
+            let (mut outcome, mut buffer) = (Outcome::default(), Vec::with_capacity(4096));
+            let load = async {
+                while let Some(due) = schedule.next().await {
+                    let answer = ask(&mut connection, address, &request, &mut buffer).await;
+                    outcome.count(answer, due.elapsed());
+                }
+            };
+            let _unanswered = tokio::time::timeout_at(deadline, load).await;
+            outcome
+        });
+    }
+    std::thread::spawn({
+        let schedule = Arc::clone(&schedule);
+        move || schedule.keep(connections)
     });
-    let mut requests = Vec::new();
-    while let Some(due) = ticks.recv().await {
-        let (request, idle) = (Arc::clone(&request), Arc::clone(&idle));
-        requests.push(tokio::spawn(async move {
-            let mut connection = idle.lock().ok().and_then(|mut idle| idle.pop());
-            let answer = ask(&mut connection, address, &request, &mut Vec::with_capacity(4096)).await;
-            let took = due.elapsed();
-            if let (Some(connection), Ok(mut idle)) = (connection, idle.lock()) {
-                idle.push(connection);
-            }
-            (answer, took)
-        }));
+    let errors_before = all.errors;
+    while let Some(outcome) = clients.join_next().await {
+        all.add(outcome?);
     }
-    let mut all = Outcome { requests_per_second: f64::from(per_second), ..Outcome::default() };
-    for request in requests {
-        let (answer, took) = request.await?;
-        all.count(answer, took);
+    let unanswered = schedule.total.saturating_sub(all.latency.count() + all.errors - errors_before);
+    if unanswered > 0 {
+        all.errors += unanswered;
+        all.error.get_or_insert(format!("no answer within {} seconds of the end", GRACE.as_secs()));
     }
+    all.requests_per_second = f64::from(per_second);
     Ok(all)
+}
+
+/// When requests are due, and who sends which: each is sent by one of the clients.
+struct Schedule {
+    begun: Instant,
+    per_second: u32,
+    /// How many requests there are.
+    total: u64,
+    /// How many have been given to clients.
+    given: AtomicU64,
+    /// A permit for each that is due and has not been given. Clients wait in the order in which they came.
+    due: Semaphore,
+}
+
+impl Schedule {
+    /// One that begins now.
+    fn new(per_second: u32, duration: Duration) -> Self {
+        let total = duration.as_nanos() * u128::from(per_second) / 1_000_000_000;
+        Self {
+            begun: Instant::now(),
+            per_second,
+            total: u64::try_from(total).unwrap_or(u64::MAX),
+            given: AtomicU64::new(0),
+            due: Semaphore::new(0),
+        }
+    }
+
+    /// When a request is due.
+    fn due_at(&self, number: u64) -> Instant {
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.per_second);
+        self.begun + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Waits until the next request is due, and says since when; `None` after the last one.
+    async fn next(&self) -> Option<Instant> {
+        // It is never closed.
+        self.due.acquire().await.ok()?.forget();
+        let number = self.given.fetch_add(1, Ordering::Relaxed);
+        (number < self.total).then(|| self.due_at(number))
+    }
+
+    /// Lets requests go when they are due, on a thread of its own because tokio's timers are a millisecond wide; and
+    /// these clients home when there are no more. Whatever became due in a thread's sleep goes at once: a wake-up for each
+    /// request would take the processor from those who are measured.
+    fn keep(&self, clients: usize) {
+        let mut gone = 0;
+        while gone < self.total {
+            std::thread::sleep(self.due_at(gone).saturating_duration_since(Instant::now()));
+            let elapsed = self.begun.elapsed().as_nanos();
+            let due = elapsed * u128::from(self.per_second) / 1_000_000_000 + 1;
+            let due = u64::try_from(due).unwrap_or(u64::MAX).clamp(gone + 1, self.total);
+            self.due.add_permits(usize::try_from(due - gone).unwrap_or(usize::MAX));
+            gone = due;
+        }
+        self.due.add_permits(clients);
+    }
 }
 
 /// Sends a request on the connection, or on a new one, which is then kept if all went well.
@@ -287,7 +364,70 @@ mod tests {
     #[tokio::test]
     async fn a_fixed_rate_sends_what_is_due() {
         let address = server(&["HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na"]).await;
-        let outcome = fixed_rate(address, "x", 100, Duration::from_millis(200)).await.unwrap();
-        assert_eq!(outcome.latency.count() + outcome.errors, 20);
+        let outcome = fixed_rate(address, "x", 4, 100, Duration::from_millis(200)).await.unwrap();
+        assert_eq!((outcome.latency.count(), outcome.errors), (20, 0), "{:?}", outcome.error);
+    }
+
+    #[tokio::test]
+    async fn bad_answers_at_a_fixed_rate_are_counted() {
+        const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na";
+        let address = server(&[GOOD, GOOD, "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"]).await;
+        let outcome = fixed_rate(address, "x", 1, 1000, Duration::from_millis(30)).await.unwrap();
+        assert_eq!((outcome.latency.count(), outcome.errors), (20, 10));
+        assert!(outcome.error.unwrap().contains("503"));
+    }
+
+    #[test]
+    fn requests_are_due_at_even_distances() {
+        let schedule = Schedule::new(3, Duration::from_secs(2));
+        let after = |number| schedule.due_at(number) - schedule.begun;
+        assert_eq!(schedule.total, 6);
+        assert_eq!(after(0), Duration::ZERO);
+        assert_eq!(after(1), Duration::from_nanos(333_333_333));
+        assert_eq!(after(3), Duration::from_secs(1), "distances do not add up to less than the rate");
+        assert_eq!(Schedule::new(1000, Duration::from_micros(100)).total, 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_behind_gets_no_more_connections_and_its_delay_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let gate = Arc::new(Semaphore::new(0));
+        tokio::spawn({
+            let (accepted, asked, gate) = (Arc::clone(&accepted), Arc::clone(&asked), Arc::clone(&gate));
+            async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
+                    tokio::spawn(async move {
+                        let (mut buffer, mut is_first) = ([0; 1024], true);
+                        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                            if !std::mem::take(&mut is_first) {
+                                asked.fetch_add(1, Ordering::Relaxed);
+                                let _open = gate.acquire().await;
+                            }
+                            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na";
+                            stream.write_all(answer).await.unwrap();
+                        }
+                    });
+                }
+            }
+        });
+        let duration = Duration::from_millis(100);
+        let load = tokio::spawn(fixed_rate(address, "x", 2, 1000, duration));
+        while asked.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        // Nothing is answered before all have been due.
+        tokio::time::sleep(duration).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "each connection waits for its answer");
+        gate.close();
+        let outcome = load.await.unwrap().unwrap();
+        assert_eq!((outcome.latency.count(), outcome.errors), (100, 0), "{:?}", outcome.error);
+        assert_eq!(accepted.load(Ordering::Relaxed), 2);
+        // The one in the middle was due halfway, and only then could it be answered.
+        assert!(outcome.latency.median() > 0.045, "{}", outcome.latency.median());
     }
 }

@@ -2,38 +2,51 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::cleanup::Guard;
+use crate::cleanup::{self, Guard};
 
 /// How long a program gets to serve.
 const START: Duration = Duration::from_secs(60);
 
-/// A child process that ends with its handle, or when the run is interrupted.
+/// A process that ends with its handle, or when the run is interrupted; with its workers, if it has some.
 pub struct Running {
-    id: u32,
-    _guard: Guard,
+    child: Child,
+    // Last of all: it is ended by the guard if it has not been before.
+    guard: Option<Guard>,
 }
 
 impl Running {
-    /// Takes charge of a process.
-    pub fn new(mut child: Child) -> Self {
-        let id = child.id();
-        let guard = Guard::new(move || {
-            let _ = child.kill();
-            let _ = child.wait();
-        });
-        Self { id, _guard: guard }
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn spawn(command: &mut Command) -> std::io::Result<Self> {
+        let (child, guard) = cleanup::spawn(command)?;
+        Ok(Self { child, guard: Some(guard) })
     }
 
     /// The process's id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.id
+        self.child.id()
+    }
+
+    /// What it writes, if that was piped and has not been taken yet.
+    pub fn take_output(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended by its guard, it only has to be heard of.
+        self.guard.take();
+        let _ = self.child.wait();
     }
 }
 
@@ -66,8 +79,10 @@ pub fn coracle_binary() -> anyhow::Result<PathBuf> {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
-        match build.status() {
-            Ok(status) if !status.success() => bail!("the coracle binary does not build"),
+        match cleanup::output(&mut build) {
+            Ok(output) if !output.status.success() => {
+                bail!("the coracle binary does not build: {}", String::from_utf8_lossy(&output.stderr).trim())
+            }
             Ok(_) => {}
             Err(error) if binary.exists() => eprintln!("cargo: {error}; {} may be old", binary.display()),
             Err(error) => bail!("cannot run cargo to build the coracle binary: {error}"),
@@ -104,7 +119,8 @@ impl Coracle {
     pub(crate) fn start(binary: &Path, dir: &Path) -> anyhow::Result<Self> {
         let ready = dir.join("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .args(["up", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0"])
             // Room for any number of tasks: it is only what the scheduler counts with.
             .args(["--cpu", "1048576", "--memory", "1048576"])
@@ -112,9 +128,8 @@ impl Coracle {
             .arg(dir.join("data"))
             .arg("--ready-file")
             .arg(&ready)
-            .stdout(Stdio::null())
-            .spawn()?;
-        let child = Running::new(child);
+            .stdout(Stdio::null());
+        let child = Running::spawn(&mut command)?;
         let value: Value = poll("coracle up", || serde_json::from_slice(&std::fs::read(&ready).ok()?).ok())?;
         let address = |name: &str| -> anyhow::Result<SocketAddr> {
             let url = value[name].as_str().context("a malformed ready file")?;
@@ -234,14 +249,14 @@ pub(crate) fn wasmtime_serve_with(
     options: &[&str],
 ) -> anyhow::Result<(Running, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let child = Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .args(["serve", "-S", "cli", "--addr", &address.to_string()])
         .args(options)
         .arg(component)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let child = Running::new(child);
+        .stderr(Stdio::null());
+    let child = Running::spawn(&mut command)?;
     poll("wasmtime serve", || {
         exchange(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()
     })?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::report::{Better, Measure, Ratio, Row, Side as Whose, Table, Unit, Verdict};
+use crate::report::{Better, Extra, Measure, Ratio, Row, Side as Whose, Table, Unit, Verdict};
 use crate::stats::{Times, median};
 
 /// What one side did in one turn.
@@ -131,6 +131,36 @@ pub fn latencies(sides: &[Side<'_>]) -> Vec<Row> {
     sides.iter().filter_map(row).collect()
 }
 
+/// Rows, for a table of seconds, of what each side has to wait longer at a percentile than the side `behind` did in the
+/// same turn; and its percentile beside that one's. Below zero where it is faster, which is noise if it stands before that
+/// side. No figure where either erred, or where the two answered differently.
+#[must_use]
+pub fn added(sides: &[Side<'_>], behind: &str, share: f64) -> Vec<Row> {
+    let Some(behind) = sides.iter().find(|side| side.row.id == behind) else { return Vec::new() };
+    let percentiles = |side: &Side<'_>| -> Vec<f64> {
+        side.done.iter().filter_map(|turn| Some(turn.times.as_ref()?.quantile(share))).collect()
+    };
+    let without = percentiles(behind);
+    let row = |side: &Side<'_>| {
+        let mut row = Row { goal: None, extras: Vec::new(), ..side.row.clone() };
+        row.failed = unequal(side, behind);
+        if row.failed.is_none() {
+            let with = percentiles(side);
+            row = row.with_turns(with.iter().zip(&without).map(|(with, without)| with - without).collect());
+            let named = [("all of it", &with), (&format!("{} alone", behind.row.id), &without)];
+            for (name, of) in named.map(|(name, turns)| (name, median(turns))) {
+                row.extras.extend(of.map(|value| Extra {
+                    name: name.to_owned(),
+                    unit: Unit::Seconds,
+                    value,
+                }));
+            }
+        }
+        row
+    };
+    sides.iter().filter(|side| side.row.id != behind.row.id).map(row).collect()
+}
+
 /// Lets every side do so many turns, one after the other, and again from the first. A side that fails is out, and
 /// the others go on.
 pub async fn interleave(sides: &mut [Side<'_>], turns: usize, mut progress: impl FnMut(usize, &str)) {
@@ -198,20 +228,8 @@ pub fn conclude(mut table: Table, sides: Vec<Side<'_>>, pairs: &[Pair]) -> Table
 /// How many times `of` is ahead of `to`, turn by turn; or why that can't be said.
 fn judge(of: &Side<'_>, to: &Side<'_>, better: Better) -> Verdict {
     let refused = |why: String| Verdict::Refused { why };
-    if let Some(fault) = of.fault().or_else(|| to.fault()) {
-        return refused(fault);
-    }
-    let (Some(ours), Some(theirs)) = (of.done.first(), to.done.first()) else {
-        return refused("nothing was measured".to_owned());
-    };
-    if ours.answer != theirs.answer {
-        return refused(format!(
-            "they did not do the same work: {} answered {}, {} {}",
-            of.row.label,
-            excerpt(&ours.answer),
-            to.row.label,
-            excerpt(&theirs.answer)
-        ));
+    if let Some(why) = unequal(of, to) {
+        return refused(why);
     }
     let ahead = |of: f64, to: f64| match better {
         Better::Lower => to / of,
@@ -222,6 +240,25 @@ fn judge(of: &Side<'_>, to: &Side<'_>, better: Better) -> Verdict {
         Some(median) if median.is_finite() => Verdict::Ahead { median, pairs },
         _ => refused("a figure is zero".to_owned()),
     }
+}
+
+/// Why two sides can't be held against each other, if they can't.
+fn unequal(of: &Side<'_>, to: &Side<'_>) -> Option<String> {
+    if let Some(fault) = of.fault().or_else(|| to.fault()) {
+        return Some(fault);
+    }
+    let (Some(ours), Some(theirs)) = (of.done.first(), to.done.first()) else {
+        return Some("nothing was measured".to_owned());
+    };
+    (ours.answer != theirs.answer).then(|| {
+        format!(
+            "they did not do the same work: {} answered {}, {} {}",
+            of.row.label,
+            excerpt(&ours.answer),
+            to.row.label,
+            excerpt(&theirs.answer)
+        )
+    })
 }
 
 /// The beginning of an answer, for people.
@@ -344,6 +381,40 @@ mod tests {
         let took = (&took[0].goal, took[0].measure.as_ref().unwrap());
         assert_eq!((took.0, took.1.times.unwrap().n), (&None, 20));
         assert!((took.1.value / 0.002 - 1.0).abs() < 0.01, "{}", took.1.value);
+    }
+
+    #[tokio::test]
+    async fn what_is_added_is_added_in_the_same_turn() {
+        // From turn to turn the machine becomes slower, which is nobody's.
+        let side = |id: &str, whose, millis: [u64; 3], answer: &'static str| {
+            let mut turn = 0;
+            Side::new(row(id, whose), move || {
+                let slower = Duration::from_millis(20 * turn as u64);
+                let most = Duration::from_millis(millis[turn]);
+                turn += 1;
+                let times = std::iter::repeat_n(Duration::from_millis(1), 90).chain([most; 10]);
+                let times: Times = times.map(|time| time + slower).collect();
+                async move { Ok(Turn::of_times(times, answer)) }
+            })
+        };
+        let mut sides = vec![
+            side("router", Whose::Ours, [12, 14, 13], "x"),
+            side("target", Whose::Bound, [10, 10, 10], "x"),
+            side("other", Whose::Peer, [12, 14, 13], "y"),
+        ];
+        interleave(&mut sides, 3, |_, _| ()).await;
+        let rows = added(&sides, "target", 0.99);
+        let measure = rows[0].measure.as_ref().unwrap();
+        for (is, should) in measure.turns.iter().zip([0.002, 0.004, 0.003]) {
+            assert!((is - should).abs() < 0.0002, "{:?}", measure.turns);
+        }
+        assert_eq!(
+            rows[0].extras.iter().map(|extra| &extra.name[..]).collect::<Vec<_>>(),
+            ["all of it", "target alone"]
+        );
+        assert_eq!((rows[1].id.as_str(), &rows[1].measure), ("other", &None));
+        assert!(rows[1].failed.as_ref().unwrap().contains("did not do the same work"));
+        assert!(added(&sides, "nobody", 0.99).is_empty());
     }
 
     #[tokio::test]

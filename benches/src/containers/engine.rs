@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use anyhow::{Context as _, bail};
 
 use super::native::{Native, Speaks};
-use super::{Address, Engine, Place, new_id};
-use crate::cleanup::{Directory, Guard};
+use super::{Address, Engine, Place, end_container, new_id};
+use crate::cleanup::{self, Directory, Guard};
 use crate::peers::find;
 use crate::proc::{family, is_root};
 use crate::report::{LeftOut, Row, Side};
@@ -23,8 +23,8 @@ struct Cli {
     name: &'static str,
     /// Its command line up to the subcommand.
     prefix: Vec<String>,
-    /// Where it keeps everything, if that is a place of ours.
-    _store: Option<Directory>,
+    /// Where it keeps everything, if those are places of ours.
+    _stores: Vec<Directory>,
 }
 
 /// Every engine that is installed and starts something here.
@@ -49,7 +49,7 @@ fn podman() -> anyhow::Result<Cli> {
     if !is_root() {
         bail!("measured as root only, as the other containers are");
     }
-    let store = Directory::new()?;
+    let (store, state) = (Directory::new()?, Directory::new_in(Path::new("/run"))?);
     let path = |name: &str| store.path().join(name).display().to_string();
     let prefix = [
         binary.display().to_string(),
@@ -62,17 +62,19 @@ fn podman() -> anyhow::Result<Cli> {
         "--storage-driver=overlay".to_owned(),
         "--cgroup-manager=cgroupfs".to_owned(),
         "--events-backend=none".to_owned(),
+        // What its runtime knows of containers; in memory, as its usual place.
+        format!("--runtime-flag=root={}", state.path().display()),
     ];
-    Ok(Cli { name: "podman", prefix: prefix.into(), _store: Some(store) })
+    Ok(Cli { name: "podman", prefix: prefix.into(), _stores: vec![store, state] })
 }
 
 fn docker() -> anyhow::Result<Cli> {
     let binary = find("docker").context("not installed; Debian's package docker.io")?;
-    let output = Command::new(&binary).args(["version", "--format", "{{.Server.Version}}"]).output()?;
+    let output = cleanup::output(Command::new(&binary).args(["version", "--format", "{{.Server.Version}}"]))?;
     if !output.status.success() {
         bail!("no engine answers: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(Cli { name: "docker", prefix: vec![binary.display().to_string()], _store: None })
+    Ok(Cli { name: "docker", prefix: vec![binary.display().to_string()], _stores: Vec::new() })
 }
 
 impl Cli {
@@ -82,14 +84,20 @@ impl Cli {
         command
     }
 
-    /// Runs a subcommand to its end.
+    /// Runs a subcommand to its end. Not for what undoes something: it does not begin while the process is about to end.
     fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output = self.command().args(arguments).output()?;
+        let output = cleanup::output(self.command().args(arguments))?;
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);
             bail!("{} {}: {}", self.name, arguments.join(" "), error.trim());
         }
         Ok(())
+    }
+
+    /// Removes something, if it is there.
+    fn remove(&self, what: &str, name: &str) {
+        let mut remove = self.command();
+        let _ = remove.args([what, "--force", name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -97,7 +105,7 @@ impl Cli {
 fn try_out(cli: &Arc<Cli>) -> anyhow::Result<()> {
     let native = Native::build("seven", "fn main() { std::process::exit(7) }", &[], &[], Speaks::Nothing)?;
     let place = Ready::new(Arc::clone(cli)).place(&native)?;
-    let output = place.command().output()?;
+    let output = cleanup::output(&mut place.command())?;
     if output.status.code() != Some(7) {
         bail!("this machine does not let it: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -131,14 +139,14 @@ impl Ready {
         let name = format!("{IMAGE}:{}", new_id());
         let guard = Guard::new({
             let (cli, name) = (Arc::clone(&self.cli), name.clone());
-            move || drop(cli.call(&["rmi", "--force", &name]))
+            move || cli.remove("rmi", &name)
         });
         let directory = Directory::new()?;
         let archive = directory.path().join("root.tar");
-        let packed =
-            Command::new("tar").arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg(".").status()?;
-        if !packed.success() {
-            bail!("tar: {packed}");
+        let mut tar = Command::new("tar");
+        let packed = cleanup::output(tar.arg("-C").arg(native.root()).arg("-cf").arg(&archive).arg("."))?;
+        if !packed.status.success() {
+            bail!("tar: {}", String::from_utf8_lossy(&packed.stderr).trim());
         }
         self.cli.call(&["import", &archive.display().to_string(), &name])?;
         let image = Arc::new(Image { name, _guard: guard });
@@ -172,11 +180,15 @@ impl Engine for Ready {
         let cli = Arc::clone(&self.cli);
         let image = self.image(native)?;
         let id = new_id();
-        let guard = Guard::new({
-            let (cli, id) = (Arc::clone(&cli), id.clone());
-            move || drop(cli.call(&["rm", "--force", &id]))
-        });
         let directory = Directory::new()?;
+        // Before there is a container. It goes before its directory.
+        let guard = Guard::new({
+            let (cli, id, path) = (Arc::clone(&cli), id.clone(), directory.path().to_owned());
+            move || {
+                cli.remove("rm", &id);
+                end_container(&id, &path);
+            }
+        });
         let run = directory.path().join("run");
         std::fs::create_dir(&run)?;
         let by_port = native.speaks == Speaks::Port;

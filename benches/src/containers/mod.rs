@@ -16,7 +16,6 @@ use std::io::Seek as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
@@ -27,7 +26,8 @@ pub use native::{Native, Speaks};
 pub(crate) use neighbours::Neighbours;
 pub(crate) use process::Process;
 
-use crate::cleanup::Guard;
+use crate::cleanup::{self, Guard};
+use crate::proc::{end_all, that_see, with_argument};
 use crate::report::{LeftOut, Row};
 
 /// A way to start a program.
@@ -59,7 +59,8 @@ pub(crate) trait Place: Send + Sync {
     fn processes(&self, started: &Child) -> Vec<u32>;
 }
 
-/// A process that was started in a place. It ends with its handle, and when the run is interrupted.
+/// A process that was started in a place. It ends with its handle, and when the run is interrupted, together with those of
+/// its group; a container that it has begun is its place's affair.
 pub(crate) struct Started {
     child: Child,
     guard: Option<Guard>,
@@ -68,20 +69,9 @@ pub(crate) struct Started {
 impl Started {
     /// Starts it.
     pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
-        let pid = Arc::new(AtomicU32::new(0));
-        let guard = Guard::new({
-            let pid = Arc::clone(&pid);
-            move || {
-                let pid =
-                    i32::try_from(pid.load(Ordering::Acquire)).ok().and_then(rustix::process::Pid::from_raw);
-                if let Some(pid) = pid {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-        });
-        let child =
-            command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
-        pid.store(child.id(), Ordering::Release);
+        let spawned = cleanup::spawn(command);
+        let (child, guard) =
+            spawned.with_context(|| format!("cannot run {}", command.get_program().display()))?;
         Ok(Self { child, guard: Some(guard) })
     }
 
@@ -93,10 +83,13 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Its number may be somebody else's from now on.
-        self.guard.take().into_iter().for_each(Guard::disarm);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.guard.take();
+            let _ = self.child.wait();
+        } else {
+            // Its number may be somebody else's by now.
+            self.guard.take().into_iter().for_each(Guard::disarm);
+        }
     }
 }
 
@@ -216,6 +209,13 @@ const SOCKET: &str = "app.sock";
 fn new_id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("coracle-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Ends whatever is left of a container: those that carry its name on their command line, which are what starts and
+/// watches it, and those inside, which have a part of its directory mounted. A runtime that is killed in the middle of a
+/// start knows nothing of the program that it has just begun.
+fn end_container(id: &str, directory: &Path) {
+    end_all(|| [with_argument(id), that_see(directory)].concat());
 }
 
 /// Every way that works here, in the order they are shown, and those that don't.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::cleanup::Directory;
+use crate::cleanup::{self, Directory};
 use crate::peers::find;
 
 /// A program with everything it needs below one directory.
@@ -121,7 +121,7 @@ pub(crate) fn compile(
     if !options.contains(&"--crate-type") {
         command.args(STATIC);
     }
-    let output = command.arg("-o").arg(to).arg(&file).output()?;
+    let output = cleanup::output(command.arg("-o").arg(to).arg(&file))?;
     if !output.status.success() {
         bail!("rustc cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -135,8 +135,10 @@ fn root(directory: &Directory) -> PathBuf {
 /// A root with the directories that are mounted upon.
 fn skeleton() -> anyhow::Result<Directory> {
     let directory = Directory::new()?;
+    // One by one, so that none is made in a directory that has been removed by an interrupt.
+    std::fs::create_dir(root(&directory))?;
     for mount in ["proc", "dev", "sys", "run", "tmp"] {
-        std::fs::create_dir_all(root(&directory).join(mount))?;
+        std::fs::create_dir(root(&directory).join(mount))?;
     }
     Ok(directory)
 }

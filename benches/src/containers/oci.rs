@@ -2,27 +2,58 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
 use super::bundle::{Confinement, LIMITS, Limits, config};
 use super::native::{Native, Speaks};
-use super::{Address, Engine, Place, new_id};
-use crate::cleanup::{Directory, Guard};
+use super::{Address, Engine, Place, end_container, new_id};
+use crate::cleanup::{self, Directory, Guard};
 use crate::peers::find;
-use crate::proc::{family, is_root};
+use crate::proc::{end_all, family, is_root};
 use crate::report::{LeftOut, Row, Side};
 
 /// A runtime as it is called here.
 pub(super) struct Oci {
     name: &'static str,
-    binary: PathBuf,
-    /// What comes before the subcommand.
-    options: &'static [&'static str],
+    runtime: Runtime,
     confinement: Confinement,
     limits: Limits,
     /// Whether the program must be reached by a port of the host's, because its sockets are not seen outside.
     by_port: bool,
+}
+
+/// Its program, with what comes before a subcommand.
+#[derive(Clone)]
+struct Runtime {
+    binary: PathBuf,
+    options: &'static [&'static str],
+    /// Where it keeps what it knows of its containers: a place of ours, in memory as its usual one.
+    state: Arc<Directory>,
+}
+
+impl Runtime {
+    fn new(binary: PathBuf, options: &'static [&'static str]) -> anyhow::Result<Self> {
+        let state = Directory::new_in(Path::new("/run")).context("no place for its state")?;
+        Ok(Self { binary, options, state: Arc::new(state) })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(self.options).arg("--root").arg(self.state.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Removes a container, whatever state it is in, and whatever its runtime knows of it.
+    fn remove(&self, id: &str, directory: &Path) {
+        let mut delete = self.command();
+        delete.args(["delete", "--force", id]).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = delete.status();
+        end_container(id, directory);
+        remove_cgroups(id);
+        let _ = std::fs::remove_dir_all(self.state.path().join(id));
+    }
 }
 
 /// How a runtime ends whose container was killed: 128, and the signal's number.
@@ -39,8 +70,8 @@ impl Oci {
         if !is_root() {
             bail!("containers are started as root");
         }
-        let confinement = Confinement::Usual;
-        let oci = Self { name: "crun", binary, options: &[], confinement, limits, by_port: true };
+        let runtime = Runtime::new(binary, &[])?;
+        let oci = Self { name: "crun", runtime, confinement: Confinement::Usual, limits, by_port: true };
         oci.try_out().context("this machine does not let it")?;
         Ok(oci)
     }
@@ -81,8 +112,15 @@ pub(super) fn find_all(found: &mut Vec<Box<dyn Engine>>, left_out: &mut Vec<Left
             );
             continue;
         }
+        let runtime = match Runtime::new(binary, options) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                leave_out(name, format!("{error:#}"));
+                continue;
+            }
+        };
         for &confinement in confinements {
-            let oci = Oci { name, binary: binary.clone(), options, confinement, limits: LIMITS, by_port };
+            let oci = Oci { name, runtime: runtime.clone(), confinement, limits: LIMITS, by_port };
             match oci.try_out() {
                 Ok(()) => found.push(Box::new(oci)),
                 Err(error) => leave_out(&oci.label(), format!("this machine does not let it: {error:#}")),
@@ -97,7 +135,7 @@ impl Oci {
         let source = "fn main() { std::process::exit(7) }";
         let native = Native::build("seven", source, &[], &[], Speaks::Nothing)?;
         let place = self.place(&native)?;
-        let output = place.command().output()?;
+        let output = cleanup::output(&mut place.command())?;
         if output.status.code() != Some(7) {
             bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -115,7 +153,7 @@ impl Engine for Oci {
         let command = format!(
             "{} {} run --bundle <ready bundle of {}> <id>",
             self.name,
-            self.options.join(" "),
+            self.runtime.options.join(" "),
             native.command_line().join(" ")
         );
         let settings = match (self.name, self.confinement) {
@@ -134,18 +172,15 @@ impl Engine for Oci {
     fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>> {
         let id = new_id();
         let cgroup = format!("/{CGROUP}/{id}");
-        // Before anything is there, and dropped last of all.
-        let guard = Guard::new({
-            let (binary, options, id) = (self.binary.clone(), self.options, id.clone());
-            move || {
-                delete(&binary, options, &id);
-                remove_cgroups(&id);
-            }
-        });
         let directory = Directory::new()?;
+        // Before there is a container. It goes before its directory.
+        let guard = Guard::new({
+            let (runtime, id, path) = (self.runtime.clone(), id.clone(), directory.path().to_owned());
+            move || runtime.remove(&id, &path)
+        });
         let (bundle, run) = (directory.path().join("bundle"), directory.path().join("run"));
-        std::fs::create_dir_all(&bundle)?;
-        std::fs::create_dir_all(&run)?;
+        std::fs::create_dir(&bundle)?;
+        std::fs::create_dir(&run)?;
         let by_port = self.by_port || native.speaks == Speaks::Port;
         let address = Address::of(native, &run, by_port)?;
         let environment: Vec<String> =
@@ -155,38 +190,30 @@ impl Engine for Oci {
             config(native, &run, &environment, &cgroup, self.confinement, self.limits, shares_network)?;
         std::fs::write(bundle.join("config.json"), config.to_string()).context("cannot write the bundle")?;
         Ok(Box::new(Container {
-            binary: self.binary.clone(),
-            options: self.options,
+            runtime: self.runtime.clone(),
             id,
             bundle,
             address,
-            _directory: directory,
             _guard: guard,
+            directory,
         }))
     }
 }
 
 struct Container {
-    binary: PathBuf,
-    options: &'static [&'static str],
+    runtime: Runtime,
     id: String,
     bundle: PathBuf,
     address: Option<Address>,
     // In this order: the container goes before its directory.
     _guard: Guard,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Place for Container {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
-        command
-            .args(self.options)
-            .arg("run")
-            .arg("--bundle")
-            .arg(&self.bundle)
-            .arg(&self.id)
-            .stdin(Stdio::null());
+        let mut command = self.runtime.command();
+        command.arg("run").arg("--bundle").arg(&self.bundle).arg(&self.id);
         command
     }
 
@@ -196,11 +223,8 @@ impl Place for Container {
 
     fn stop(&mut self, started: &mut Child) {
         let kill = || {
-            let mut kill = Command::new(&self.binary);
-            kill.args(self.options)
-                .args(["kill", &self.id, "KILL"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            let mut kill = self.runtime.command();
+            kill.args(["kill", &self.id, "KILL"]).stdout(Stdio::null()).stderr(Stdio::null());
             kill.status().is_ok_and(|status| status.success())
         };
         // Without a container to kill, the runtime itself is still at it.
@@ -210,7 +234,7 @@ impl Place for Container {
         // A runtime that has seen the container end by KILL, and cleaned up, says so. Else something may be left of
         // it: a name that is taken, or even a program that answers.
         if !started.wait().is_ok_and(|status| status.code() == Some(KILLED)) {
-            delete(&self.binary, self.options, &self.id);
+            self.runtime.remove(&self.id, self.directory.path());
         }
         self.address.iter().for_each(Address::clear);
     }
@@ -221,21 +245,105 @@ impl Place for Container {
     }
 }
 
-/// Removes a container, whatever state it is in.
-fn delete(binary: &Path, options: &[&str], id: &str) {
-    let mut delete = Command::new(binary);
-    delete.args(options).args(["delete", "--force", id]);
-    let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-}
-
-/// Removes what a runtime leaves of a container's cgroups, and the directory around them when it is empty.
+/// Removes what a runtime leaves of a container's cgroups, with whatever still runs in them, and the directory around
+/// them when it is empty.
 fn remove_cgroups(id: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let around = hierarchy.join(CGROUP);
-        // A cgroup can be removed when nothing is in it; the last one takes the directory along.
-        let _ = std::fs::remove_dir(around.join(id));
+        let cgroup = around.join(id);
+        if cgroup.is_dir() {
+            end_all(|| inside(&cgroup));
+            // A cgroup can be removed when nothing is in it; the last one takes the directory along.
+            let _ = std::fs::remove_dir(cgroup);
+        }
         let _ = std::fs::remove_dir(around);
+    }
+}
+
+/// The processes in a cgroup. Runtimes that are started with one of the root's make none within it.
+fn inside(cgroup: &Path) -> Vec<u32> {
+    let listed = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    listed.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::Started;
+    use crate::proc::{that_see, with_argument};
+
+    const SLEEPER: &str = "fn main() { loop { std::thread::park() } }";
+
+    /// Starts a container in which a program waits, and answers with the processes inside.
+    fn running(oci: &Oci, native: &Native) -> (Box<dyn Place>, Started, Vec<u32>, String) {
+        let place = oci.place(native).unwrap();
+        let mut command = place.command();
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_str().unwrap()).collect();
+        let [.., bundle, id] = arguments[..] else { unreachable!() };
+        let (id, directory) = (id.to_owned(), Path::new(bundle).parent().unwrap().to_owned());
+        let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+        let processes = loop {
+            let name = format!("{}\0", native.command_line()[0]);
+            let is_it = |pid: &u32| {
+                std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == name.as_bytes())
+            };
+            let found: Vec<u32> = that_see(&directory).into_iter().filter(is_it).collect();
+            if !found.is_empty() {
+                break found;
+            }
+            assert!(started.child().try_wait().unwrap().is_none(), "the runtime has ended");
+            std::thread::yield_now();
+        };
+        (place, started, processes, id)
+    }
+
+    fn exists(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}/root")).exists()
+    }
+
+    #[test]
+    fn a_runtime_that_is_killed_and_knows_nothing_leaves_nothing() {
+        let Ok(crun) = Oci::limited(LIMITS) else {
+            eprintln!("SKIPPED: there is no crun here that starts a container");
+            return;
+        };
+        let native = Native::build("sleeper", SLEEPER, &[], &[], Speaks::Nothing).unwrap();
+        let (place, mut started, inside, id) = running(&crun, &native);
+        // As if it had been killed before it has noted what it has begun.
+        started.child().kill().unwrap();
+        started.child().wait().unwrap();
+        std::fs::remove_dir_all(crun.runtime.state.path().join(&id)).unwrap();
+        assert!(inside.iter().all(|pid| exists(*pid)), "the program goes on");
+        drop(started);
+        drop(place);
+        assert!(!inside.iter().any(|pid| exists(*pid)), "{inside:?} are left");
+        assert!(with_argument(&id).is_empty());
+        let cgroups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let left: Vec<_> =
+            cgroups.map(|one| one.join(CGROUP).join(&id)).filter(|path| path.exists()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_place_is_ready_again_after_a_start_that_was_cut_off() {
+        let Ok(crun) = Oci::limited(LIMITS) else {
+            eprintln!("SKIPPED: there is no crun here that starts a container");
+            return;
+        };
+        let native =
+            Native::build("seven", "fn main() { std::process::exit(7) }", &[], &[], Speaks::Nothing).unwrap();
+        let mut place = crun.place(&native).unwrap();
+        // At any moment of its start.
+        for spins in 0..8 {
+            let mut started = Started::spawn(place.command().stderr(Stdio::null())).unwrap();
+            for _ in 0..spins * 100_000 {
+                std::hint::spin_loop();
+            }
+            started.child().kill().unwrap();
+            place.stop(started.child());
+        }
+        assert_eq!(place.command().output().unwrap().status.code(), Some(7));
     }
 }

@@ -16,6 +16,10 @@ use crate::turns::{Pair, Side, conclude};
 
 /// Requests per second, far below what the service can do.
 const RATE: u32 = 100;
+/// Connections: enough that none has to wait for another's answer, unless that takes a third of a second.
+const CONNECTIONS: usize = 32;
+/// What the service is asked by.
+const HOST: &str = "hello.default.localhost";
 
 /// A kind of neighbour.
 struct Noise {
@@ -51,7 +55,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             set_count(coracle, noise.name, noise.tasks)?;
         }
         tokio::time::sleep(settle).await;
-        let outcome = fixed_rate(coracle.router, "hello.default.localhost", RATE, stretch).await;
+        let outcome = fixed_rate(coracle.router, HOST, CONNECTIONS, RATE, stretch).await;
         if let Some(noise) = noise {
             set_count(coracle, noise.name, 0)?;
             poll("the neighbours' end", || {
@@ -72,7 +76,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
             .with_settings("FARGATE: 256 CPU units and 64 MiB each");
         sides.push(Side::new(row, move || stretch_of(Some(noise))));
     }
-    fixed_rate(coracle.router, "hello.default.localhost", RATE, settle).await?;
+    fixed_rate(coracle.router, HOST, CONNECTIONS, RATE, settle).await?;
     context.interleave(&mut sides, context.pick(1, 3)).await;
     let table = Table::new(
         "neighbours",
@@ -102,7 +106,8 @@ async fn containers(
     let measure = move |count: usize| async move {
         let _spinning = tokio::task::block_in_place(|| neighbours.spin(count))?;
         tokio::time::sleep(settle).await;
-        Ok(fixed_rate(neighbours.address, "localhost", RATE, stretch).await?.into_latency())
+        let load = fixed_rate(neighbours.address, "localhost", CONNECTIONS, RATE, stretch);
+        Ok(load.await?.into_latency())
     };
     let alone = Row::new("alone", "a container, alone", Whose::Bound, &load[..])
         .with_settings("crun, seccomp, one CPU, 64 MiB; the host's network");

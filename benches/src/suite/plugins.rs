@@ -17,7 +17,7 @@ use coracle_sandbox::{
 use serde_json::json;
 
 use crate::bench::Context;
-use crate::cleanup::Directory;
+use crate::cleanup::{self, Directory};
 use crate::containers::compile;
 use crate::peers::find;
 use crate::proc::pss;
@@ -247,7 +247,7 @@ struct Called {
 }
 
 fn extism_call(host: &Path, plugin: &Path, text: &str, calls: u32) -> anyhow::Result<Called> {
-    let output = Command::new(host).arg(plugin).arg(calls.to_string()).arg(text).output()?;
+    let output = cleanup::output(Command::new(host).arg(plugin).arg(calls.to_string()).arg(text))?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }

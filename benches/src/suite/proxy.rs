@@ -22,7 +22,7 @@ use crate::cleanup::Directory;
 use crate::peers::{Coracle, Running, coracle_binary, exchange, find, poll, wasmtime_serve};
 use crate::proc::resident;
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
-use crate::suite::throughput::{self, Server, rate_and_latency};
+use crate::suite::throughput::{self, Server, Ways, rate_and_latency};
 
 const CONNECTIONS: usize = 32;
 
@@ -71,7 +71,8 @@ async fn plain(context: &Context, findings: &mut Findings) -> anyhow::Result<()>
         "GET /",
         settings,
     ));
-    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "proxy").await?);
+    let before_target = Ways::Before("target");
+    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "proxy", before_target).await?);
 
     let count: usize = context.pick(50, 2000);
     let before = resident(router.id())?;
@@ -126,7 +127,7 @@ async fn in_front_of_components(context: &Context, findings: &mut Findings) -> a
         let command = "nginx -c nginx.conf; 3 × wasmtime serve -S cli hello.wasm";
         servers.push(server("nginx", "nginx + 3 × wasmtime serve", Whose::Peer, *address, command, NGINX));
     }
-    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "balancing").await?);
+    findings.tables.extend(rate_and_latency(context, servers, CONNECTIONS, "balancing", Ways::Apart).await?);
     Ok(())
 }
 
@@ -134,14 +135,9 @@ async fn in_front_of_components(context: &Context, findings: &mut Findings) -> a
 pub(super) fn part(name: &str, args: &[&str]) -> anyhow::Result<(Running, SocketAddr)> {
     use std::io::BufRead as _;
 
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg(PART)
-        .arg(name)
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let output = child.stdout.take().context("it was asked for")?;
-    let child = Running::new(child);
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut child = Running::spawn(command.arg(PART).arg(name).args(args).stdout(Stdio::piped()))?;
+    let output = child.take_output().context("it was asked for")?;
     let mut line = String::new();
     std::io::BufReader::new(output).read_line(&mut line)?;
     Ok((child, line.trim().parse().with_context(|| format!("{name} did not start"))?))
@@ -289,7 +285,7 @@ fn haproxy(
 }
 
 fn serving(name: &str, mut command: Command, address: SocketAddr) -> anyhow::Result<(Running, SocketAddr)> {
-    let child = Running::new(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let child = Running::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
     poll(name, || exchange(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok())?;
     Ok((child, address))
 }

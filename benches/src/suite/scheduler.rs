@@ -82,12 +82,10 @@ pub(crate) fn run_part(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 fn measure(size: &str, tasks: u32) -> anyhow::Result<Measured> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .args([PART, NAME, size, &tasks.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut output = child.stdout.take().context("it was asked for")?;
-    let _child = Running::new(child);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([PART, NAME, size, &tasks.to_string()]).stdout(Stdio::piped());
+    let mut child = Running::spawn(&mut command)?;
+    let mut output = child.take_output().context("it was asked for")?;
     let mut text = String::new();
     output.read_to_string(&mut text)?;
     serde_json::from_str(&text).context("the process that measures ended before it had figures")

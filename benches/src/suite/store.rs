@@ -299,7 +299,8 @@ impl Client for EtcdClient {
 fn etcd(binary: &Path, dir: &Path) -> anyhow::Result<(Running, SocketAddr)> {
     let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let (clients, peers) = (free()?, free()?);
-    let child = Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .arg("--data-dir")
         .arg(dir)
         .arg(format!("--listen-client-urls=http://{clients}"))
@@ -308,9 +309,8 @@ fn etcd(binary: &Path, dir: &Path) -> anyhow::Result<(Running, SocketAddr)> {
         .arg(format!("--initial-advertise-peer-urls=http://{peers}"))
         .arg(format!("--initial-cluster=default=http://{peers}"))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let child = Running::new(child);
+        .stderr(Stdio::null());
+    let child = Running::spawn(&mut command)?;
     poll("etcd", || {
         let answer =
             exchange(clients, "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;

@@ -71,15 +71,15 @@ impl Session {
         std::fs::write(dir.join("coracle.toml"), "component = \"hello.wasm\"\n")?;
         put(&dir, &base, 0)?;
         let output = root.join("output");
-        let child = Command::new(coracle_binary()?)
+        let mut command = Command::new(coracle_binary()?);
+        command
             .args(["dev", "--api", "127.0.0.1:0", "--router", "127.0.0.1:0"])
             .current_dir(&dir)
             // Its state goes with the bench's, because it is not given the time to remove it.
             .env("TMPDIR", root)
             .stdin(Stdio::null())
-            .stdout(std::fs::File::create(&output)?)
-            .spawn()?;
-        let process = Running::new(child);
+            .stdout(std::fs::File::create(&output)?);
+        let process = Running::spawn(&mut command)?;
         let port = poll("the first version", || {
             let said = std::fs::read_to_string(&output).ok()?;
             let (_, rest) = said.split_once(".localhost:")?;

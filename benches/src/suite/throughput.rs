@@ -20,8 +20,9 @@ use crate::cleanup::Directory;
 use crate::load::{closed_loop, fixed_rate};
 use crate::peers::{Coracle, coracle_binary, find, wasmtime_serve_with};
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::stats::median;
 use crate::suite::proxy::{announce, part};
-use crate::turns::{Side, all_pairs, conclude};
+use crate::turns::{Side, added, all_pairs, conclude};
 
 /// Connections, as many as the figures in wasmtime's own script.
 const CONNECTIONS: usize = 32;
@@ -111,7 +112,7 @@ async fn compare(context: &Context, manner: &Manner, findings: &mut Findings) ->
     let row = Row::new("hyper", "bare hyper", Whose::Bound, "GET /")
         .with_settings("the same bytes from a constant: no component, no router");
     servers.push(Server { row, address, host: "localhost" });
-    let mut tables = rate_and_latency(context, servers, CONNECTIONS, name).await?;
+    let mut tables = rate_and_latency(context, servers, CONNECTIONS, name, Ways::Apart).await?;
     for ratio in tables.iter_mut().take(1).flat_map(|rates| &mut rates.ratios) {
         ratio.goal = (ratio.to == "wasmtime").then_some(manner.goal);
     }
@@ -154,12 +155,26 @@ fn turns(context: &Context) -> (usize, Duration) {
     context.pick((1, Duration::from_millis(100)), (5, Duration::from_secs(2)))
 }
 
-/// Two tables: requests per second in a closed loop, and latency at half of what the slowest server did, or less.
+/// How servers stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ways {
+    /// Each answers by itself. Latency is measured at half of what the slowest does, or less.
+    Apart,
+    /// All stand before the one with this id, and ours first of all. Latency is measured at half of what ours does, and
+    /// there is a table more: what each adds to the 99th percentile of the one behind it.
+    Before(&'static str),
+}
+
+/// What the router may add to the 99th percentile, in seconds.
+const MAY_ADD: f64 = 300e-6;
+
+/// Two tables: requests per second in a closed loop, and latency at a fixed rate; and a third, see [`Ways`].
 pub(super) async fn rate_and_latency(
     context: &Context,
     servers: Vec<Server>,
     connections: usize,
     what: &str,
+    ways: Ways,
 ) -> anyhow::Result<Vec<Table>> {
     let (count, stretch) = turns(context);
     for server in &servers {
@@ -174,10 +189,17 @@ pub(super) async fn rate_and_latency(
         })
         .collect();
     context.interleave(&mut sides, count).await;
-    let slowest = sides
-        .iter()
-        .flat_map(|side| side.done().iter().map(|turn| turn.figure))
-        .fold(f64::INFINITY, f64::min);
+    let rates = |side: &Side<'_>| side.done().iter().map(|turn| turn.figure).collect::<Vec<f64>>();
+    let (most, half_of) = match ways {
+        Ways::Apart => {
+            let slowest = sides.iter().flat_map(rates).fold(f64::INFINITY, f64::min);
+            (slowest, "the slowest of them")
+        }
+        Ways::Before(_) => {
+            let ours = sides.first().and_then(|side| median(&rates(side)));
+            (ours.unwrap_or(0.0), "Coracle's router")
+        }
+    };
     let table = Table::new(
         format!("{what}-rate").as_str(),
         format!("{what}: requests per second, {connections} connections"),
@@ -191,12 +213,13 @@ pub(super) async fn rate_and_latency(
     let rate_table = conclude(table, sides, &pairs);
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of requests")]
-    let rate = (slowest / 2.0).clamp(10.0, 100_000.0) as u32;
+    let rate = (most / 2.0).clamp(10.0, 100_000.0) as u32;
     let mut sides: Vec<Side<'_>> = servers
         .iter()
         .map(|server| {
             Side::new(server.row.clone(), move || async move {
-                Ok(fixed_rate(server.address, server.host, rate, stretch).await?.into_latency())
+                let load = fixed_rate(server.address, server.host, connections, rate, stretch);
+                Ok(load.await?.into_latency())
             })
         })
         .collect();
@@ -204,11 +227,31 @@ pub(super) async fn rate_and_latency(
     let table = Table::new(
         format!("{what}-latency").as_str(),
         format!("{what}: latency at {rate} requests/s"),
-        "A fixed rate, half of what the slowest of them did in a closed loop. From the moment a request was due to the \
-         last byte of its answer.",
+        format!(
+            "A fixed rate, half of what {half_of} did in a closed loop, over the same {connections} connections. From the \
+             moment a request was due to the last byte of its answer."
+        ),
         Unit::Seconds,
     );
+    let added_table = match ways {
+        Ways::Apart => None,
+        Ways::Before(behind) => {
+            let mut table = Table::new(
+                format!("{what}-added").as_str(),
+                format!("{what}: what is added to the 99th percentile at {rate} requests/s"),
+                "The 99th percentile of the latencies above, less that of asking the target itself at the same rate in the \
+                 same turn.",
+                Unit::Seconds,
+            )
+            .linear();
+            table.rows = added(&sides, behind, 0.99);
+            for row in table.rows.iter_mut().filter(|row| row.side == Whose::Ours) {
+                *row = context.with_goal(row.clone(), MAY_ADD);
+            }
+            Some(table)
+        }
+    };
     let pairs = all_pairs(&sides);
     let latency_table = conclude(table, sides, &pairs);
-    Ok(vec![rate_table, latency_table])
+    Ok([rate_table, latency_table].into_iter().chain(added_table).collect())
 }

@@ -1,7 +1,8 @@
 //! The way in for containers: a bounded queue, and one thread that commits what has gathered in it.
 //!
-//! The thread takes everything there is, up to a bound, and commits it as one batch; what arrives meanwhile
-//! is the next batch. Batches thus grow with the load, and a single line waits for nobody.
+//! The thread takes everything there is, and commits it in batches up to a bound; what arrives meanwhile is the next
+//! batch. Batches thus grow with the load, and a single line waits for nobody. The queue is locked for a moment only,
+//! however much is taken out of it: the thread yields to all others, and who adds a line must not wait for its turn.
 //!
 //! A full queue pushes back: [`LogWriter::poll_ready`] is pending until the thread has caught up, and a
 //! container that floods its log waits there instead of filling memory or losing lines. Events are lost in
@@ -72,6 +73,9 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     events: VecDeque<LogEvent>,
+    /// What counts towards the bounds: what is in the queue, and what the thread has taken out and not yet put into a
+    /// batch.
+    count: usize,
     bytes: usize,
     /// How many events were ever put in.
     enqueued: u64,
@@ -178,6 +182,7 @@ impl LogWriter {
         if queue.is_dead {
             return;
         }
+        queue.count += 1;
         queue.bytes += queued_bytes(&event);
         queue.events.push_back(event);
         // The thread only sleeps on an empty queue.
@@ -233,57 +238,74 @@ impl Drop for WriterThread {
 
 impl Shared {
     fn is_full(&self, queue: &Queue) -> bool {
-        queue.events.len() >= self.limits.events || queue.bytes >= self.limits.bytes
+        queue.count >= self.limits.events || queue.bytes >= self.limits.bytes
     }
 
     /// The writing thread's life.
     fn write_until_closed(&self) {
         let mut sync_due = None;
-        while let Some(batch) = self.next_batch(sync_due) {
-            if !batch.is_empty() {
-                self.write(batch);
+        let mut taken = VecDeque::new();
+        while self.take(&mut taken, sync_due) {
+            while !taken.is_empty() {
+                self.write(self.next_batch(&mut taken));
                 sync_due.get_or_insert_with(|| Instant::now() + SYNC_INTERVAL);
+                self.sync_if_due(&mut sync_due);
             }
-            if sync_due.is_some_and(|due| due <= Instant::now()) {
-                self.sync();
-                sync_due = None;
-            }
+            self.sync_if_due(&mut sync_due);
         }
         if sync_due.is_some() {
             self.sync();
         }
     }
 
-    /// What to write next; an empty batch when a sync is due; `None` when closed and empty.
-    fn next_batch(&self, sync_due: Option<Instant>) -> Option<Vec<LogEvent>> {
+    /// Takes all there is to write into an empty list; nothing when a sync is due. False when closed and empty. The list
+    /// stays behind in its place, so that nobody has to make room while others wait.
+    fn take(&self, taken: &mut VecDeque<LogEvent>, sync_due: Option<Instant>) -> bool {
         let mut queue = self.queue.lock();
         while queue.events.is_empty() {
             if queue.is_closed {
-                return None;
+                return false;
             }
             match sync_due {
                 None => self.work.wait(&mut queue),
                 Some(due) => {
-                    if self.work.wait_until(&mut queue, due).timed_out() && queue.events.is_empty() {
-                        return Some(Vec::new());
+                    if self.work.wait_until(&mut queue, due).timed_out() {
+                        break;
                     }
                 }
             }
         }
-        let mut batch = Vec::new();
-        let mut batch_bytes = 0;
-        while batch.len() < BATCH_EVENTS_MAX && batch_bytes < BATCH_BYTES_MAX {
-            let Some(event) = queue.events.pop_front() else { break };
-            batch_bytes += queued_bytes(&event);
-            batch.push(event);
-        }
-        queue.bytes -= batch_bytes;
-        // Woken at half: those who waited then get on for a while before they wait again.
-        let has_room = queue.events.len() <= self.limits.events / 2 && queue.bytes <= self.limits.bytes / 2;
-        let woken = if has_room { std::mem::take(&mut queue.wakers) } else { HashMap::new() };
-        drop(queue);
+        std::mem::swap(&mut queue.events, taken);
+        true
+    }
+
+    /// What to write next of what has been taken.
+    fn next_batch(&self, taken: &mut VecDeque<LogEvent>) -> Vec<LogEvent> {
+        let fits = |bytes: &mut usize, event: &LogEvent| {
+            let has_room = *bytes < BATCH_BYTES_MAX;
+            *bytes += queued_bytes(event);
+            Some(has_room).filter(|has_room| *has_room)
+        };
+        let count = taken.iter().take(BATCH_EVENTS_MAX).scan(0, fits).count();
+        let batch: Vec<LogEvent> = taken.drain(..count).collect();
+        let bytes: usize = batch.iter().map(queued_bytes).sum();
+        let woken = {
+            let mut queue = self.queue.lock();
+            queue.count -= batch.len();
+            queue.bytes -= bytes;
+            // Woken at half: those who waited then get on for a while before they wait again.
+            let has_room = queue.count <= self.limits.events / 2 && queue.bytes <= self.limits.bytes / 2;
+            if has_room { std::mem::take(&mut queue.wakers) } else { HashMap::new() }
+        };
         woken.into_values().flatten().for_each(Waker::wake);
-        Some(batch)
+        batch
+    }
+
+    fn sync_if_due(&self, sync_due: &mut Option<Instant>) {
+        if sync_due.is_some_and(|due| due <= Instant::now()) {
+            self.sync();
+            *sync_due = None;
+        }
     }
 
     fn write(&self, mut batch: Vec<LogEvent>) {
@@ -312,6 +334,7 @@ impl Shared {
             let mut queue = self.queue.lock();
             queue.is_dead = true;
             queue.events.clear();
+            queue.count = 0;
             queue.bytes = 0;
             std::mem::take(&mut queue.wakers)
         };
@@ -408,6 +431,34 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), writer.ready()).await.unwrap();
         let expected: Vec<_> = (0..=sent).map(|n| format!("line {n}")).collect();
         assert_eq!(messages(&store), expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_out_counts_until_it_is_in_a_batch() {
+        const LIMIT: usize = 2 * BATCH_EVENTS_MAX;
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(dir.path()).unwrap();
+        let writer = LogWriter::spawn(store.clone(), QueueLimits { events: LIMIT, bytes: usize::MAX });
+        let stalled = store.stall();
+        {
+            let mut queue = writer.shared.queue.lock();
+            (0..LIMIT).for_each(|_| writer.enqueue(&mut queue, event(1)));
+        }
+        while !writer.shared.queue.lock().events.is_empty() {
+            std::thread::yield_now();
+        }
+        // The first batch waits for the store, the second one for the first.
+        let mut sent = 0;
+        while sent < BATCH_EVENTS_MAX {
+            match writer.try_send(event(2)) {
+                Ok(()) => sent += 1,
+                Err(QueueFull(_)) => std::thread::yield_now(),
+            }
+        }
+        assert!(writer.try_send(event(3)).is_err());
+        drop(stalled);
+        writer.flush().await.unwrap();
+        assert_eq!(writer.shared.queue.lock().count, 0);
     }
 
     #[tokio::test]

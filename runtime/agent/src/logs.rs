@@ -115,7 +115,7 @@ struct Queue {
 
 #[derive(Default)]
 struct Unwritten {
-    held: Vec<MemoryHold>,
+    held: Option<MemoryHold>,
     /// Whether there was no room for one of them.
     is_short: bool,
     /// Whether somebody waits until they are written.
@@ -128,11 +128,18 @@ const LINE: u64 = 128;
 
 impl Queue {
     fn line(self: &Arc<Self>, timestamp: Timestamp, line: &[u8]) {
-        let held = self.memory.hold(line.len() as u64 + LINE);
         self.stream.line(timestamp, line);
         let mut unwritten = self.unwritten.lock();
-        unwritten.is_short |= held.is_none();
-        unwritten.held.extend(held);
+        // One for all, because whoever gives it back is to be done with it at once.
+        let bytes = line.len() as u64 + LINE;
+        let fits = match &mut unwritten.held {
+            Some(held) => held.grow(bytes),
+            held => {
+                *held = self.memory.hold(bytes);
+                held.is_some()
+            }
+        };
+        unwritten.is_short |= !fits;
         if !std::mem::replace(&mut unwritten.is_awaited, true) {
             tokio::spawn(Arc::clone(self).until_written());
         }
@@ -148,7 +155,7 @@ impl Queue {
             self.stream.flush().await;
             let is_last = {
                 let mut unwritten = self.unwritten.lock();
-                unwritten.is_awaited = !unwritten.held.is_empty();
+                unwritten.is_awaited = unwritten.held.is_some();
                 unwritten.is_short &= unwritten.is_awaited;
                 unwritten.wakers.drain(..).for_each(Waker::wake);
                 !unwritten.is_awaited

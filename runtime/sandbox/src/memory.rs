@@ -128,6 +128,17 @@ pub struct MemoryHold {
     bytes: u64,
 }
 
+impl MemoryHold {
+    /// Charges more, to be given back together with the rest. Answers whether it fits.
+    pub fn grow(&mut self, bytes: u64) -> bool {
+        let fits = self.budget.try_charge(bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
 impl Drop for MemoryHold {
     fn drop(&mut self) {
         self.budget.release(self.bytes);

@@ -253,13 +253,23 @@ fn remove_cgroups(id: &str) {
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let around = hierarchy.join(CGROUP);
         let cgroup = around.join(id);
-        if cgroup.is_dir() {
+        if is_cgroup(&cgroup) {
             end_all(|| inside(&cgroup));
-            // A cgroup can be removed when nothing is in it; the last one takes the directory along.
+            // It can be removed when nothing is in it.
             let _ = std::fs::remove_dir(cgroup);
+        } else {
+            // What a runtime takes for a hierarchy that is not mounted: plain files, with numbers of processes that have
+            // gone long since.
+            let _ = std::fs::remove_dir_all(cgroup);
         }
+        // The last one takes the directory along.
         let _ = std::fs::remove_dir(around);
     }
+}
+
+fn is_cgroup(directory: &Path) -> bool {
+    // The numbers of cgroup and cgroup2 in the kernel's list of file systems.
+    rustix::fs::statfs(directory).is_ok_and(|system| matches!(system.f_type, 0x0027_e0eb | 0x6367_7270))
 }
 
 /// The processes in a cgroup. Runtimes that are started with one of the root's make none within it.
@@ -275,6 +285,27 @@ mod tests {
     use crate::proc::{that_see, with_argument};
 
     const SLEEPER: &str = "fn main() { loop { std::thread::park() } }";
+
+    /// `crun`, unless it starts no container here. Where cgroups of both versions are mounted the test is run again, by
+    /// this name, where only one is seen; then there is nothing left to do here.
+    fn crun(test: &str) -> Option<Oci> {
+        const SEEN: &str = "CORACLE_BENCH_TEST_AGAIN";
+        let oci = Oci::limited(LIMITS).ok();
+        if oci.is_some() || !Path::new("/sys/fs/cgroup/unified/cgroup.procs").is_file() || !is_root() {
+            if oci.is_none() {
+                eprintln!("SKIPPED: there is no crun here that starts a container");
+            }
+            return oci;
+        }
+        assert!(std::env::var_os(SEEN).is_none(), "it is run again and again");
+        let script = "umount /sys/fs/cgroup/unified && exec \"$0\" \"$@\"";
+        let mut again = Command::new("unshare");
+        again.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+        again.arg(std::env::current_exe().unwrap()).args(["--exact", test]).env(SEEN, "1");
+        let output = again.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        None
+    }
 
     /// Starts a container in which a program waits, and answers with the processes inside.
     fn running(oci: &Oci, native: &Native) -> (Box<dyn Place>, Started, Vec<u32>, String) {
@@ -305,10 +336,8 @@ mod tests {
 
     #[test]
     fn a_runtime_that_is_killed_and_knows_nothing_leaves_nothing() {
-        let Ok(crun) = Oci::limited(LIMITS) else {
-            eprintln!("SKIPPED: there is no crun here that starts a container");
-            return;
-        };
+        let name = "containers::oci::tests::a_runtime_that_is_killed_and_knows_nothing_leaves_nothing";
+        let Some(crun) = crun(name) else { return };
         let native = Native::build("sleeper", SLEEPER, &[], &[], Speaks::Nothing).unwrap();
         let (place, mut started, inside, id) = running(&crun, &native);
         // As if it had been killed before it has noted what it has begun.
@@ -328,10 +357,8 @@ mod tests {
 
     #[test]
     fn a_place_is_ready_again_after_a_start_that_was_cut_off() {
-        let Ok(crun) = Oci::limited(LIMITS) else {
-            eprintln!("SKIPPED: there is no crun here that starts a container");
-            return;
-        };
+        let name = "containers::oci::tests::a_place_is_ready_again_after_a_start_that_was_cut_off";
+        let Some(crun) = crun(name) else { return };
         let native =
             Native::build("seven", "fn main() { std::process::exit(7) }", &[], &[], Speaks::Nothing).unwrap();
         let mut place = crun.place(&native).unwrap();

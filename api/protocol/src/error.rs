@@ -7,6 +7,7 @@
 
 use serde_json::Value;
 
+use crate::cloudwatch;
 use crate::elb::ElbError;
 use crate::object::Object;
 
@@ -17,6 +18,8 @@ pub enum Wire {
     Json,
     /// Query: a form in, XML out.
     Query,
+    /// Smithy RPC v2: CBOR in and out, the action in the path.
+    Cbor,
 }
 
 /// Everything an action can be refused for.
@@ -183,11 +186,11 @@ pub enum ApiError {
 /// One row of the table: names and statuses of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The name in JSON services.
+    /// The name in JSON services, and in those that speak CBOR.
     pub json: &'static str,
     /// The code in Query services.
     pub query: &'static str,
-    /// The HTTP status in JSON services.
+    /// The HTTP status in JSON services, and in those that speak CBOR.
     pub json_status: u16,
     /// The HTTP status in Query services.
     pub query_status: u16,
@@ -273,7 +276,7 @@ impl ApiError {
                 row("MalformedPolicyDocumentException", "MalformedPolicyDocument", 400, 400)
             }
             Self::DeleteConflict(_) => row("DeleteConflictException", "DeleteConflict", 409, 409),
-            Self::Named { code, .. } => row(code, code, 400, 400),
+            Self::Named { code, .. } => row(cloudwatch::shape_of(code), code, 400, 400),
             Self::Server(_) => row("ServerException", "InternalFailure", 500, 500),
         }
     }
@@ -282,12 +285,12 @@ impl ApiError {
     #[must_use]
     pub fn status(&self, wire: Wire) -> u16 {
         match wire {
-            Wire::Json => self.row().json_status,
+            Wire::Json | Wire::Cbor => self.row().json_status,
             Wire::Query => self.row().query_status,
         }
     }
 
-    /// The body of this error in a JSON service.
+    /// The body of this error in a JSON service, and what is written in CBOR.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let object = Object::new().with("__type", self.row().json).with("message", self.to_string());

@@ -1,7 +1,7 @@
-//! The wire shapes of the AWS services Coracle speaks: Amazon ECS and CloudWatch Logs (JSON 1.1) and
-//! STS (Query, answered in XML), converted by hand to and from `coracle-types`. A Query form becomes JSON as
-//! soon as it comes in, and an answer becomes XML as late as it goes out ([`query`]): in between there is one
-//! way to do things.
+//! The wire shapes of the AWS services Coracle speaks, in JSON 1.1 such as Amazon ECS, in Query, answered in XML, such as
+//! STS, and in CBOR, converted by hand to and from `coracle-types`. A Query form and CBOR become JSON as soon as they
+//! come in, and an answer becomes XML or CBOR as late as it goes out ([`query`], [`cbor`]): in between there is one way
+//! to do things.
 //!
 //! Requests are first brought into their [`shape::Shape`] and then taken apart with
 //! [`members::Members`]; both know where they are and say so when something is wrong. What no conversion
@@ -12,6 +12,7 @@
 //! JSON values. Whether a request makes sense in the state of things is the server's question.
 
 pub mod acm;
+pub mod cbor;
 pub mod cloudwatch;
 pub mod ecs;
 pub mod elb;

@@ -24,8 +24,10 @@ pub enum Refusal {
     InvalidParameter,
     /// `ValidationException`: Systems Manager.
     Validation,
-    /// `ValidationError`: CloudWatch.
+    /// `ValidationError`: CloudWatch's alarms.
     ValidationError,
+    /// `InvalidParameterValue`: CloudWatch's metrics.
+    InvalidParameterValue,
 }
 
 impl Refusal {
@@ -36,6 +38,9 @@ impl Refusal {
             Self::Client => ApiError::Client(text.to_string()),
             Self::InvalidParameter => ApiError::InvalidParameter(text.to_string()),
             Self::ValidationError => ApiError::Named { code: "ValidationError", message: text.to_string() },
+            Self::InvalidParameterValue => {
+                ApiError::Named { code: "InvalidParameterValue", message: text.to_string() }
+            }
             Self::Validation => ApiError::Named { code: "ValidationException", message: text.to_string() },
         }
     }

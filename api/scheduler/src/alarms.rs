@@ -23,10 +23,8 @@ pub(crate) fn bake_time(state: &State, service: &Service, record: &ServiceDeploy
     if record.alarms != MonitorStatus::Monitoring || record.rollback.is_some() {
         return Duration::ZERO;
     }
-    let alarms = record.configuration.alarms();
-    let named = state.alarms_named(&service.id.cluster.region, &alarms.names);
-    let looks = named.map(|alarm| alarm.window() + Duration::from_secs(u64::from(alarm.period_s)));
-    looks.max().unwrap_or_default().min(BAKE_MAX)
+    let names = record.configuration.alarms().names;
+    state.alarms_look_back(&service.id.cluster.region, &names).min(BAKE_MAX)
 }
 
 /// The services that watch an alarm.

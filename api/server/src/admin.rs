@@ -124,6 +124,7 @@ async fn reset_everything(api: &Api, request: Request) -> Result<Value, Refused>
     })
     .await?;
     (api.reset)().await;
+    api.metric_data.clear();
     // Last, because what was stopping may have gone on writing until now.
     let (logs, registry) = (api.logs.clone(), Arc::clone(&api.registry));
     blocking(move || logs.clear()).await?.map_err(|error| Refused::internal(&error))?;

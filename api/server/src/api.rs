@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coracle_logs::LogStore;
+use coracle_metrics::MetricData;
 use coracle_protocol::ApiError;
 use coracle_registry::Registry;
 use coracle_scheduler::PlanRng;
@@ -65,6 +66,8 @@ pub struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) logs: LogStore,
     pub(crate) registry: Arc<Registry>,
+    /// What programs have sent with PutMetricData.
+    pub(crate) metric_data: Arc<MetricData>,
     /// Seals what is confidential before it goes into the store.
     pub(crate) sealer: Arc<Sealer>,
     /// The policies of identities, as far as they were read.
@@ -129,6 +132,7 @@ impl Api {
             store,
             logs,
             registry,
+            metric_data: Arc::new(MetricData::new(system_time())),
             sealer: Arc::new(Sealer::with_key(rand::rng().random())),
             policies: PolicyCache::default(),
             audit: None,
@@ -159,6 +163,13 @@ impl Api {
     #[must_use]
     pub fn with_audit(mut self, audit: AuditLog) -> Self {
         self.audit = Some(audit);
+        self
+    }
+
+    /// Keeps what PutMetricData brings in `data`, where alarms look for it.
+    #[must_use]
+    pub fn with_metric_data(mut self, data: Arc<MetricData>) -> Self {
+        self.metric_data = data;
         self
     }
 

@@ -1,11 +1,14 @@
-//! CloudWatch's alarms: made, shown and taken away. Who evaluates them is not known here.
+//! CloudWatch's alarms: made, shown and taken away. Who evaluates them is not known here. Metrics of one's own are in
+//! [`metrics`].
+
+mod metrics;
 
 use coracle_protocol::cloudwatch as wire;
 use coracle_protocol::ecs::tag::nothing;
 use coracle_protocol::members::Refusal;
 use coracle_protocol::object::list;
 use coracle_protocol::{ApiError, Members, Object, Wire};
-use coracle_types::{Alarm, AlarmId, AlarmState, Changes, Key, State, Tags};
+use coracle_types::{Alarm, AlarmId, AlarmRule, AlarmState, Changes, Key, State, Tags, Watched};
 use serde_json::Value;
 
 use crate::api::{Api, Caller};
@@ -28,9 +31,13 @@ pub(crate) async fn call(
     body: Value,
     spoken: Wire,
 ) -> Result<Value, ApiError> {
+    if metrics::OPERATIONS.contains(&operation) {
+        return metrics::call(api, caller, operation, body, spoken);
+    }
     let mut members = Members::of_body(body, Refusal::ValidationError)?;
     match operation {
-        "PutMetricAlarm" => put(api, caller, wire::PutMetricAlarm::decode(members)?).await,
+        "PutMetricAlarm" => put(api, caller, wire::PutAlarm::decode_metric(members)?).await,
+        "PutCompositeAlarm" => put(api, caller, wire::PutAlarm::decode_composite(members)?).await,
         "DescribeAlarms" => describe(api, caller, &wire::DescribeAlarms::decode(members)?, spoken),
         "DescribeAlarmsForMetric" => for_metric(api, caller, members, spoken),
         "DeleteAlarms" => delete(api, caller, &wire::alarm_names(&mut members)?).await,
@@ -68,7 +75,7 @@ fn alarms<'a>(state: &'a State, caller: &Caller) -> impl Iterator<Item = &'a Ala
     from_there.take_while(move |alarm| alarm.id.region == region)
 }
 
-async fn put(api: &Api, caller: &Caller, request: wire::PutMetricAlarm) -> Result<Value, ApiError> {
+async fn put(api: &Api, caller: &Caller, request: wire::PutAlarm) -> Result<Value, ApiError> {
     let id = id(caller, &request.name);
     let mut tags = Tags::default();
     tags.merge(request.tags.iter().cloned()).map_err(|error| named("ValidationError", error.to_string()))?;
@@ -78,6 +85,12 @@ async fn put(api: &Api, caller: &Caller, request: wire::PutMetricAlarm) -> Resul
         if before.is_none() && alarms(state, caller).count() >= ALARMS_MAX {
             return Err(named("LimitExceeded", "The quota for alarms in this region has been reached."));
         }
+        if before
+            .is_some_and(|before| before.metric().is_some() != matches!(request.watched, Watched::Metric(_)))
+        {
+            return Err(named("ValidationError", "There is an alarm of the other kind with this name."));
+        }
+        check_rule(api, caller, state, &request)?;
         let mut alarm = request.clone().into_alarm(id.clone(), before, now);
         // Those of one that is there are changed by TagResource only.
         if before.is_none() {
@@ -91,6 +104,23 @@ async fn put(api: &Api, caller: &Caller, request: wire::PutMetricAlarm) -> Resul
     Ok(nothing())
 }
 
+/// What a composite alarm watches has to be there: alarms of its own region.
+fn check_rule(api: &Api, caller: &Caller, state: &State, request: &wire::PutAlarm) -> Result<(), ApiError> {
+    let Watched::Alarms { rule } = &request.watched else { return Ok(()) };
+    for reference in rule.references() {
+        let id = match reference.starts_with("arn:") {
+            true => id_of(api, caller, reference)?,
+            false => id(caller, reference),
+        };
+        if !state.alarms.contains_key(&id) {
+            let shown: String = id.name.chars().take(300).collect();
+            let text = format!("AlarmRule is about an alarm that does not exist: {shown:?}.");
+            return Err(named("ValidationError", text));
+        }
+    }
+    Ok(())
+}
+
 fn describe(
     api: &Api,
     caller: &Caller,
@@ -98,12 +128,23 @@ fn describe(
     spoken: Wire,
 ) -> Result<Value, ApiError> {
     let state = api.store.snapshot();
+    let children = match &request.children_of {
+        None => None,
+        Some(parent) => {
+            let found = find(&state, &id(caller, parent))?.rule();
+            Some(found.map(AlarmRule::names).unwrap_or_default())
+        }
+    };
+    let of_family =
+        |alarm: &&Alarm| children.as_ref().is_none_or(|names| names.contains(alarm.id.name.as_str()));
     let after = |alarm: &&Alarm| request.after.as_ref().is_none_or(|after| alarm.id.name > *after);
-    let mut wanted = alarms(&state, caller).filter(after).filter(|alarm| request.wants(alarm));
+    let found = alarms(&state, caller).filter(after).filter(of_family);
+    let mut wanted = found.filter(|alarm| request.wants(alarm));
     let page: Vec<&Alarm> = wanted.by_ref().take(request.limit).collect();
     let next = page.last().filter(|_| wanted.next().is_some()).map(|last| last.id.name.clone());
-    let shown = page.iter().map(|alarm| wire::metric_alarm(api.account(), alarm, spoken));
-    let answer = Object::new().with("MetricAlarms", list(shown)).with("CompositeAlarms", list::<Value>([]));
+    let (metric, composite): (Vec<_>, Vec<_>) = page.into_iter().partition(|alarm| alarm.metric().is_some());
+    let shown = |alarms: Vec<&Alarm>| list(alarms.iter().map(|one| wire::alarm(api.account(), one, spoken)));
+    let answer = Object::new().with("MetricAlarms", shown(metric)).with("CompositeAlarms", shown(composite));
     Ok(answer.maybe("NextToken", next).into())
 }
 
@@ -112,9 +153,11 @@ fn for_metric(api: &Api, caller: &Caller, mut members: Members, spoken: Wire) ->
     let dimensions = wire::dimensions(&mut members)?;
     let state = api.store.snapshot();
     let watching = alarms(&state, caller).filter(|alarm| {
-        alarm.metric == metric && alarm.namespace == namespace && alarm.dimensions == dimensions
+        alarm.metric().is_some_and(|watched| {
+            watched.metric == metric && watched.namespace == namespace && watched.dimensions == dimensions
+        })
     });
-    let shown = watching.map(|alarm| wire::metric_alarm(api.account(), alarm, spoken));
+    let shown = watching.map(|alarm| wire::alarm(api.account(), alarm, spoken));
     Ok(Object::new().with("MetricAlarms", list(shown)).into())
 }
 
@@ -124,6 +167,15 @@ async fn delete(api: &Api, caller: &Caller, names: &[String]) -> Result<Value, A
         for name in names {
             let id = id(caller, name);
             find(state, &id)?;
+            // One that goes with the alarm that watches it may go.
+            let stays = |alarm: &Alarm| !names.contains(&alarm.id.name);
+            let watches =
+                |alarm: &Alarm| alarm.rule().is_some_and(|rule| rule.names().contains(name.as_str()));
+            if alarms(state, caller).any(|alarm| stays(alarm) && watches(alarm)) {
+                let shown: String = name.chars().take(300).collect();
+                let text = format!("Cannot delete {shown} as there are composite alarm(s) depending on it.");
+                return Err(named("ValidationError", text));
+            }
             changes.delete(Key::Alarm(id));
         }
         Ok((changes, ()))

@@ -1,6 +1,7 @@
 //! Which action of which service a request means.
 //!
-//! In the order the SDKs make possible: the prefix of `X-Amz-Target` (JSON services), else `Action` and
+//! In the order the SDKs make possible: the prefix of `X-Amz-Target` (JSON services), else the path, where the
+//! request says that it is CBOR (Smithy RPC v2), else `Action` and
 //! `Version` in the form or the query (Query services). Services with paths of their own (REST) are told
 //! by the service a request is signed for; none of them is spoken here. A request that means nothing here
 //! is refused in the protocol it seems to speak, so that the client shows the reason and not a parse error.
@@ -19,7 +20,7 @@ pub(crate) enum Service {
     Elb,
     /// AWS Certificate Manager.
     Acm,
-    /// CloudWatch: alarms.
+    /// CloudWatch: alarms, and metrics of one's own.
     CloudWatch,
     /// CloudWatch Logs.
     Logs,
@@ -41,6 +42,11 @@ pub(crate) enum Protocol {
         /// `AmazonEC2ContainerServiceV20141113`
         target_prefix: &'static str,
     },
+    /// CBOR in and out, told by the service in the path.
+    Cbor {
+        /// `GraniteServiceVersion20100801`
+        service: &'static str,
+    },
     /// A form in and XML out, told by the version of the model.
     Query {
         /// `2011-06-15`
@@ -56,6 +62,7 @@ impl Protocol {
     fn wire(self) -> Wire {
         match self {
             Self::Json { .. } => Wire::Json,
+            Self::Cbor { .. } => Wire::Cbor,
             Self::Query { .. } => Wire::Query,
         }
     }
@@ -72,7 +79,7 @@ pub(crate) struct Operation {
 
 impl Service {
     /// Every service with its protocols.
-    pub(crate) const ALL: [(Self, Protocol); 10] = [
+    pub(crate) const ALL: [(Self, Protocol); 11] = [
         (Self::Ecs, Protocol::Json { target_prefix: ecs::TARGET_PREFIX }),
         (
             Self::Elb,
@@ -80,6 +87,7 @@ impl Service {
         ),
         (Self::Acm, Protocol::Json { target_prefix: acm::TARGET_PREFIX }),
         (Self::CloudWatch, Protocol::Json { target_prefix: cloudwatch::TARGET_PREFIX }),
+        (Self::CloudWatch, Protocol::Cbor { service: cloudwatch::TARGET_PREFIX }),
         (
             Self::CloudWatch,
             Protocol::Query {
@@ -101,7 +109,7 @@ impl Service {
             Self::Ecs => "Amazon ECS",
             Self::Elb => "Elastic Load Balancing v2",
             Self::Acm => "AWS Certificate Manager",
-            Self::CloudWatch => "CloudWatch alarms",
+            Self::CloudWatch => "Amazon CloudWatch",
             Self::Logs => "CloudWatch Logs",
             Self::SecretsManager => "AWS Secrets Manager",
             Self::Ssm => "AWS Systems Manager",
@@ -171,17 +179,39 @@ pub(crate) fn unknown_operation(service: Service, operation: &str) -> ApiError {
 /// of Query services.
 const REST_XML: [&str; 4] = ["cloudfront", "route53", "s3", "s3express"];
 
+/// What names an action, beside the form.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Named<'a> {
+    /// `X-Amz-Target`
+    pub(crate) target: Option<&'a str>,
+    /// `Smithy-Protocol`
+    pub(crate) smithy: Option<&'a str>,
+    pub(crate) path: &'a str,
+}
+
+impl Named<'_> {
+    fn is_cbor(self) -> bool {
+        self.target.is_none() && self.smithy == Some(RPC_V2_CBOR)
+    }
+}
+
+/// What `Smithy-Protocol` says of requests and answers in CBOR.
+pub(crate) const RPC_V2_CBOR: &str = "rpc-v2-cbor";
+
 /// The protocol a request seems to speak. `service` is the one it is signed for.
 pub(crate) fn wire(
-    target: Option<&str>,
+    named: Named<'_>,
     content_type: Option<&str>,
     query: Option<&str>,
     service: Option<&str>,
 ) -> Wire {
+    if named.is_cbor() {
+        return Wire::Cbor;
+    }
     let form = content_type.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let presigned = query.is_some_and(|query| form_value(query, "Action").is_some());
     let xml = service.is_some_and(|service| REST_XML.contains(&service));
-    if target.is_none() && (form || presigned || xml) { Wire::Query } else { Wire::Json }
+    if named.target.is_none() && (form || presigned || xml) { Wire::Query } else { Wire::Json }
 }
 
 /// The refusal of a request that names no action, but may be one of a REST service.
@@ -195,9 +225,12 @@ pub(crate) fn no_action(method: &str, path: &str, service: Option<&str>) -> ApiE
     })
 }
 
-/// The action of a request whose target is `target`, or whose form is `form`; None when it names none.
-pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Operation>, ApiError> {
-    if let Some(target) = target {
+/// The action of a request that is `named` so, or whose form is `form`; None when it names none.
+pub(crate) fn operation(named: Named<'_>, form: &str) -> Result<Option<Operation>, ApiError> {
+    if named.is_cbor() {
+        return cbor_operation(named.path).map(Some);
+    }
+    if let Some(target) = named.target {
         let (prefix, name) = target.split_once('.').unwrap_or((target, ""));
         let speaks = |protocol: Protocol| matches!(protocol, Protocol::Json { target_prefix } if target_prefix == prefix);
         let Some((service, _)) = Service::ALL.into_iter().find(|(_, protocol)| speaks(*protocol)) else {
@@ -223,6 +256,21 @@ pub(crate) fn operation(target: Option<&str>, form: &str) -> Result<Option<Opera
     )))
 }
 
+/// The action of a path `/service/SERVICE/operation/ACTION`, of which clients may have put something before.
+fn cbor_operation(path: &str) -> Result<Operation, ApiError> {
+    let mut segments = path.rsplit('/');
+    let found = (segments.next(), segments.next(), segments.next(), segments.next());
+    if let (Some(name), Some("operation"), Some(service), Some("service")) = found {
+        let speaks =
+            |protocol: Protocol| matches!(protocol, Protocol::Cbor { service: known } if known == service);
+        if let Some((service, _)) = Service::ALL.into_iter().find(|(_, protocol)| speaks(*protocol)) {
+            return Ok(Operation { service, name: name.to_owned(), wire: Wire::Cbor });
+        }
+    }
+    let shown: String = path.chars().take(200).collect();
+    Err(ApiError::UnknownService(format!("{}; in CBOR, {shown:?} is an action of none of them", spoken())))
+}
+
 /// The first value of a member of a form, decoded.
 pub(crate) fn form_value(form: &str, name: &str) -> Option<String> {
     let mut pairs = form.split('&').filter_map(|pair| pair.split_once('='));
@@ -235,7 +283,8 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart_as_the_clients_send_them() {
-        let operation = |target, form| operation(target, form).map(Option::unwrap);
+        let operation =
+            |target, form| operation(Named { target, ..Named::default() }, form).map(Option::unwrap);
         let found = operation(Some("AmazonEC2ContainerServiceV20141113.ListClusters"), "").unwrap();
         assert_eq!(found, Operation { service: Service::Ecs, name: "ListClusters".into(), wire: Wire::Json });
         let found = operation(Some("Logs_20140328.GetLogEvents"), "").unwrap();
@@ -279,14 +328,37 @@ mod tests {
 
     #[test]
     fn a_request_without_an_action_may_be_one_of_a_rest_service() {
-        assert_eq!(operation(None, "nothing"), Ok(None));
+        assert_eq!(operation(Named::default(), "nothing"), Ok(None));
         let text = |service| no_action("GET", "/schedules", service).to_string();
         assert!(text(Some("scheduler")).ends_with("; GET /schedules is signed for \"scheduler\""));
         assert!(text(Some("ecs")).starts_with("the request names no action"));
         assert!(text(None).starts_with("the request names no action"));
-        assert_eq!(wire(None, None, None, Some("route53")), Wire::Query);
-        assert_eq!(wire(None, None, None, Some("scheduler")), Wire::Json);
-        assert_eq!(wire(Some("x"), None, None, Some("s3")), Wire::Json);
+        let named = Named::default();
+        assert_eq!(wire(named, None, None, Some("route53")), Wire::Query);
+        assert_eq!(wire(named, None, None, Some("scheduler")), Wire::Json);
+        assert_eq!(wire(Named { target: Some("x"), ..named }, None, None, Some("s3")), Wire::Json);
+    }
+
+    #[test]
+    fn cbor_is_told_by_its_header_and_named_by_its_path() {
+        let named = |path: &'static str| Named { target: None, smithy: Some("rpc-v2-cbor"), path };
+        let path = "/service/GraniteServiceVersion20100801/operation/DescribeAlarms";
+        let found = operation(named(path), "").unwrap().unwrap();
+        let expected =
+            Operation { service: Service::CloudWatch, name: "DescribeAlarms".into(), wire: Wire::Cbor };
+        assert_eq!(found, expected);
+        assert!(matches!(found.protocol(), Protocol::Cbor { .. }));
+        let below = format!("/base{path}");
+        assert_eq!(operation(Named { path: &below, ..named(path) }, "").unwrap().unwrap(), expected);
+        assert_eq!(wire(named(path), Some("application/cbor"), None, None), Wire::Cbor);
+        for path in ["/", "/service/Unknown/operation/X", "/service/GraniteServiceVersion20100801/X"] {
+            assert!(matches!(operation(named(path), ""), Err(ApiError::UnknownService(_))), "{path}");
+        }
+        assert_eq!(
+            operation(Named { path, ..Named::default() }, ""),
+            Ok(None),
+            "it does not say that it is CBOR"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use coracle_protocol::{ApiError, Wire, query};
+use coracle_protocol::{ApiError, Wire, cbor, query};
 use coracle_types::Region;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -34,6 +34,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const JSON: &str = "application/x-amz-json-1.1";
 const XML: &str = "text/xml";
+const CBOR: &str = "application/cbor";
+const SMITHY_PROTOCOL: HeaderName = HeaderName::from_static("smithy-protocol");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// The application: every service on one port, and Coracle's own endpoints below `/_coracle/`.
@@ -73,12 +75,8 @@ async fn front(State(api): State<Arc<Api>>, request: Request) -> Response {
 
 async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
     let service = Signature::of(&parts).ok().flatten().map(|signature| signature.service);
-    let wire = dispatch::wire(
-        text(&parts, "x-amz-target"),
-        text(&parts, "content-type"),
-        parts.uri.query(),
-        service.as_deref(),
-    );
+    let wire =
+        dispatch::wire(named(&parts), text(&parts, "content-type"), parts.uri.query(), service.as_deref());
     let query_mode = text(&parts, "x-amzn-query-mode") == Some("true");
     let request_id = new_id();
     // In a task of its own, because a client that hangs up ends this one: an action whose commit is on its
@@ -94,27 +92,31 @@ async fn action(api: Arc<Api>, parts: Parts, body: Body) -> Response {
             "The service could not process the request because of an internal error.".to_owned(),
         ))
     });
-    match (answer, wire) {
-        (Ok(Answer::Json(value)), _) => respond(200, JSON, value.to_string(), &request_id),
-        (Ok(Answer::Xml(text)), _) => respond(200, XML, text, &request_id),
-        (Err(error), Wire::Json) => {
-            let mut response = respond(error.status(wire), JSON, error.to_json().to_string(), &request_id);
-            let name = HeaderValue::from_static(error.row().json);
-            response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
-            // Clients of services that were once spoken in Query know errors by the codes they had there.
-            if query_mode
-                && let Ok(code) = HeaderValue::from_str(&format!("{};{}", error.row().query, error.fault()))
-            {
-                response.headers_mut().insert(HeaderName::from_static("x-amzn-query-error"), code);
-            }
-            response
-        }
-        (Err(error), Wire::Query) => respond(error.status(wire), XML, error.to_xml(&request_id), &request_id),
+    let error = match answer {
+        Ok(Answer::Json(value)) => return respond(200, JSON, value.to_string(), &request_id),
+        Ok(Answer::Cbor(value)) => return respond_in_cbor(200, &value, &request_id),
+        Ok(Answer::Xml(text)) => return respond(200, XML, text, &request_id),
+        Err(error) => error,
+    };
+    let status = error.status(wire);
+    let mut response = match wire {
+        Wire::Query => return respond(status, XML, error.to_xml(&request_id), &request_id),
+        Wire::Json => respond(status, JSON, error.to_json().to_string(), &request_id),
+        Wire::Cbor => respond_in_cbor(status, &error.to_json(), &request_id),
+    };
+    let name = HeaderValue::from_static(error.row().json);
+    response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
+    // Clients of services that were once spoken in Query know errors by the codes they had there.
+    if query_mode && let Ok(code) = HeaderValue::from_str(&format!("{};{}", error.row().query, error.fault()))
+    {
+        response.headers_mut().insert(HeaderName::from_static("x-amzn-query-error"), code);
     }
+    response
 }
 
 enum Answer {
     Json(Value),
+    Cbor(Value),
     Xml(String),
 }
 
@@ -127,14 +129,16 @@ async fn perform(
 ) -> Result<Answer, ApiError> {
     let (caller, body) = admit(api, parts, body, REQUEST_BYTES_MAX).await?;
     let body = decoded(parts, body, REQUEST_BYTES_MAX)?;
-    let target = text(parts, "x-amz-target");
     let form = String::from_utf8_lossy(&body);
     let form = if body.is_empty() { parts.uri.query().unwrap_or_default() } else { &form };
-    let operation = dispatch::operation(target, form)?
+    let operation = dispatch::operation(named(parts), form)?
         .ok_or_else(|| dispatch::no_action(parts.method.as_str(), parts.uri.path(), service))?;
     let protocol = operation.protocol();
     let request = match protocol {
         Protocol::Json { .. } => json_body(&body)?,
+        Protocol::Cbor { .. } if body.is_empty() => json!({}),
+        Protocol::Cbor { .. } => cbor::decode(&body)
+            .map_err(|error| ApiError::Serialization(format!("the request body is not CBOR: {error}")))?,
         Protocol::Query { shape, .. } => {
             let shape = shape(&operation.name)
                 .ok_or_else(|| dispatch::unknown_operation(operation.service, &operation.name))?;
@@ -165,6 +169,7 @@ async fn perform(
     let answer = answer?;
     Ok(match protocol {
         Protocol::Json { .. } => Answer::Json(answer),
+        Protocol::Cbor { .. } => Answer::Cbor(answer),
         Protocol::Query { namespace, .. } => {
             Answer::Xml(query::answer(&operation.name, namespace, &answer, request_id))
         }
@@ -184,6 +189,15 @@ async fn call(api: &Api, caller: &Caller, operation: &Operation, request: Value)
         Service::Ssm => parameters::call(api, caller, name, request).await,
         Service::Sts => sts::call(api, caller, name, request),
         Service::Iam => iam::call(api, caller, name, request).await,
+    }
+}
+
+/// What names the action of a request, beside its form.
+fn named(parts: &Parts) -> dispatch::Named<'_> {
+    dispatch::Named {
+        target: text(parts, "x-amz-target"),
+        smithy: text(parts, SMITHY_PROTOCOL.as_str()),
+        path: parts.uri.path(),
     }
 }
 
@@ -265,8 +279,14 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
-fn respond(status: u16, content_type: &'static str, body: String, request_id: &str) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn respond_in_cbor(status: u16, value: &Value, request_id: &str) -> Response {
+    let mut response = respond(status, CBOR, cbor::encode(value), request_id);
+    response.headers_mut().insert(SMITHY_PROTOCOL, HeaderValue::from_static(dispatch::RPC_V2_CBOR));
+    response
+}
+
+fn respond(status: u16, content_type: &'static str, body: impl Into<Body>, request_id: &str) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(id) = HeaderValue::from_str(request_id) {

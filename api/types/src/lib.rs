@@ -10,6 +10,7 @@
 pub mod account_setting;
 pub mod activation;
 pub mod alarm;
+pub mod alarm_rule;
 pub mod arn;
 pub mod capacity_provider;
 pub mod changes;
@@ -40,7 +41,8 @@ pub mod token;
 
 pub use account_setting::{AccountSetting, AccountSettingId};
 pub use activation::Activation;
-pub use alarm::{Alarm, AlarmId, AlarmState};
+pub use alarm::{Alarm, AlarmId, AlarmState, Watched, WatchedMetric};
+pub use alarm_rule::{AlarmRule, AlarmRuleError};
 pub use arn::{AccountId, Arn, ArnError, Resource};
 pub use capacity_provider::{
     CapacityProvider, CapacityProviderStatus, StrategyItem, launch_type_of, leading_provider, next_provider,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use coracle_agent::{Agent, UsageGroup, UsageTotals};
 use coracle_control::alarms::{Histogram, MetricSource, Reading};
 use coracle_store::Store;
-use coracle_types::{Alarm, ClusterId, LastStatus, ServiceId, TaskGroup};
+use coracle_types::{ClusterId, LastStatus, Region, ServiceId, TaskGroup, WatchedMetric};
 use prometheus::Registry;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
@@ -32,14 +32,14 @@ impl AlarmMetrics {
     }
 
     /// What a service's tasks use, in percent of what they reserve. CPU is what was used since it was last asked.
-    fn utilization(&self, alarm: &Alarm, usage: &Usage) -> Option<Reading> {
-        let dimension = |name: &str| alarm.dimensions.get(name).map(String::as_str);
+    fn utilization(&self, region: &Region, metric: &WatchedMetric, usage: &Usage) -> Option<Reading> {
+        let dimension = |name: &str| metric.dimensions.get(name).map(String::as_str);
         let (cluster, service) = (dimension("ClusterName")?, dimension("ServiceName")?);
-        if alarm.dimensions.len() != 2 {
+        if metric.dimensions.len() != 2 {
             return None;
         }
         let id = ServiceId {
-            cluster: ClusterId { region: alarm.id.region.clone(), name: cluster.parse().ok()? },
+            cluster: ClusterId { region: region.clone(), name: cluster.parse().ok()? },
             name: service.parse().ok()?,
         };
         let state = self.store.snapshot();
@@ -51,7 +51,7 @@ impl AlarmMetrics {
             UsageGroup { cluster: id.cluster.name.clone(), group: TaskGroup::Service(id.name).to_string() };
         let used = usage.totals.get(&group)?;
         let percent = |used: f64, of: f64| (of > 0.0).then(|| Reading::Gauge(100.0 * used / of));
-        match alarm.metric.as_str() {
+        match metric.metric.as_str() {
             #[expect(clippy::cast_precision_loss, reason = "a percentage needs no 53 bits")]
             "MemoryUtilization" => percent(used.memory_current as f64, memory_mib * f64::from(1 << 20)),
             "CPUUtilization" => {
@@ -81,48 +81,49 @@ struct Usage {
 }
 
 impl MetricSource for AlarmMetrics {
-    fn read(&self, alarms: &[&Alarm]) -> Vec<Option<Reading>> {
-        let any = |namespace: &str| alarms.iter().any(|alarm| alarm.namespace == namespace);
+    fn read(&self, metrics: &[(&Region, &WatchedMetric)]) -> Vec<Option<Reading>> {
+        let any = |namespace: &str| metrics.iter().any(|(_, metric)| metric.namespace == namespace);
         let counts = any("AWS/ApplicationELB") || any("Coracle/Router");
         let families = if counts { self.registry.gather() } else { Vec::new() };
         let usage = any("AWS/ECS").then(|| self.usage());
-        let readings = alarms.iter().map(|alarm| match alarm.namespace.as_str() {
-            "AWS/ApplicationELB" => load_balancing(&families, alarm),
-            "Coracle/Router" => by_name(&families, alarm),
-            "AWS/ECS" => self.utilization(alarm, usage.as_ref()?),
+        let readings = metrics.iter().map(|(region, metric)| match metric.namespace.as_str() {
+            "AWS/ApplicationELB" => load_balancing(&families, metric),
+            "Coracle/Router" => by_name(&families, metric),
+            "AWS/ECS" => self.utilization(region, metric, usage.as_ref()?),
             _ => None,
         });
         readings.collect()
     }
 }
 
-fn load_balancing(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
+fn load_balancing(families: &[MetricFamily], watched: &WatchedMetric) -> Option<Reading> {
     let known = ["LoadBalancer", "TargetGroup"];
-    if alarm.dimensions.is_empty() || !alarm.dimensions.keys().all(|name| known.contains(&name.as_str())) {
+    if watched.dimensions.is_empty() || !watched.dimensions.keys().all(|name| known.contains(&name.as_str()))
+    {
         return None;
     }
-    let found = sum(families, &alarm.metric, |label| {
-        alarm.dimensions.iter().all(|(name, value)| label(name) == Some(value.as_str()))
+    let found = sum(families, &watched.metric, |label| {
+        watched.dimensions.iter().all(|(name, value)| label(name) == Some(value.as_str()))
     });
     // What has never happened has no series yet.
     // Hosts and open connections are gauges.
-    let is_gauge = alarm.metric.ends_with("HostCount") || alarm.metric == "ActiveConnectionCount";
-    let counts = alarm.metric.ends_with("Count") && !is_gauge;
+    let is_gauge = watched.metric.ends_with("HostCount") || watched.metric == "ActiveConnectionCount";
+    let counts = watched.metric.ends_with("Count") && !is_gauge;
     found.or_else(|| counts.then_some(Reading::Count(0.0)))
 }
 
 /// A service's numbers, whichever way its requests come.
-fn by_name(families: &[MetricFamily], alarm: &Alarm) -> Option<Reading> {
-    let dimension = |name: &str| alarm.dimensions.get(name).map(String::as_str);
+fn by_name(families: &[MetricFamily], watched: &WatchedMetric) -> Option<Reading> {
+    let dimension = |name: &str| watched.dimensions.get(name).map(String::as_str);
     let (cluster, service) = (dimension("ClusterName")?, dimension("ServiceName")?);
-    if alarm.dimensions.len() != 2 {
+    if watched.dimensions.len() != 2 {
         return None;
     }
     let is_its = |label: &Label<'_>| label("cluster") == Some(cluster) && label("service") == Some(service);
-    if alarm.metric == "TargetResponseTime" {
+    if watched.metric == "TargetResponseTime" {
         return sum(families, "coracle_router_request_duration_seconds", is_its);
     }
-    let class = match alarm.metric.as_str() {
+    let class = match watched.metric.as_str() {
         "RequestCount" => "",
         metric => {
             let class = metric.strip_prefix("HTTPCode_Target_")?.strip_suffix("XX_Count")?;
@@ -184,16 +185,14 @@ fn add(one: Reading, other: Reading) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use coracle_types::AlarmId;
     use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
     use super::*;
 
-    fn alarm(namespace: &str, metric: &str, dimensions: &[(&str, &str)]) -> Alarm {
+    fn watched(namespace: &str, metric: &str, dimensions: &[(&str, &str)]) -> WatchedMetric {
         let dimensions =
             dimensions.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Alarm {
-            id: AlarmId { region: "us-east-1".parse().unwrap(), name: "a".to_owned() },
+        WatchedMetric {
             namespace: namespace.to_owned(),
             metric: metric.to_owned(),
             dimensions,
@@ -204,14 +203,6 @@ mod tests {
             threshold: 1.0,
             comparison: coracle_types::alarm::Comparison::GreaterThan,
             missing_data: Default::default(),
-            state: coracle_types::AlarmState::Ok,
-            state_reason: String::new(),
-            state_reason_data: None,
-            state_updated_at: coracle_types::Timestamp(0),
-            state_transitioned_at: coracle_types::Timestamp(0),
-            configured_at: coracle_types::Timestamp(0),
-            tags: Default::default(),
-            rest: Default::default(),
         }
     }
 
@@ -230,7 +221,7 @@ mod tests {
         }
         let families = registry.gather();
         let read = |metric, dimensions: &[(&str, &str)]| {
-            load_balancing(&families, &alarm("AWS/ApplicationELB", metric, dimensions))
+            load_balancing(&families, &watched("AWS/ApplicationELB", metric, dimensions))
         };
         assert_eq!(read("RequestCount", &[("TargetGroup", "blue")]), Some(Reading::Count(3.0)));
         assert_eq!(read("RequestCount", &[("LoadBalancer", "app/web/1")]), Some(Reading::Count(7.0)));
@@ -255,7 +246,7 @@ mod tests {
         }
         let families = registry.gather();
         let its = [("ClusterName", "default"), ("ServiceName", "web")];
-        let read = |metric| by_name(&families, &alarm("Coracle/Router", metric, &its));
+        let read = |metric| by_name(&families, &watched("Coracle/Router", metric, &its));
         assert_eq!(read("RequestCount"), Some(Reading::Count(8.0)));
         assert_eq!(read("HTTPCode_Target_5XX_Count"), Some(Reading::Count(3.0)));
         assert_eq!(read("HTTPCode_Target_4XX_Count"), Some(Reading::Count(0.0)));

@@ -18,6 +18,7 @@ use anyhow::{Context as _, anyhow, bail};
 use coracle_agent::{Agent, AgentConfig, Facilities, RequestObserver};
 use coracle_control::node_link;
 use coracle_logs::LogStore;
+use coracle_metrics::MetricData;
 use coracle_registry::Registry;
 use coracle_router::{CookieKey, Router, RouterConfig};
 use coracle_sandbox::{ArtifactCache, Engine, EngineConfig, InProcess};
@@ -238,9 +239,11 @@ impl Coracle {
         let ports = Arc::new(RouterPorts::new(router.clone(), config.router.ip()));
         let alarm_metrics =
             AlarmMetrics::new(metrics.registry().clone(), Arc::clone(&store), Arc::clone(&agent));
+        let metric_data = Arc::new(MetricData::new(now()));
         let alarms = coracle_control::alarms::run(
             Arc::clone(&store),
             Arc::new(alarm_metrics),
+            Arc::clone(&metric_data),
             now,
             plan_stopped.clone(),
         );
@@ -276,6 +279,7 @@ impl Coracle {
         .with_audit(audit)
         .with_ports(ports)
         .with_router(was_published)
+        .with_metric_data(metric_data)
         .with_exec(Arc::new(AgentCommands(Arc::clone(&agent))))
         .with_buckets(dir.join("buckets"))
         .with_metrics({

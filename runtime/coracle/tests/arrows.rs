@@ -12,7 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("coracle-protocol", &["coracle-types"]),
     ("coracle-scheduler", &["coracle-types"]),
     ("coracle-store", &["coracle-types"]),
-    ("coracle-control", &["coracle-types", "coracle-scheduler", "coracle-store"]),
+    ("coracle-metrics", &["coracle-types"]),
+    ("coracle-control", &["coracle-types", "coracle-metrics", "coracle-scheduler", "coracle-store"]),
     ("coracle-registry", &[]),
     ("coracle-logs", &[]),
     (
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "coracle-types",
             "coracle-protocol",
+            "coracle-metrics",
             "coracle-scheduler",
             "coracle-store",
             "coracle-registry",

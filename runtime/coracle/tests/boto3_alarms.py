@@ -101,6 +101,54 @@ ecs.update_service(service="web", taskDefinition="web:2")
 cloudwatch.set_alarm_state(AlarmName="web-errors", StateValue="ALARM", StateReason="the smoke test failed")
 wait("the rollback", lambda: service()["deployments"][0]["taskDefinition"].endswith(":1"))
 
+wait("quiet", lambda: service()["deployments"][0]["rolloutState"] == "COMPLETED")
+
+# By values a program of ours sends, and by an alarm about alarms.
+cloudwatch.put_metric_alarm(
+    AlarmName="carts-left",
+    Namespace="Shop",
+    MetricName="CartsLeft",
+    Dimensions=[{"Name": "Page", "Value": "cart"}],
+    Statistic="Sum",
+    Period=10,
+    EvaluationPeriods=1,
+    Threshold=10,
+    ComparisonOperator="GreaterThanThreshold",
+    TreatMissingData="notBreaching",
+)
+cloudwatch.put_composite_alarm(
+    AlarmName="shop", AlarmRule='ALARM("carts-left") OR ALARM("web-errors")', AlarmDescription="either"
+)
+
+
+def composite():
+    return cloudwatch.describe_alarms(AlarmNames=["shop"], AlarmTypes=["CompositeAlarm"])["CompositeAlarms"][0]
+
+
+wait("the composite alarm", lambda: composite()["StateValue"] == "OK")
+ecs.update_service(
+    service="web",
+    taskDefinition="web:2",
+    deploymentConfiguration={"alarms": {"enable": True, "rollback": True, "alarmNames": ["shop"]}},
+)
+
+
+def left():
+    datum = {"MetricName": "CartsLeft", "Dimensions": [{"Name": "Page", "Value": "cart"}], "Values": [20.0], "Counts": [2.0]}
+    cloudwatch.put_metric_data(Namespace="Shop", MetricData=[datum])
+    return service()["deployments"][0]["taskDefinition"].endswith(":1")
+
+
+wait("the rollback", left)
+assert composite()["StateValue"] == "ALARM" and '"carts-left" transitioned to ALARM' in composite()["StateReason"], composite()
+[metric] = cloudwatch.list_metrics(Namespace="Shop")["Metrics"]
+assert metric["MetricName"] == "CartsLeft", metric
+found = cloudwatch.get_metric_statistics(
+    **metric, Statistics=["Maximum"], Period=60, StartTime=time.time() - 600, EndTime=time.time() + 60
+)
+assert found["Datapoints"][0]["Maximum"] == 20.0, found
+cloudwatch.delete_alarms(AlarmNames=["shop", "carts-left"])
+
 try:
     cloudwatch.set_alarm_state(AlarmName="none", StateValue="OK", StateReason="x")
     raise AssertionError("there is no such alarm")

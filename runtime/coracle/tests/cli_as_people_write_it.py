@@ -1,4 +1,5 @@
-"""The commands of ECS tutorials and scripts, letter by letter, run by the AWS CLI in one process.
+"""The commands of ECS tutorials and scripts, letter by letter, run by the AWS CLI in one process; or by the one that
+CORACLE_TEST_AWS_CLI names, such as version 2, which is not on PyPI.
 
 Usage: cli_as_people_write_it.py HTTP_IMAGE COMMAND_IMAGE
 """
@@ -8,6 +9,7 @@ import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,19 +17,29 @@ import time
 from awscli.clidriver import create_clidriver
 
 HTTP_IMAGE, COMMAND_IMAGE = sys.argv[1:3]
+CLI = os.environ.get("CORACLE_TEST_AWS_CLI")
 os.environ["AWS_DEFAULT_OUTPUT"] = "json"
 
 
 def aws(line, fails=None):
     """Runs one command line, with the variables of Python's caller filled in by the caller."""
+    code, out, err = run(shlex.split(line)[1:])
+    if fails:
+        assert code != 0 and fails in err, f"{line}\nshould fail with {fails}, not {code}: {err}"
+        return None
+    assert code == 0, f"{line}\n{err}"
+    return json.loads(out) if out.strip() else None
+
+
+def run(arguments):
+    """The exit code and both outputs."""
+    if CLI:
+        ended = subprocess.run([CLI, *arguments], capture_output=True, text=True)
+        return ended.returncode, ended.stdout, ended.stderr
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = create_clidriver().main(shlex.split(line)[1:])
-    if fails:
-        assert code != 0 and fails in err.getvalue(), f"{line}\nshould fail with {fails}, not {code}: {err.getvalue()}"
-        return None
-    assert code == 0, f"{line}\n{err.getvalue()}"
-    return json.loads(out.getvalue()) if out.getvalue().strip() else None
+        code = create_clidriver().main(arguments)
+    return code, out.getvalue(), err.getvalue()
 
 
 def until(what, condition, deadline=90):

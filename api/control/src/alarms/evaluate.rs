@@ -5,13 +5,13 @@
 //! not, so an alarm whose metric has gone silent is judged by its silence a few periods sooner.
 
 use coracle_types::alarm::{AlarmState, Comparison, MissingData};
-use coracle_types::{Alarm, Timestamp};
+use coracle_types::{Timestamp, WatchedMetric};
 use serde_json::json;
 
 /// The state, the reason for people, and the reason as JSON; None when the state is to stay as it is. `points` are
 /// the last periods, the oldest first.
 pub(super) fn evaluate(
-    alarm: &Alarm,
+    alarm: &WatchedMetric,
     points: &[Option<f64>],
     now: Timestamp,
 ) -> Option<(AlarmState, String, String)> {
@@ -44,7 +44,7 @@ pub(super) fn evaluate(
 }
 
 /// In CloudWatch's words, as far as they are known.
-fn reason(alarm: &Alarm, state: AlarmState, known: &[f64], count: usize, missing: usize) -> String {
+fn reason(alarm: &WatchedMetric, state: AlarmState, known: &[f64], count: usize, missing: usize) -> String {
     let periods = alarm.evaluation_periods;
     if known.is_empty() {
         let treated = match (state, alarm.missing_data) {
@@ -82,9 +82,8 @@ fn reason(alarm: &Alarm, state: AlarmState, known: &[f64], count: usize, missing
 mod tests {
     use super::*;
 
-    fn alarm(needed: u32, of: u32, missing_data: MissingData) -> Alarm {
-        Alarm {
-            id: coracle_types::AlarmId { region: "us-east-1".parse().unwrap(), name: "a".to_owned() },
+    fn alarm(needed: u32, of: u32, missing_data: MissingData) -> WatchedMetric {
+        WatchedMetric {
             namespace: String::new(),
             metric: String::new(),
             dimensions: Default::default(),
@@ -95,14 +94,6 @@ mod tests {
             threshold: 1.0,
             comparison: Comparison::GreaterThan,
             missing_data,
-            state: AlarmState::Ok,
-            state_reason: String::new(),
-            state_reason_data: None,
-            state_updated_at: Timestamp(0),
-            state_transitioned_at: Timestamp(0),
-            configured_at: Timestamp(0),
-            tags: Default::default(),
-            rest: Default::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coracle_types::alarm::{Comparison, MissingData, Statistic};
 use coracle_types::{
     Alarm, AlarmId, AlarmState, LifecycleStage, MonitorStatus, RolloutState, ServiceDeployment,
-    ServiceDeploymentStatus, Timestamp,
+    ServiceDeploymentStatus, Timestamp, Watched, WatchedMetric,
 };
 use serde_json::{Value, json};
 
@@ -16,16 +16,18 @@ use crate::{PlanRng, Planner, Reason};
 fn alarm(state: AlarmState) -> Alarm {
     Alarm {
         id: AlarmId { region: cluster().region, name: "errors".to_owned() },
-        namespace: "AWS/ApplicationELB".to_owned(),
-        metric: "HTTPCode_Target_5XX_Count".to_owned(),
-        dimensions: Default::default(),
-        statistic: Statistic::Sum,
-        period_s: 60,
-        evaluation_periods: 2,
-        datapoints_to_alarm: 2,
-        threshold: 1.0,
-        comparison: Comparison::GreaterThan,
-        missing_data: MissingData::NotBreaching,
+        watched: Watched::Metric(WatchedMetric {
+            namespace: "AWS/ApplicationELB".to_owned(),
+            metric: "HTTPCode_Target_5XX_Count".to_owned(),
+            dimensions: Default::default(),
+            statistic: Statistic::Sum,
+            period_s: 60,
+            evaluation_periods: 2,
+            datapoints_to_alarm: 2,
+            threshold: 1.0,
+            comparison: Comparison::GreaterThan,
+            missing_data: MissingData::NotBreaching,
+        }),
         state,
         state_reason: String::new(),
         state_reason_data: None,

@@ -5,10 +5,11 @@
 //! committed on a newer state is safe there too, that a planner which looks only at what changed leaves nothing to do
 //! for one that looks at everything, and that all services come to what they should be once the cluster is reliable.
 //!
-//! `CORACLE_SEEDS=N` runs that many seeds instead of the usual number. A seed that ever failed goes into `seeds.txt`
-//! and is run each time.
+//! `CORACLE_SEEDS=N` runs that many seeds instead of the usual number. A seed that fails is printed, and kept in
+//! `seeds.txt`, whose seeds are run each time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use coracle_types::{
@@ -287,18 +288,35 @@ impl Simulation {
     }
 }
 
-/// Names the seed when a run panics.
+/// Names the seed when a run panics, and keeps it.
 struct Named(u64);
 
 impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "the simulation failed with seed {}; add it to api/scheduler/src/tests/seeds.txt",
-                self.0
-            );
+            let seed = self.0;
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/seeds.txt");
+            let kept = match keep(&path, seed) {
+                Ok(()) => format!("it is in {} now", path.display()),
+                Err(error) => format!("it could not be written to {}: {error}", path.display()),
+            };
+            eprintln!("the simulation failed with seed {seed}; {kept}");
         }
     }
+}
+
+/// The seeds of a file of them, one a line.
+fn seeds(text: &str) -> impl Iterator<Item = u64> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.trim().parse().unwrap())
+}
+
+/// Adds a seed to a file of them, unless it is there.
+fn keep(path: &Path, seed: u64) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    if seeds(&text).any(|known| known == seed) {
+        return Ok(());
+    }
+    std::fs::write(path, format!("{}\n{seed}\n", text.trim_end()))
 }
 
 fn run(seed: u64) {
@@ -308,15 +326,24 @@ fn run(seed: u64) {
 
 #[test]
 fn seeds_that_failed_once() {
-    for line in include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#')) {
-        run(line.trim().parse().unwrap());
+    seeds(include_str!("seeds.txt")).for_each(run);
+}
+
+#[test]
+fn a_seed_that_fails_is_kept_once() {
+    let path = std::env::temp_dir().join(format!("coracle-seeds-{}", std::process::id()));
+    std::fs::write(&path, "# Seeds that failed once.\n7\n").unwrap();
+    for seed in [9, 7, 9] {
+        keep(&path, seed).unwrap();
     }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "# Seeds that failed once.\n7\n9\n");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
 fn many_seeds() {
-    let seeds = std::env::var("CORACLE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    let count = std::env::var("CORACLE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
+    for seed in 0..count {
         run(seed);
     }
 }

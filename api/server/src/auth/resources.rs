@@ -88,6 +88,11 @@ impl Request<'_> {
                 }
             }
         }
+        if self.operation.service == Service::CloudWatch
+            && let Some(namespace) = self.body.get("Namespace").and_then(Value::as_str)
+        {
+            context.add("cloudwatch:namespace", namespace);
+        }
         if self.operation.service != Service::Ecs {
             return;
         }
@@ -391,5 +396,23 @@ mod tests {
         let arn = |what: &str| format!("arn:aws:iam::{}:{what}", AccountId::default());
         assert_eq!(resources("PutUserPolicy"), [arn("user/admin"), arn("group/devs")]);
         assert_eq!(resources("AddUserToGroup"), [arn("group/devs")]);
+    }
+
+    #[test]
+    fn a_policy_can_ask_for_the_namespace_of_values() {
+        let caller = Caller::root("us-east-1".parse().unwrap());
+        let (state, body) = (State::default(), json!({"Namespace": "Shop"}));
+        let operation = Operation {
+            service: Service::CloudWatch,
+            name: "PutMetricData".to_owned(),
+            wire: coracle_protocol::Wire::Cbor,
+        };
+        let account = AccountId::default();
+        let mut context = Context::default();
+        Request { state: &state, account, caller: &caller, operation: &operation, body: &body }
+            .add_to(&mut context);
+        let condition = json!({"StringEquals": {"cloudwatch:namespace": "Shop"}});
+        let conditions = crate::auth::condition::Condition::read_all(&condition).unwrap();
+        assert!(conditions.iter().all(|condition| condition.holds(&context)));
     }
 }

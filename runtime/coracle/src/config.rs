@@ -133,7 +133,7 @@ impl UpConfig {
             artifacts,
             max_instances,
             artifacts_dir: None,
-            data_dir: args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?,
+            data_dir: absolute(&args.data_dir.clone().or(file.data_dir).map_or_else(default_data_dir, Ok)?)?,
             api: args.api.or(file.api).unwrap_or_else(|| ([127, 0, 0, 1], 4566).into()),
             router: args.router.or(file.router).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
             cpu,
@@ -196,6 +196,11 @@ pub(crate) fn default_data_dir() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(home).join(".local/share/coracle"))
 }
 
+/// A path that means the same in processes that work elsewhere, such as the one that compiles.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
+}
+
 /// 1024 units for each processor this process may use.
 fn machine_cpu() -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -234,6 +239,13 @@ mod tests {
         std::fs::write(&path, "cpuu = 1").unwrap();
         let error = format!("{:#}", UpConfig::resolve(&args).unwrap_err());
         assert!(error.contains("unknown field `cpuu`"), "{error}");
+    }
+
+    #[test]
+    fn the_data_directory_is_the_same_wherever_a_process_works() {
+        let args = UpArgs { data_dir: Some(PathBuf::from("state")), ..UpArgs::default() };
+        let resolved = UpConfig::resolve(&args).unwrap().data_dir;
+        assert_eq!(resolved, std::env::current_dir().unwrap().join("state"));
     }
 
     #[test]

@@ -14,8 +14,6 @@ import sys
 import tempfile
 import time
 
-from awscli.clidriver import create_clidriver
-
 HTTP_IMAGE, COMMAND_IMAGE = sys.argv[1:3]
 CLI = os.environ.get("CORACLE_TEST_AWS_CLI")
 os.environ["AWS_DEFAULT_OUTPUT"] = "json"
@@ -36,6 +34,9 @@ def run(arguments):
     if CLI:
         ended = subprocess.run([CLI, *arguments], capture_output=True, text=True)
         return ended.returncode, ended.stdout, ended.stderr
+    # Not before: it sets AWS_DATA_PATH, and another version must not see that.
+    from awscli.clidriver import create_clidriver
+
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = create_clidriver().main(arguments)

@@ -1,14 +1,17 @@
 //! Reading a directory in pieces.
 //!
-//! wasmtime reads all of a directory at once for WASI 0.2, however many names there are, and keeps a thread for as long
-//! as a guest of WASI 0.3 reads one; a process has 512 of them. Here a piece is read when the guest wants one.
+//! wasmtime reads all of a directory at once for WASI 0.2, however many names there are, and once more for every call of
+//! preview 1; it keeps a thread for as long as a guest of WASI 0.3 reads one, of which a process has 512. Here a piece is
+//! read when the guest wants one, and the guest pays for the time it takes.
 
-use super::Files;
+use super::{Files, Lent};
+use crate::cpu::{CpuBudget, thread_cpu};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Names read at once: at most 256 bytes each.
 const PIECE: usize = 128;
@@ -17,6 +20,8 @@ const PIECE: usize = 128;
 pub(super) struct Listing {
     read: VecDeque<Entry>,
     rest: Rest,
+    /// Pays for reading.
+    cpu: CpuBudget,
 }
 
 enum Rest {
@@ -35,6 +40,8 @@ type Token = Arc<()>;
 pub(super) struct Entry {
     pub(super) name: Vec<u8>,
     pub(super) kind: FileType,
+    /// The number of its inode.
+    pub(super) inode: u64,
 }
 
 /// Names that were read, and where to go on reading.
@@ -44,8 +51,10 @@ type Names = (Vec<Entry>, Option<(Box<Dir>, Token)>);
 pub(super) type Piece = tokio::task::JoinHandle<io::Result<Names>>;
 
 impl Listing {
-    pub(super) fn new(directory: Arc<File>, files: Files) -> Self {
-        Self { read: VecDeque::new(), rest: Rest::Directory(directory, files) }
+    /// Of a directory that is open.
+    pub(super) fn new(directory: Arc<File>, lent: &Lent) -> Self {
+        let rest = Rest::Directory(directory, lent.files.clone());
+        Self { read: VecDeque::new(), rest, cpu: lent.cpu.clone() }
     }
 
     /// A name that has been read already.
@@ -56,22 +65,17 @@ impl Listing {
     /// Begins to read more, where blocking is allowed. None at the end.
     pub(super) fn more(&mut self) -> Option<Piece> {
         let rest = std::mem::replace(&mut self.rest, Rest::Taken);
-        match rest {
-            Rest::Directory(directory, files) => Some(tokio::task::spawn_blocking(move || {
-                if !files.has_room() {
-                    return Err(rustix::io::Errno::MFILE.into());
-                }
-                let dir = Dir::read_from(&*directory)?;
-                let token: Token = Arc::new(());
-                files.hold(&token, None);
-                piece(Box::new(dir), token)
-            })),
-            Rest::Open(dir, token) => Some(tokio::task::spawn_blocking(move || piece(dir, token))),
-            Rest::Taken | Rest::End => {
-                self.rest = Rest::End;
-                None
-            }
+        if let Rest::Taken | Rest::End = rest {
+            self.rest = Rest::End;
+            return None;
         }
+        let cpu = self.cpu.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            let started = thread_cpu();
+            let names = rest.read();
+            cpu.bill(Duration::from_nanos(thread_cpu().saturating_sub(started)));
+            names
+        }))
     }
 
     /// Takes in what [`more`](Self::more) has read.
@@ -97,6 +101,24 @@ impl Listing {
     }
 }
 
+impl Rest {
+    fn read(self) -> io::Result<Names> {
+        match self {
+            Rest::Directory(directory, files) => {
+                if !files.has_room() {
+                    return Err(rustix::io::Errno::MFILE.into());
+                }
+                let dir = Dir::read_from(&*directory)?;
+                let token: Token = Arc::new(());
+                files.hold(&token, None);
+                piece(Box::new(dir), token)
+            }
+            Rest::Open(dir, token) => piece(dir, token),
+            Rest::Taken | Rest::End => Ok((Vec::new(), None)),
+        }
+    }
+}
+
 fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<Names> {
     let mut entries = Vec::new();
     while entries.len() < PIECE {
@@ -112,7 +134,7 @@ fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<Names> {
                 .map_or(FileType::Unknown, |found| FileType::from_raw_mode(found.st_mode)),
             kind => kind,
         };
-        entries.push(Entry { name: name.to_bytes().to_vec(), kind });
+        entries.push(Entry { name: name.to_bytes().to_vec(), kind, inode: entry.ino() });
     }
     Ok((entries, Some((dir, token))))
 }
@@ -120,6 +142,10 @@ fn piece(mut dir: Box<Dir>, token: Token) -> io::Result<Names> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lent(files: &Files) -> Lent {
+        Lent::new(&[], files.clone(), CpuBudget::unlimited()).unwrap()
+    }
 
     #[tokio::test]
     async fn a_large_directory_is_read_in_pieces() {
@@ -129,7 +155,8 @@ mod tests {
         }
         std::fs::create_dir(root.path().join("sub")).unwrap();
         let files = Files::new(1);
-        let mut listing = Listing::new(Arc::new(File::open(root.path()).unwrap()), files.clone());
+        let lent = lent(&files);
+        let mut listing = Listing::new(Arc::new(File::open(root.path()).unwrap()), &lent);
         let (mut names, mut directories) = (std::collections::BTreeSet::new(), 0);
         while let Some(entry) = listing.next().await.unwrap() {
             assert!(listing.read.len() < PIECE);
@@ -139,6 +166,7 @@ mod tests {
         assert_eq!((names.len(), directories), (PIECE * 2 + 4, 1));
         assert!(listing.next().await.unwrap().is_none());
         assert_eq!(files.open(), 0, "closed at its end");
+        assert!(lent.cpu.used() > Duration::ZERO, "reading is paid for");
     }
 
     #[tokio::test]
@@ -149,9 +177,10 @@ mod tests {
         }
         let files = Files::new(1);
         let directory = Arc::new(File::open(root.path()).unwrap());
-        let mut first = Listing::new(directory.clone(), files.clone());
+        let lent = lent(&files);
+        let mut first = Listing::new(directory.clone(), &lent);
         first.next().await.unwrap().unwrap();
-        let mut second = Listing::new(directory, files.clone());
+        let mut second = Listing::new(directory, &lent);
         assert!(second.next().await.is_err(), "too many open files");
         drop(first);
         assert_eq!(files.open(), 0);

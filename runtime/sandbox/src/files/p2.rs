@@ -537,7 +537,7 @@ fn list(types: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
             let lent = state.lent();
             let table = state.filesystem().table;
             let Descriptor::Dir(dir) = table.get(&dir)? else { return Ok((Err(ErrorCode::NotDirectory),)) };
-            let listing = Listing::new(dir.dir.clone(), lent.files.clone());
+            let listing = Listing::new(dir.dir.clone(), &lent);
             Ok((Ok(table.push(listing)?),))
         },
     )?;

@@ -381,7 +381,7 @@ fn list(types: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
             let (end, ended) = oneshot::channel();
             let stream = match dir {
                 Some(dir) => {
-                    let listing = Listing::new(dir, lent.files.clone());
+                    let listing = Listing::new(dir, &lent);
                     StreamReader::new(&mut store, Reader { listing, piece: None, end: Some(end) })?
                 }
                 None => {

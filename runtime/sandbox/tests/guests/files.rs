@@ -106,3 +106,35 @@ async fn core_modules_work_on_files_within_bounds() {
     }
     assert_eq!(std::fs::read_dir(root.path().join("scratch")).unwrap().count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn core_modules_read_directories_in_pieces() {
+    let root = tempfile::tempdir().unwrap();
+    let mut expected = vec![".".to_owned(), "..".to_owned(), "sub".to_owned()];
+    std::fs::create_dir(root.path().join("sub")).unwrap();
+    for number in 0..1000 {
+        let name = format!("{number}");
+        std::fs::write(root.path().join(&name), "").unwrap();
+        expected.push(name);
+    }
+    expected.sort();
+    // Room for little more than an entry, for some and a part of one, and for all at once.
+    for at_once in [28, 100, 4096, 60_000] {
+        let module = ENGINE.prepare_bytes(&binaries::preview1_listing(at_once)).unwrap();
+        let lines = Lines::default();
+        let files = Files::new(1);
+        let spec = ContainerSpec {
+            mounts: vec![Mount::new(Directory::open(root.path()).unwrap(), "/")],
+            // While it is read, it is open once more.
+            files: files.clone(),
+            fuel_per_run: Some(10_000_000),
+            output: Arc::new(lines.clone()),
+            ..ContainerSpec::default()
+        };
+        assert_eq!(Container::new(&module, spec).unwrap().run().await, Exit::Code(0), "{at_once}");
+        let mut names = lines.of(StdStream::Stdout);
+        names.sort();
+        assert_eq!(names, expected, "{at_once} bytes at once");
+        assert_eq!(files.open(), 0);
+    }
+}

@@ -219,7 +219,7 @@ impl Container {
         let lent = Lent::new(&spec.mounts, spec.files.clone(), spec.cpu.clone())
             .map_err(|error| ContainerError::Mount(error.to_string()))?;
         let mut wasi = WasiCtxBuilder::new();
-        spec.network.configure(&mut wasi);
+        spec.network.configure(&mut wasi, &spec.memory);
         let mut wasi = wasi.build();
         let inner = &prepared.0;
         let counters = Counters::default();
@@ -484,6 +484,6 @@ fn p1_builder(spec: &ContainerSpec) -> Result<WasiCtxBuilder, ContainerError> {
             .preopened_dir(mount.host.reopen_path(), &mount.guest, perms)
             .map_err(|error| ContainerError::Mount(error.root_cause().to_string()))?;
     }
-    spec.network.configure(&mut builder);
+    spec.network.configure(&mut builder, &spec.memory);
     Ok(builder)
 }

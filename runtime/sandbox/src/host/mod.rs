@@ -31,7 +31,7 @@ pub(crate) use outgoing_body::charged;
 use crate::container::Shared;
 use crate::files::{Lent, P1Files};
 use crate::memory::{Limiter, MemoryBudget};
-use crate::net::{self, Answering, Hops, Network, Permit};
+use crate::net::{self, Answering, Hops, Network, Place};
 use crate::output::{self, StdStream};
 use held::Held;
 use http::Hooks;
@@ -59,8 +59,11 @@ pub struct HostState {
     hooks: Hooks,
     filesystem: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
-    /// Places in quotas, by the number of the resource that holds them.
-    permits: HashMap<u32, Permit>,
+    /// What its sockets take, by the numbers of their resources.
+    places: HashMap<u32, Arc<Place>>,
+    /// The same of connections that were accepted for it, and that have not been used since: wasmtime does not say which
+    /// resources they are.
+    accepted: Vec<Arc<Place>>,
     /// Made for the first guest that wants them.
     clocks: Option<WasiClocksCtx>,
     /// Made for the first guest that wants one.
@@ -102,7 +105,8 @@ impl HostState {
             },
             filesystem: WasiFilesystemCtx::default(),
             sockets: container.sockets.clone(),
-            permits: HashMap::new(),
+            places: HashMap::new(),
+            accepted: Vec::new(),
             clocks: None,
             tls: None,
             stdout: None,
@@ -142,19 +146,46 @@ impl HostState {
         (self.container.clone(), self.hooks.answering.hops())
     }
 
-    /// Keeps a place in a quota for as long as a resource exists.
-    pub(crate) fn hold(&mut self, resource: u32, permit: Permit) {
-        self.permits.insert(resource, permit);
+    /// What a socket takes that is about to be opened; None if there may be no more.
+    pub(crate) fn take_place(&self) -> Option<Arc<Place>> {
+        Place::take(self.network(), &self.container.spec.memory)
     }
 
-    /// Gives back what a resource held.
+    /// Keeps it for as long as the socket's resource exists.
+    pub(crate) fn hold(&mut self, resource: u32, place: Arc<Place>) {
+        self.places.insert(resource, place);
+    }
+
+    /// What a socket takes, if it is one that was opened or accepted here.
+    pub(crate) fn place(&mut self, resource: u32) -> Option<Arc<Place>> {
+        if !self.places.contains_key(&resource) {
+            let place = self.accepted.pop()?;
+            self.places.insert(resource, place);
+        }
+        self.places.get(&resource).cloned()
+    }
+
+    /// Gives back what a socket took.
     pub(crate) fn release(&mut self, resource: u32) {
-        self.permits.remove(&resource);
+        if self.places.remove(&resource).is_none() {
+            self.accepted.pop();
+        }
     }
 
     pub(crate) fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
         self.table();
         WasiSocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+
+    /// The same for a stream of connections, which asks for it once for each that it adds.
+    pub(crate) fn accepting(&mut self) -> WasiSocketsCtxView<'_> {
+        self.accepted.push(Place::accepted(self.network(), &self.container.spec.memory));
+        self.sockets()
+    }
+
+    /// Takes the last one back that did not add any.
+    pub(crate) fn accepted_none(&mut self) {
+        self.accepted.pop();
     }
 
     fn clocks(&mut self) -> WasiClocksCtxView<'_> {

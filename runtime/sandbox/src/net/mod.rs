@@ -6,6 +6,7 @@
 //! | `resolve` | names, and what they were resolved to |
 //! | `loopback` | an address of 127.0.0.0/8 for each task |
 //! | `quota` | counts of what is open at the same time |
+//! | `place` | what an open socket takes: one of those counts, and memory |
 //! | `tls` | whom outgoing TLS trusts |
 //! | `hops` | how many guests a request has come through |
 //! | `upstream` | services that are answered in this process |
@@ -21,6 +22,7 @@ mod guest_tls;
 mod hops;
 mod loopback;
 mod outgoing;
+mod place;
 mod quota;
 mod resolve;
 mod sockets_p2;
@@ -34,9 +36,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
+
+use crate::memory::MemoryBudget;
 
 pub use egress::{EgressError, EgressPolicy};
 pub use loopback::{Loopback, NoLoopback};
@@ -47,7 +51,8 @@ pub use upstream::{InProcess, Upstream, UpstreamBody};
 pub(crate) use guest_tls::{context as tls_context, link as link_tls};
 pub(crate) use hops::{Answering, Hops};
 pub(crate) use outgoing::{Sent, send};
-pub(crate) use quota::{Permit, Quota};
+pub(crate) use place::Place;
+use quota::{Permit, Quota};
 pub(crate) use sockets_p2::link as link_p2;
 pub(crate) use sockets_p3::link as link_p3;
 
@@ -225,7 +230,7 @@ impl Network {
         self.policy().is_closed() && matches!(self.0.spec.localhost, Localhost::Machine)
     }
 
-    pub(crate) fn connection(&self) -> Option<Permit> {
+    fn connection(&self) -> Option<Permit> {
         self.0.connections.take()
     }
 
@@ -302,15 +307,16 @@ impl Network {
             || self.0.answers.any(ip, |name| policy.allows_resolved(name, address.port(), ip))
     }
 
-    /// Sets up what wasmtime checks sockets with.
-    pub(crate) fn configure(&self, wasi: &mut WasiCtxBuilder) {
+    /// Sets up what wasmtime checks sockets with. Connections for which there is no place are not accepted.
+    pub(crate) fn configure(&self, wasi: &mut WasiCtxBuilder, memory: &MemoryBudget) {
         if self.is_closed() {
             return;
         }
         wasi.allow_tcp(true).allow_udp(true);
-        let network = self.clone();
+        let (network, memory) = (self.clone(), memory.clone());
         wasi.socket_addr_check(move |address, purpose| {
-            Box::pin(std::future::ready(network.permits(address, purpose)))
+            let has_place = !matches!(purpose, SocketAddrUse::TcpAccept) || Place::is_free(&network, &memory);
+            Box::pin(std::future::ready(has_place && network.permits(address, purpose)))
         });
     }
 
@@ -357,7 +363,7 @@ impl Network {
         };
         let mut failed = DialError::ProhibitedAddress;
         for address in addresses {
-            match TcpStream::connect((address, port)).await {
+            match connect(SocketAddr::new(address, port)).await {
                 Ok(stream) => {
                     // Small requests are not worth waiting for more of them.
                     stream.set_nodelay(true).map_err(DialError::Connect)?;
@@ -376,6 +382,21 @@ impl Network {
         let own = self.loopback().is_some() && is_localhost(host);
         (own || in_process.is_open(host, port) || self.policy().allows_host(host, port)).then_some(found)
     }
+}
+
+/// Bytes that the kernel holds of what comes in on a connection of ours: several times as much as of a guest's own, so that
+/// long distances do not make it slow.
+const RECEIVE_BUFFER: u32 = 256 << 10;
+
+/// The same of what goes out.
+const SEND_BUFFER: u32 = 64 << 10;
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Before it connects, because that is when a window is agreed on.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.connect(address).await
 }
 
 /// How long a connection may take to come about where nobody says.

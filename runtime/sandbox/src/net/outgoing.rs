@@ -7,7 +7,7 @@
 use super::hops::{self, Hops};
 use super::quota::Permit;
 use super::upstream::{Upstream, UpstreamBody};
-use super::{CONNECT_TIMEOUT, DialError, Network};
+use super::{CONNECT_TIMEOUT, DialError, Network, RECEIVE_BUFFER, SEND_BUFFER};
 use crate::memory::{MemoryBudget, MemoryHold, MemoryRefused};
 use bytes::Bytes;
 use http::uri::Scheme;
@@ -66,8 +66,9 @@ impl Destination {
     }
 }
 
-/// What a connection holds on the host, in bytes: as much as it may read ahead. It is charged to the guest.
-const CONNECTION: u64 = MAX_BUFFER as u64;
+/// What a connection holds on the host, in bytes: as much as it may read ahead, here and in the kernel. It is charged to
+/// the guest.
+const CONNECTION: u64 = MAX_BUFFER as u64 + RECEIVE_BUFFER as u64 + SEND_BUFFER as u64;
 
 /// Sends a guest's request, made to answer one that has `hops` behind it.
 pub(crate) async fn send(
@@ -301,5 +302,121 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for CappedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EgressPolicy, NetworkQuotas, NetworkSpec};
+    use super::*;
+    use http_body_util::{Empty, Full};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A server that answers every connection's request, once it has all of its body, with a body of 1000 bytes.
+    async fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    let is_whole = |request: &[u8]| {
+                        let text = String::from_utf8_lossy(request);
+                        let length =
+                            text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                        let length: usize = length.map_or(0, |length| length.parse().unwrap());
+                        text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.len() >= length)
+                    };
+                    while !is_whole(&request) {
+                        if stream.read_buf(&mut request).await? == 0 {
+                            return Ok(());
+                        }
+                    }
+                    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+                    stream.write_all(&[head.as_bytes(), &[b'x'; 1000]].concat()).await?;
+                    std::future::pending::<io::Result<()>>().await
+                });
+            }
+        });
+        address
+    }
+
+    fn network(address: &str, quotas: NetworkQuotas) -> Network {
+        let egress = EgressPolicy::parse(address).unwrap();
+        Network::new(NetworkSpec { egress, quotas, ..NetworkSpec::default() })
+    }
+
+    fn request(address: &str, body: usize) -> Request<WasiBody> {
+        let request = Request::post(format!("http://{address}/"));
+        let body = match body {
+            0 => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            length => {
+                Full::new(Bytes::from(vec![b'x'; length])).map_err(|never| match never {}).boxed_unsync()
+            }
+        };
+        request.body(body).unwrap()
+    }
+
+    async fn ask(
+        network: &Network,
+        memory: &MemoryBudget,
+        request: Request<WasiBody>,
+    ) -> Result<Sent, Error> {
+        send(network.clone(), memory.clone(), Hops::default(), request, None).await
+    }
+
+    /// Reads a response to its end, or to the error in the place of it.
+    async fn read((response, connection): Sent) -> Result<usize, Error> {
+        let connection = Box::into_pin(connection);
+        let mut body = std::pin::pin!(response.into_body().collect());
+        let mut connection = std::pin::pin!(connection);
+        let body = std::future::poll_fn(|cx| {
+            let _ = connection.as_mut().poll(cx);
+            body.as_mut().poll(cx)
+        });
+        body.await.map(|body| body.to_bytes().len())
+    }
+
+    #[tokio::test]
+    async fn bodies_are_as_long_as_they_may_be() {
+        let address = server().await;
+        let memory = MemoryBudget::new(u64::MAX);
+        let quotas = |request_body, response_body| NetworkQuotas {
+            request_body,
+            response_body,
+            ..NetworkQuotas::default()
+        };
+        let enough = network(&address, quotas(100, 1000));
+        let sent = ask(&enough, &memory, request(&address, 100)).await.unwrap();
+        assert_eq!(read(sent).await.unwrap(), 1000);
+
+        let sent = ask(&network(&address, quotas(99, 1000)), &memory, request(&address, 100)).await;
+        assert!(sent.is_err(), "a byte too many was sent");
+        let sent = ask(&network(&address, quotas(100, 999)), &memory, request(&address, 100)).await.unwrap();
+        let error = read(sent).await.unwrap_err();
+        assert!(matches!(error, Error::HttpResponseBodySize(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn requests_and_connections_count_until_their_responses_have_ended() {
+        let address = server().await;
+        let quotas =
+            |requests, connections| NetworkQuotas { requests, connections, ..NetworkQuotas::default() };
+        for few in [quotas(1, 100), quotas(100, 1)] {
+            let (network, memory) = (network(&address, few), MemoryBudget::new(u64::MAX));
+            let first = ask(&network, &memory, request(&address, 0)).await.unwrap();
+            let second = ask(&network, &memory, request(&address, 0)).await;
+            assert!(matches!(second, Err(Error::ConnectionLimitReached)), "{few:?}");
+            assert_eq!(memory.current(), CONNECTION);
+            drop(first);
+            assert_eq!(memory.current(), 0);
+            assert!(ask(&network, &memory, request(&address, 0)).await.is_ok());
+        }
+        let memory = MemoryBudget::new(2 * CONNECTION - 1);
+        let network = network(&address, NetworkQuotas::default());
+        let _first = ask(&network, &memory, request(&address, 0)).await.unwrap();
+        let second = ask(&network, &memory, request(&address, 0)).await;
+        assert!(matches!(second, Err(Error::InternalError(Some(_)))), "its buffers are paid for");
     }
 }

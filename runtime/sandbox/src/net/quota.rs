@@ -25,6 +25,11 @@ impl Quota {
         Some(Permit(Arc::clone(&self.used)))
     }
 
+    /// Whether one is left.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used() < self.limit
+    }
+
     pub(crate) fn used(&self) -> u32 {
         self.used.load(Ordering::Acquire)
     }

@@ -23,7 +23,8 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, SocketResult, subscribe};
 
-use super::{DialError, Network};
+use super::place::{BUFFER, Direction, LARGEST_BUFFER};
+use super::{DialError, Network, Place};
 use crate::host::HostState;
 
 /// The versions wasmtime links; others of 0.2 match them.
@@ -55,19 +56,32 @@ fn answer<T>(result: SocketResult<T>) -> Answer<T> {
     }
 }
 
+/// The same resource once more.
+pub(super) fn again<T: 'static>(resource: &Resource<T>) -> Resource<T> {
+    Resource::new_borrow(resource.rep())
+}
+
+/// Pays for a buffer that a guest wants to be so large; false if its memory does not allow that.
+pub(super) fn may_enlarge(state: &mut HostState, socket: u32, direction: Direction, size: u64) -> bool {
+    state.place(socket).is_none_or(|place| place.enlarge(direction, size))
+}
+
 fn create(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.instance(TCP_CREATE)?.func_wrap(
         "create-tcp-socket",
         |mut store: StoreContextMut<'_, HostState>, (family,): (IpAddressFamily,)| {
             let state = store.data_mut();
-            let Some(permit) = state.network().connection() else {
+            let Some(place) = state.take_place() else {
                 return Ok((Err(ErrorCode::NewSocketLimit),));
             };
             let created = tcp_create_socket::Host::create_tcp_socket(&mut state.sockets(), family);
-            if let Ok(socket) = &created {
-                state.hold(socket.rep(), permit);
-            }
-            answer(created)
+            answer(created.and_then(|socket| {
+                state.hold(socket.rep(), place);
+                // Connections that it accepts inherit them.
+                HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                HostTcpSocket::set_send_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                Ok(socket)
+            }))
         },
     )?;
     linker.instance(UDP_CREATE)?.func_wrap_async(
@@ -75,14 +89,16 @@ fn create(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, HostState>, (family,): (IpAddressFamily,)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let Some(permit) = state.network().connection() else {
+                let Some(place) = state.take_place() else {
                     return Ok((Err(ErrorCode::NewSocketLimit),));
                 };
                 let created = udp_create_socket::Host::create_udp_socket(&mut state.sockets(), family).await;
-                if let Ok(socket) = &created {
-                    state.hold(socket.rep(), permit);
-                }
-                answer(created)
+                answer(created.and_then(|socket| {
+                    state.hold(socket.rep(), place);
+                    HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                    HostUdpSocket::set_send_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                    Ok(socket)
+                }))
             })
         },
     )
@@ -121,14 +137,36 @@ fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, HostState>, (socket,): (Resource<TcpSocket>,)| {
             type Accepted = (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
             let state = store.data_mut();
-            let Some(permit) = state.network().connection() else {
+            if !Place::is_free(state.network(), &state.memory()) {
                 return Ok((Err(ErrorCode::NewSocketLimit),));
-            };
+            }
             let accepted: SocketResult<Accepted> = state.sockets().accept(socket);
             if let Ok((socket, ..)) = &accepted {
-                state.hold(socket.rep(), permit);
+                let place = Place::accepted(state.network(), &state.memory());
+                state.hold(socket.rep(), place);
             }
             answer(accepted)
+        },
+    )?;
+    type Sized = (Resource<TcpSocket>, u64);
+    tcp.func_wrap(
+        "[method]tcp-socket.set-receive-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
+        },
+    )?;
+    tcp.func_wrap(
+        "[method]tcp-socket.set-send-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostTcpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
         },
     )?;
     tcp.func_wrap(
@@ -156,6 +194,27 @@ fn udp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         state.release(rep);
         HostUdpSocket::drop(&mut state.sockets(), Resource::new_own(rep))
     })?;
+    type Sized = (Resource<UdpSocket>, u64);
+    udp.func_wrap(
+        "[method]udp-socket.set-receive-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
+        },
+    )?;
+    udp.func_wrap(
+        "[method]udp-socket.set-send-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostUdpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
+        },
+    )?;
     type Addressed = (Resource<UdpSocket>, Resource<NetworkResource>, IpSocketAddress);
     udp.func_wrap_async(
         "[method]udp-socket.start-bind",

@@ -2,9 +2,15 @@
 //! and why.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Accessor, Linker, Resource, ResourceType};
+use tokio::sync::oneshot;
+use wasmtime::component::{
+    Access, Accessor, FutureConsumer, FutureReader, Linker, Resource, ResourceType, Source, StreamReader,
+};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi::TrappableError;
 use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::ErrorCode as LookupError;
 use wasmtime_wasi::p3::bindings::sockets::types::{
@@ -13,8 +19,9 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 };
 use wasmtime_wasi::sockets::WasiSockets;
 
-use super::sockets_p2::is_name;
-use super::{DialError, Network};
+use super::place::{BUFFER, Direction, LARGEST_BUFFER};
+use super::sockets_p2::{again, is_name, may_enlarge};
+use super::{DialError, Network, Place};
 use crate::host::HostState;
 
 /// The versions wasmtime links; others of 0.3 match them.
@@ -54,6 +61,47 @@ fn destination(state: &HostState, address: IpSocketAddress) -> IpSocketAddress {
     state.network().destination(SocketAddr::from(address)).into()
 }
 
+/// How a direction of a connection ends.
+type End = Result<(), ErrorCode>;
+
+/// Keeps what a connection takes until this direction of it has ended: a guest may drop its socket long before.
+fn keep(
+    mut store: StoreContextMut<'_, HostState>,
+    place: Option<Arc<Place>>,
+    end: FutureReader<End>,
+) -> wasmtime::Result<FutureReader<End>> {
+    let (tell, told) = oneshot::channel();
+    end.pipe(&mut store, Ending { tell: Some(tell), place })?;
+    FutureReader::new(&mut store, told)
+}
+
+/// Hears of the end, gives back the place, and passes it on.
+struct Ending {
+    tell: Option<oneshot::Sender<End>>,
+    place: Option<Arc<Place>>,
+}
+
+impl FutureConsumer<HostState> for Ending {
+    type Item = End;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        store: StoreContextMut<'_, HostState>,
+        mut source: Source<'_, End>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut end = None;
+        source.read(store, &mut end)?;
+        self.place = None;
+        if let (Some(tell), Some(end)) = (self.tell.take(), end) {
+            // Whoever wanted to know may have gone.
+            let _ = tell.send(end);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut types = linker.instance(TYPES)?;
     types.resource("tcp-socket", ResourceType::host::<TcpSocket>(), |mut store, rep| {
@@ -65,12 +113,36 @@ fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         "[static]tcp-socket.create",
         |mut store: StoreContextMut<'_, HostState>, (family,): (IpAddressFamily,)| {
             let state = store.data_mut();
-            let Some(permit) = state.network().connection() else { return Ok((Err(too_many()),)) };
+            let Some(place) = state.take_place() else { return Ok((Err(too_many()),)) };
             let created = HostTcpSocket::create(&mut state.sockets(), family);
-            if let Ok(socket) = &created {
-                state.hold(socket.rep(), permit);
+            answer(created.and_then(|socket| {
+                state.hold(socket.rep(), place);
+                // Connections that it accepts inherit them.
+                HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                HostTcpSocket::set_send_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                Ok(socket)
+            }))
+        },
+    )?;
+    type Sized = (Resource<TcpSocket>, u64);
+    types.func_wrap(
+        "[method]tcp-socket.set-receive-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
             }
-            answer(created)
+            answer(HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.set-send-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostTcpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
         },
     )?;
     types.func_wrap_async(
@@ -97,6 +169,39 @@ fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
                         .await,
                 )
             })
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]tcp-socket.listen",
+        |mut store: StoreContextMut<'_, HostState>, (socket,): (Resource<TcpSocket>,)| {
+            Box::new(async move {
+                let access =
+                    Access::<HostState, WasiSockets>::new(store.as_context_mut(), HostState::accepting);
+                let listening =
+                    <WasiSockets as HostTcpSocketWithStore<HostState>>::listen(access, socket).await;
+                // It has looked the socket up in the same way.
+                store.data_mut().accepted_none();
+                answer(listening)
+            })
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.send",
+        |mut store: StoreContextMut<'_, HostState>,
+         (socket, data): (Resource<TcpSocket>, StreamReader<u8>)| {
+            let place = store.data_mut().place(socket.rep());
+            let access = Access::<HostState, WasiSockets>::new(store.as_context_mut(), HostState::sockets);
+            let end = <WasiSockets as HostTcpSocketWithStore<HostState>>::send(access, socket, data)?;
+            Ok((keep(store, place, end)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.receive",
+        |mut store: StoreContextMut<'_, HostState>, (socket,): (Resource<TcpSocket>,)| {
+            let place = store.data_mut().place(socket.rep());
+            let access = Access::<HostState, WasiSockets>::new(store.as_context_mut(), HostState::sockets);
+            let (data, end) = <WasiSockets as HostTcpSocketWithStore<HostState>>::receive(access, socket)?;
+            Ok(((data, keep(store, place, end)?),))
         },
     )?;
     types.func_wrap(
@@ -129,13 +234,36 @@ fn udp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, HostState>, (family,): (IpAddressFamily,)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let Some(permit) = state.network().connection() else { return Ok((Err(too_many()),)) };
+                let Some(place) = state.take_place() else { return Ok((Err(too_many()),)) };
                 let created = HostUdpSocket::create(&mut state.sockets(), family).await;
-                if let Ok(socket) = &created {
-                    state.hold(socket.rep(), permit);
-                }
-                answer(created)
+                answer(created.and_then(|socket| {
+                    state.hold(socket.rep(), place);
+                    HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                    HostUdpSocket::set_send_buffer_size(&mut state.sockets(), again(&socket), BUFFER)?;
+                    Ok(socket)
+                }))
             })
+        },
+    )?;
+    type Sized = (Resource<UdpSocket>, u64);
+    types.func_wrap(
+        "[method]udp-socket.set-receive-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
+        },
+    )?;
+    types.func_wrap(
+        "[method]udp-socket.set-send-buffer-size",
+        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
+            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
+                return Ok((Err(ErrorCode::OutOfMemory),));
+            }
+            answer(HostUdpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
         },
     )?;
     type Addressed = (Resource<UdpSocket>, IpSocketAddress);

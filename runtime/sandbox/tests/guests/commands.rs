@@ -2,8 +2,8 @@
 
 use crate::{ENGINE, Lines, command_guest, eventually};
 use coracle_sandbox::{
-    ContainerSpec, Directory, Exit, Input, Localhost, Loopback, Mount, Network, NetworkSpec, Output,
-    OutputSink, StdStream, TrapKind,
+    Container, ContainerSpec, Directory, Engine, EngineConfig, Exit, Input, Localhost, Loopback, Mount,
+    Network, NetworkSpec, Output, OutputSink, StdStream, TrapKind,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -161,14 +161,20 @@ fn own_network() -> Network {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_task_has_a_localhost() {
-    let networks: Vec<Network> = (0..20).map(|_| own_network()).collect();
+    const TASKS: u32 = 100;
+    let networks: Vec<Network> = (0..TASKS).map(|_| own_network()).collect();
+    // All of them run at once, which is more than the other tests need.
+    let engine = Engine::new(&EngineConfig { max_instances: TASKS, ..EngineConfig::default() }).unwrap();
+    let program = engine.prepare_bytes(&std::fs::read(coracle_fixtures::command()).unwrap()).unwrap();
     // The same port in each of them.
     let servers: Vec<_> = networks
         .iter()
         .enumerate()
         .map(|(number, network)| {
-            let spec = ContainerSpec { network: network.clone(), ..ContainerSpec::default() };
-            command_guest(&["serve", "0.0.0.0:7007", &format!("task {number}")], spec)
+            let args = ["guest", "serve", "0.0.0.0:7007", &format!("task {number}")];
+            let args = args.map(str::to_owned).to_vec();
+            let spec = ContainerSpec { args, network: network.clone(), ..ContainerSpec::default() };
+            Container::new(&program, spec).unwrap()
         })
         .collect();
     for server in &servers {

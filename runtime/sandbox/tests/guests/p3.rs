@@ -4,7 +4,7 @@ use crate::{Lines, eventually, get, prepare, text};
 use bytes::Bytes;
 use coracle_sandbox::{
     BodyError, Container, ContainerSpec, Exit, Exports, HandleError, Localhost, Loopback, MemoryBudget,
-    Network, NetworkSpec, Prepared, StdStream,
+    Network, NetworkQuotas, NetworkSpec, Prepared, StdStream,
 };
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -86,6 +86,36 @@ async fn sockets_stay_in_the_task_and_go_where_they_may() {
     assert!(other_task.starts_with("connect: ErrorCode::ConnectionRefused"), "it is its own: {other_task}");
     let unknown = said(&["connect", "other.example", &port], Network::to(["api.example"]).unwrap()).await;
     assert!(unknown.starts_with("look-up: ErrorCode::AccessDenied"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_count_until_nobody_reads_them() {
+    let memory = MemoryBudget::new(64 << 20);
+    let lines = Lines::default();
+    let said = async |args: &[&str], connections: u32| {
+        let localhost = Localhost::Own(Loopback::take().unwrap());
+        let quotas = NetworkQuotas { connections, ..NetworkQuotas::default() };
+        let network = Network::new(NetworkSpec { localhost, quotas, ..NetworkSpec::default() });
+        let output = Arc::new(lines.clone());
+        let spec = ContainerSpec {
+            network: network.clone(),
+            output,
+            memory: memory.clone(),
+            ..ContainerSpec::default()
+        };
+        assert_eq!(run(args, spec).await, Exit::Code(0));
+        assert_eq!((network.open_connections(), memory.current()), (0, 0));
+        lines.of(StdStream::Stdout).pop().unwrap()
+    };
+    // One listens, and the others are streams whose sockets the guest has dropped.
+    let hoarded = said(&["hoard"], 9).await;
+    assert!(hoarded.starts_with("8, ") && hoarded.ends_with(", true"), "{hoarded}");
+    assert!(hoarded.contains("as many sockets open as it may"), "{hoarded}");
+    let accepted = said(&["hoard", "accepting"], 9).await;
+    assert!(accepted.starts_with("4, ") && accepted.ends_with(", true"), "{accepted}");
+
+    assert_eq!(said(&["buffer", "1000000"], 9).await, "Ok(())");
+    assert!(memory.peak() > 1_000_000, "the guest pays for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,28 +4,47 @@
 #   runtime/fuzz.sh [SECONDS [TARGET…]]
 #
 # What cargo-fuzz does with `-s none`, without it: coverage is LLVM's, and needs no nightly. Sanitizers would; the
-# code under test is safe Rust, so panics and failed assertions are what there is to find. The first build takes as
-# long as a release build of wasmtime. What is found is left in the target's `artifacts/`.
+# code under test is safe Rust, so panics and failed assertions are what there is to find. Only the crates named below
+# are instrumented, so that fuzzing is about our code and the parsers in front of it, and the rest runs at full speed.
+# The first build takes as long as a release build of wasmtime, once for all targets. What is found is left in the
+# crate's `fuzz/artifacts/`.
 set -euo pipefail
+
+# Called by cargo in the place of rustc, which is the first argument then.
+if [ -n "${CORACLE_FUZZ_RUSTC:-}" ]; then
+    name=
+    for ((at = 1; at < $#; at++)); do
+        if [ "${!at}" = --crate-name ]; then ((at += 1)); name=${!at}; break; fi
+    done
+    case " $CORACLE_FUZZ_RUSTC " in
+        *" $name "*)
+            exec "$@" --cfg fuzzing -Cdebug-assertions=on -Coverflow-checks=on -Ccodegen-units=1 \
+                -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                -Cllvm-args=-sanitizer-coverage-trace-compares \
+                -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table ;;
+        *) exec "$@" ;;
+    esac
+fi
+
 cd "$(dirname "$0")"
 seconds=${1:-60}
 wanted=("${@:2}")
-host=$(rustc -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
-for manifest in */fuzz/Cargo.toml; do
-    crate=$(dirname "$manifest")
-    # For a target by name, so that build scripts and macros are not instrumented.
-    cargo build --release --target "$host" --manifest-path "$manifest"
-    for source in "$crate"/fuzz_targets/*.rs; do
-        target=$(basename "$source" .rs)
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/fuzz-target}" CARGO_INCREMENTAL=0
+targets() { for source in "$1"/fuzz/fuzz_targets/*.rs; do basename "$source" .rs; done; }
+for crate in router sandbox; do
+    # The versions that are tested, and libfuzzer-sys beside them.
+    cp ../Cargo.lock "$crate/fuzz/Cargo.lock"
+    RUSTC_WRAPPER="$PWD/fuzz.sh" \
+        CORACLE_FUZZ_RUSTC="coracle_router coracle_sandbox httparse http wasmparser $(targets "$crate" | xargs)" \
+        cargo build --release --manifest-path "$crate/fuzz/Cargo.toml"
+    for target in $(targets "$crate"); do
         if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $target "* ]]; then continue; fi
         echo "== $crate: $target"
-        mkdir -p "$crate/corpus/$target" "$crate/artifacts/$target"
+        fuzz=$crate/fuzz
+        mkdir -p "$fuzz/corpus/$target" "$fuzz/artifacts/$target"
         seeds=()
-        if [ -d "$crate/seeds/$target" ]; then seeds=("$crate/seeds/$target"); fi
-        "$crate/target/$host/release/$target" -max_total_time="$seconds" -rss_limit_mb=4096 \
-            -artifact_prefix="$crate/artifacts/$target/" "$crate/corpus/$target" "${seeds[@]}"
+        if [ -d "$fuzz/seeds/$target" ]; then seeds=("$fuzz/seeds/$target"); fi
+        "$CARGO_TARGET_DIR/release/$target" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
+            -artifact_prefix="$fuzz/artifacts/$target/" "$fuzz/corpus/$target" "${seeds[@]}"
     done
 done

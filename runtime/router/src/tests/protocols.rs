@@ -331,6 +331,131 @@ async fn a_client_that_takes_no_bytes_of_any_stream_is_closed() {
     eventually(|| target.in_flight() == 0).await;
 }
 
+const PRIORITY: u8 = 2;
+const PUSH_PROMISE: u8 = 5;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const PADDED: u8 = 8;
+
+/// What no client may do, and that nothing comes of it but the end of the stream or of the connection, or a refusal. The
+/// numbers are those of RFC 9113, and so are the codes; of some violations hyper tells no more than that there was one.
+#[tokio::test(start_paused = true)]
+async fn violations_end_their_stream_or_connection() {
+    const PROTOCOL_ERROR: u32 = 1;
+    const FLOW_CONTROL_ERROR: u32 = 3;
+    const STREAM_CLOSED: u32 = 5;
+    const FRAME_SIZE_ERROR: u32 = 6;
+    const COMPRESSION_ERROR: u32 = 9;
+    const WHOLE: u8 = END_HEADERS | END_STREAM;
+    let get = fields(&GET);
+    let setting = |id: u8, value: u32| [&[0, id][..], &value.to_be_bytes()].concat();
+    let largest = 0x7fff_ffff_u32.to_be_bytes().to_vec();
+    type Frames = Vec<(u8, u8, u32, Vec<u8>)>;
+    let cases: Vec<(&str, u32, Frames)> = vec![
+        ("4.2: a frame that is too long", FRAME_SIZE_ERROR, vec![(DATA, 0, 1, vec![0; 16 * 1024 + 1])]),
+        ("4.3: an index that does not exist", COMPRESSION_ERROR, vec![(HEADERS, WHOLE, 1, vec![0x80])]),
+        ("4.3: a name that is cut off", COMPRESSION_ERROR, vec![(HEADERS, WHOLE, 1, vec![0, 10, b'a'])]),
+        ("5.1: data of an idle stream", PROTOCOL_ERROR, vec![(DATA, END_STREAM, 1, b"x".to_vec())]),
+        ("5.1: a reset of an idle stream", PROTOCOL_ERROR, vec![(RST_STREAM, 0, 1, vec![0; 4])]),
+        ("5.1: a window of an idle stream", PROTOCOL_ERROR, vec![(WINDOW_UPDATE, 0, 1, vec![0, 0, 0, 1])]),
+        (
+            "5.1: data after the end",
+            STREAM_CLOSED,
+            vec![(HEADERS, WHOLE, 1, get.clone()), (DATA, END_STREAM, 1, b"x".to_vec())],
+        ),
+        ("5.1.1: an even number", PROTOCOL_ERROR, vec![(HEADERS, WHOLE, 2, get.clone())]),
+        (
+            "5.1.1: a smaller number than before",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, WHOLE, 5, get.clone()), (HEADERS, WHOLE, 3, get.clone())],
+        ),
+        ("6.1: data of no stream", PROTOCOL_ERROR, vec![(DATA, 0, 0, b"x".to_vec())]),
+        (
+            "6.1: more padding than there is",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, END_HEADERS, 1, get.clone()), (DATA, PADDED | END_STREAM, 1, vec![9, 0])],
+        ),
+        ("6.2: a request on no stream", PROTOCOL_ERROR, vec![(HEADERS, WHOLE, 0, get.clone())]),
+        (
+            "6.2: something between the parts of a head",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, END_STREAM, 1, get.clone()), (PING, 0, 0, vec![0; 8])],
+        ),
+        ("6.3: a priority of no stream", PROTOCOL_ERROR, vec![(PRIORITY, 0, 0, vec![0; 5])]),
+        ("6.4: a reset of no stream", PROTOCOL_ERROR, vec![(RST_STREAM, 0, 0, vec![0; 4])]),
+        ("6.5: settings of a stream", PROTOCOL_ERROR, vec![(SETTINGS, 0, 1, vec![])]),
+        ("6.5: settings of five bytes", FRAME_SIZE_ERROR, vec![(SETTINGS, 0, 0, vec![0; 5])]),
+        ("6.5: settings in an answer to some", FRAME_SIZE_ERROR, vec![(SETTINGS, ACK, 0, setting(3, 1))]),
+        ("6.5.2: neither to push nor not to", PROTOCOL_ERROR, vec![(SETTINGS, 0, 0, setting(2, 2))]),
+        ("6.5.2: a huge window", FLOW_CONTROL_ERROR, vec![(SETTINGS, 0, 0, setting(4, 1 << 31))]),
+        ("6.5.2: tiny frames", PROTOCOL_ERROR, vec![(SETTINGS, 0, 0, setting(5, 100))]),
+        ("6.6: a promise", PROTOCOL_ERROR, vec![(PUSH_PROMISE, END_HEADERS, 1, vec![0, 0, 0, 2])]),
+        ("6.7: a ping of a stream", PROTOCOL_ERROR, vec![(PING, 0, 1, vec![0; 8])]),
+        ("6.7: a ping of seven bytes", FRAME_SIZE_ERROR, vec![(PING, 0, 0, vec![0; 7])]),
+        ("6.8: a goodbye of a stream", PROTOCOL_ERROR, vec![(GOAWAY, 0, 1, vec![0; 8])]),
+        ("6.9: no more window", PROTOCOL_ERROR, vec![(WINDOW_UPDATE, 0, 0, vec![0; 4])]),
+        ("6.9: a window of three bytes", FRAME_SIZE_ERROR, vec![(WINDOW_UPDATE, 0, 0, vec![0; 3])]),
+        ("6.9.1: too much of a window", FLOW_CONTROL_ERROR, vec![(WINDOW_UPDATE, 0, 0, largest)]),
+        ("6.10: the rest of nothing", PROTOCOL_ERROR, vec![(CONTINUATION, END_HEADERS, 1, get.clone())]),
+        ("8.3: a request without a path", PROTOCOL_ERROR, vec![(HEADERS, WHOLE, 1, fields(&GET[..2]))]),
+        (
+            "8.3: a pseudo-header after others",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, WHOLE, 1, fields(&[GET[0], GET[1], GET[3], ("x-a", "1"), GET[2]]))],
+        ),
+        (
+            "8.3: a pseudo-header nobody knows",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, WHOLE, 1, fields(&[GET[0], GET[1], GET[2], GET[3], (":x", "1")]))],
+        ),
+        (
+            "8.3: a pseudo-header of answers",
+            PROTOCOL_ERROR,
+            vec![(HEADERS, WHOLE, 1, fields(&[GET[0], GET[1], GET[2], GET[3], (":status", "200")]))],
+        ),
+    ];
+    let front = Front::web(&[&slot("w")]);
+    let mut wrong = Vec::new();
+    for (what, expected, frames) in cases {
+        let mut raw = Raw::open(&front).await;
+        for (kind, flags, stream, payload) in frames {
+            raw.send(kind, flags, stream, &payload).await;
+        }
+        let code = loop {
+            match raw.next().await {
+                Some((RST_STREAM, _, payload)) => break Some(payload),
+                // The last stream that was dealt with comes first.
+                Some((GOAWAY, _, payload)) => break Some(payload[4..].to_vec()),
+                // 400, as it is in the static table.
+                Some((HEADERS, _, payload)) if payload[0] == 0x8c => break Some(payload),
+                // What was asked for before is answered.
+                Some((HEADERS | DATA, ..)) => {}
+                other => break other.map(|(kind, ..)| vec![kind]),
+            }
+        };
+        let is_told = |code: &Vec<u8>| {
+            let said = code.first_chunk().map(|code| u32::from_be_bytes(*code));
+            code[0] == 0x8c || said.is_some_and(|said| [expected, PROTOCOL_ERROR].contains(&said))
+        };
+        if !code.as_ref().is_some_and(is_told) {
+            wrong.push(format!("{what}: {code:?}"));
+        }
+        let mut other = http2(&front).await;
+        assert_eq!(text(other.send_request(post("/", "")).await.unwrap()).await, "w", "{what}");
+    }
+    assert_eq!(wrong, [""; 0]);
+
+    // What is not known is passed over, and so are bits and padding that mean nothing.
+    let mut raw = Raw::open(&front).await;
+    raw.send(0x16, 0xff, 0, b"unknown").await;
+    raw.send(SETTINGS, 0, 0, &setting(0x77, 1)).await;
+    raw.send(PRIORITY, 0, 9, &[0, 0, 0, 1, 16]).await;
+    let padded = [&[3][..], &get, &[0; 3]].concat();
+    raw.send(HEADERS, WHOLE | PADDED, 0x8000_0001, &padded).await;
+    let (kind, stream, payload) = raw.next().await.unwrap();
+    assert_eq!((kind, stream, payload[0]), (HEADERS, 1, 0x88), "200, as it is in the static table");
+}
+
 /// Not only our own client's idea of HTTP/2.
 #[tokio::test]
 async fn curl_speaks_http2_with_prior_knowledge() {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
@@ -20,12 +21,17 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 /// How long an instance is kept without a request.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How many of those that rest are looked at for one of this thread.
+const LOOK_AT: usize = 16;
+
 /// A place in the engine's pool, with the instance that has it, once there is one.
 pub(crate) struct Place {
     // First, so that the place is free when the permit for it is given back.
     pub(crate) instance: Option<Instance<Proxy>>,
     /// Requests it has been given.
     served: u32,
+    /// The thread that last served a request with it.
+    thread: ThreadId,
     /// Whether it died: what it still wrote for earlier requests is not whole then.
     failed: Arc<AtomicBool>,
     _slot: OwnedSemaphorePermit,
@@ -33,7 +39,13 @@ pub(crate) struct Place {
 
 impl Place {
     fn new(slot: OwnedSemaphorePermit) -> Self {
-        Place { instance: None, served: 0, failed: Arc::default(), _slot: slot }
+        Place {
+            instance: None,
+            served: 0,
+            thread: thread::current().id(),
+            failed: Arc::default(),
+            _slot: slot,
+        }
     }
 
     /// The strings of the next request, which are no other's: whoever reads the answer of an earlier one has no hold of
@@ -61,8 +73,7 @@ struct List {
 }
 
 impl Resting {
-    /// The instance that rests for the shortest time, or a place for a new one. Waits while the engine is full, until
-    /// the queue's deadline.
+    /// An instance that rests, or a place for a new one. Waits while the engine is full, until the queue's deadline.
     pub(crate) async fn place(shared: &Shared) -> Result<Place, HandleError> {
         let (resting, admission) = (&shared.resting, &shared.admission);
         if let Some(place) = resting.take() {
@@ -87,15 +98,23 @@ impl Resting {
         }
     }
 
+    /// Of those that rest for the shortest time, one that was last served on this thread: what it touches is in this
+    /// processor's caches then. Else the last.
     fn take(&self) -> Option<Place> {
-        self.list.lock().places.pop().map(|(_, place)| place)
+        let here = thread::current().id();
+        let mut list = self.list.lock();
+        let last = list.places.len().checked_sub(1)?;
+        let mut late = list.places.iter().enumerate().rev().take(LOOK_AT);
+        let index = late.find(|(_, (_, place))| place.thread == here).map_or(last, |(index, _)| index);
+        Some(list.places.remove(index).1)
     }
 
     /// Lets an instance rest that has served its request, unless it has served `total` or others need its place.
-    pub(crate) fn put(shared: &Arc<Shared>, place: Place, total: u32) {
+    pub(crate) fn put(shared: &Arc<Shared>, mut place: Place, total: u32) {
         if place.served >= total || shared.admission.is_crowded() {
             return;
         }
+        place.thread = thread::current().id();
         let resting = &shared.resting;
         let mut list = resting.list.lock();
         // With the list locked, so that either this sees that the container is stopped or `clear` sees the instance.

@@ -176,3 +176,26 @@ impl Drop for Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    #[test]
+    fn a_thread_takes_what_it_used_last() {
+        let slots = Arc::new(Semaphore::new(3));
+        let resting = Resting::default();
+        let rest = |thread, served| {
+            let slot = slots.clone().try_acquire_owned().unwrap();
+            let place = Place { served, thread, ..Place::new(slot) };
+            resting.list.lock().places.push((Instant::now(), place));
+        };
+        let another = thread::spawn(|| thread::current().id()).join().unwrap();
+        rest(another, 1);
+        rest(thread::current().id(), 2);
+        rest(another, 3);
+        let taken = [(); 4].map(|()| resting.take().map(|place| place.served));
+        assert_eq!(taken, [Some(2), Some(3), Some(1), None]);
+    }
+}

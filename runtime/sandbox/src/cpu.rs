@@ -39,9 +39,10 @@ const SLACK: u64 = 20_000_000;
 /// What is charged for each turn beside its measured time: scheduling it and reading the clock happen outside.
 const TURN_COST: u64 = 1_000;
 
-/// What is charged for each sleep: the timer, the thread that goes idle, and those that are roused for it. Measured
-/// as what a process with one capped busy loop used beyond what its slices were billed.
-const SLEEP_COST: u64 = 60_000;
+/// What is charged for each sleep: the timer, the threads that go idle (the guest's, and the one that keeps the timer),
+/// and those that are roused for it. Measured as what a process with one capped busy loop used beyond what its slices were
+/// billed, on a virtual machine, where all of that costs most.
+const SLEEP_COST: u64 = 150_000;
 
 /// What is charged for yielding to tokio while threads are idle: one of them is roused in vain.
 const YIELD_COST: i64 = 20_000;

@@ -29,7 +29,7 @@ fi
 cd "$(dirname "$0")"
 seconds=${1:-60}
 wanted=("${@:2}")
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/fuzz-target}" CARGO_INCREMENTAL=0
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(dirname "$PWD")/target/fuzz}" CARGO_INCREMENTAL=0
 targets() { for source in "$1"/fuzz/fuzz_targets/*.rs; do basename "$source" .rs; done; }
 for crate in router sandbox; do
     # The versions that are tested, and libfuzzer-sys beside them.

@@ -1,5 +1,7 @@
 //! The checker must see what it is for: each property, broken on purpose.
 
+use std::time::Duration;
+
 use coracle_types::{
     Changes, DesiredStatus, Key, LastStatus, NodeId, Record, SchedulingStrategy, Service, ServiceStatus,
     StopCode, Task, TaskStop,
@@ -54,6 +56,19 @@ fn stopping_too_many() {
         found(&harness, vec![task.into()]),
         [Violation::BelowLowerBound { service, ready: 2, lower: 3 }]
     );
+}
+
+#[test]
+fn stopping_a_protected_task() {
+    let mut harness = steady();
+    let id = harness.tasks()[0].id;
+    harness.protect(id, Duration::from_secs(60));
+    harness.update("web", |service| service.desired_count = 2);
+    let mut task = harness.task_by_key(id);
+    stop(&mut task, &harness);
+    assert_eq!(found(&harness, vec![task.clone().into()]), [Violation::ProtectedStopped(id)]);
+    harness.now = harness.now.after(Duration::from_secs(61));
+    assert_eq!(found(&harness, vec![task.into()]), [], "it is not protected any more");
 }
 
 #[test]

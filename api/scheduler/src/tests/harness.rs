@@ -327,6 +327,14 @@ impl Harness {
         Task::clone(&self.state.tasks.get(&TaskKey { cluster: cluster(), id }).unwrap().value)
     }
 
+    /// Protects a task from its service for so long.
+    pub(crate) fn protect(&mut self, id: TaskId, time: Duration) {
+        let mut task = self.task_by_key(id);
+        task.protected_until = Some(self.now.after(time));
+        task.version += 1;
+        self.put(task);
+    }
+
     /// RUNNING tasks that are to go on running, of one revision.
     pub(crate) fn running(&self, revision: u32) -> usize {
         let is = |task: &Task| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_types::{DeploymentStatus, LastStatus, RolloutState};
+use coracle_types::{DeploymentStatus, DesiredStatus, LastStatus, RolloutState};
 
 use super::harness::{Behaviour, Harness};
 use crate::{Bounds, Reason};
@@ -210,4 +210,21 @@ fn draining_is_said_behind_a_load_balancer() {
     harness.update("web", |service| service.desired_count = 0);
     harness.settle();
     assert_eq!(harness.said(|reason| matches!(reason, Reason::BegunDraining { tasks: 2, .. })), 1);
+}
+
+#[test]
+fn a_deployment_waits_for_the_end_of_a_tasks_protection() {
+    let mut harness = Harness::new();
+    harness.create("web", 2, 1);
+    harness.settle();
+    let protected = harness.tasks()[0].id;
+    harness.protect(protected, Duration::from_secs(600));
+    harness.deploy("web", 2);
+    harness.settle();
+    harness.pass(Duration::from_secs(300));
+    assert_eq!((harness.running(1), harness.running(2)), (1, 2));
+    assert_eq!(harness.task_by_key(protected).desired_status, DesiredStatus::Running);
+    harness.pass(Duration::from_secs(301));
+    assert_eq!((harness.running(1), harness.running(2)), (0, 2));
+    assert_eq!(harness.rollout("web"), RolloutState::Completed);
 }

@@ -1,5 +1,8 @@
 //! Services that do not roll: starting, replacing, scaling, placing, DAEMON.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use coracle_types::{DesiredStatus, LastStatus, NodeId, SchedulingStrategy, StopCode, Tags};
 
 use super::harness::{Behaviour, Harness, service_id};
@@ -57,7 +60,7 @@ fn a_task_that_stops_is_replaced_and_steady_is_said_again() {
     let mut harness = Harness::new();
     harness.create("web", 2, 1);
     harness.settle();
-    harness.pass(std::time::Duration::from_secs(60));
+    harness.pass(Duration::from_secs(60));
     harness.exit(harness.tasks()[0].id);
     harness.settle();
     assert_eq!(harness.running(1), 2);
@@ -71,7 +74,7 @@ fn scaling_in_stops_what_does_not_run_yet_then_the_youngest() {
     harness.create("web", 2, 1);
     harness.settle();
     let oldest: Vec<_> = harness.tasks().iter().map(|task| task.id).collect();
-    harness.now = harness.now.after(std::time::Duration::from_secs(5));
+    harness.now = harness.now.after(Duration::from_secs(5));
     harness.update("web", |service| service.desired_count = 4);
     harness.settle();
     harness.behaviours.insert(1, Behaviour::Hangs);
@@ -92,6 +95,26 @@ fn scaling_in_stops_what_does_not_run_yet_then_the_youngest() {
     assert_eq!(stop.reason, format!("Scaling activity initiated by (deployment {deployment})"));
     harness.settle();
     assert_eq!(harness.running(1), 2);
+}
+
+#[test]
+fn scaling_in_leaves_protected_tasks_alone_as_long_as_they_are() {
+    let mut harness = Harness::new();
+    harness.create("web", 4, 1);
+    harness.settle();
+    let mut tasks = harness.tasks();
+    tasks.sort_by_key(|task| (task.created_at, task.id));
+    // Those that would go first.
+    let protected = [tasks[2].id, tasks[3].id];
+    protected.iter().for_each(|id| harness.protect(*id, Duration::from_secs(600)));
+    harness.update("web", |service| service.desired_count = 1);
+    harness.settle();
+    let live = |harness: &Harness| harness.live().map(|task| task.id).collect::<BTreeSet<_>>();
+    assert_eq!(live(&harness), BTreeSet::from(protected));
+    harness.pass(Duration::from_secs(599));
+    assert_eq!(harness.running(1), 2);
+    harness.pass(Duration::from_secs(2));
+    assert_eq!(harness.running(1), 1, "nobody had to ask for it");
 }
 
 #[test]
@@ -159,7 +182,7 @@ fn run_task_tasks_are_placed_the_oldest_first() {
     let mut harness = Harness::new();
     harness.node(1, 2000, 150);
     let first = harness.run_task(1);
-    harness.now = harness.now.after(std::time::Duration::from_secs(1));
+    harness.now = harness.now.after(Duration::from_secs(1));
     let second = harness.run_task(1);
     harness.settle();
     assert_eq!(harness.task(first).last_status, LastStatus::Running);

@@ -1,11 +1,13 @@
 //! Nothing is left behind: what is made outside this process (containers, directories, cgroups, other processes) is
 //! removed when its handle is dropped, and also when the run is interrupted.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::proc::end_group;
 
@@ -16,34 +18,70 @@ type Undo = Box<dyn FnOnce() + Send>;
 struct Undos {
     next: u64,
     undos: BTreeMap<u64, Undo>,
+    /// How many threads are in a [`Section`].
+    active: usize,
     /// Set when the process is about to end: nothing more may be begun.
     is_over: bool,
 }
 
-static UNDOS: Mutex<Undos> = Mutex::new(Undos { next: 0, undos: BTreeMap::new(), is_over: false });
+static UNDOS: Mutex<Undos> = Mutex::new(Undos { next: 0, undos: BTreeMap::new(), active: 0, is_over: false });
+/// Told when a thread leaves its section.
+static LEFT: Condvar = Condvar::new();
+
+thread_local! {
+    /// How many sections this thread is in, one within the other.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
 
 fn undos() -> MutexGuard<'static, Undos> {
     UNDOS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held for reading while something is made that has no guard yet.
-static BEGINNINGS: RwLock<()> = RwLock::new(());
+/// What is not to be cut in two: while a thread is in one, the process does not end.
+struct Section(PhantomData<*const ()>);
+
+impl Section {
+    /// Does not come back once the process is about to end: whoever is still at work then must neither make anything new
+    /// nor begin to undo what is being undone.
+    fn enter() -> Self {
+        if DEPTH.get() == 0 {
+            let mut all = undos();
+            if all.is_over {
+                drop(all);
+                loop {
+                    std::thread::park();
+                }
+            }
+            all.active += 1;
+        }
+        Self::within()
+    }
+
+    /// One that is counted already.
+    fn within() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            undos().active -= 1;
+            LEFT.notify_all();
+        }
+    }
+}
 
 /// The moment between something that is made and the guard that knows of it: nothing is undone before that is over, so
 /// that nothing can slip through. To be held no longer than it takes to make one thing.
-pub(crate) struct Beginning(RwLockReadGuard<'static, ()>);
+pub(crate) struct Beginning(Section);
 
 impl Beginning {
-    /// Does not come back once the process is about to end: whoever is still at work then must not make anything new.
+    /// Does not come back once the process is about to end.
     pub(crate) fn new() -> Self {
-        let held = BEGINNINGS.read().unwrap_or_else(PoisonError::into_inner);
-        if undos().is_over {
-            drop(held);
-            loop {
-                std::thread::park();
-            }
-        }
-        Self(held)
+        Self(Section::enter())
     }
 
     /// What undoes the thing that has been made.
@@ -76,6 +114,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // The process must not end in the middle of it, with half of it done and nobody who knows.
+        let _section = Section::enter();
         let undo = undos().undos.remove(&self.0);
         if let Some(undo) = undo {
             undo();
@@ -159,17 +199,22 @@ pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
     output
 }
 
-/// Undoes everything, the last first, and lets nothing new begin.
+/// Undoes everything, the last first, and lets nothing new begin. What others are just undoing is awaited.
 pub fn undo_all() {
-    undos().is_over = true;
-    // Until whatever was being made has a guard.
-    drop(BEGINNINGS.write().unwrap_or_else(PoisonError::into_inner));
+    let mut all = undos();
+    all.is_over = true;
     loop {
-        let last = undos().undos.pop_last();
-        match last {
-            Some((_, undo)) => undo(),
-            None => return,
+        // Whoever was about to make something has made it by then, and its guard.
+        while all.active > 0 {
+            all = LEFT.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
+        let Some((_, undo)) = all.undos.pop_last() else { return };
+        all.active += 1;
+        drop(all);
+        let section = Section::within();
+        undo();
+        drop(section);
+        all = undos();
     }
 }
 

@@ -140,47 +140,95 @@ fn look_at(html: &Path, bars: usize) {
     }
 }
 
-/// Processes that have this on their command line.
+/// The command lines of all processes that have this on theirs, in the names of their open files, or in those of their
+/// mounts.
 fn processes_with(text: &str) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(text))
-        .collect()
+    let found = all.filter_map(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        let files = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        let mut names = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        let has = line.contains(text)
+            || mounts.contains(text)
+            || names.any(|name| name.to_string_lossy().contains(text));
+        has.then_some(line)
+    });
+    found.collect()
 }
 
-#[test]
-fn an_interrupt_leaves_nothing_behind() {
-    let temporary = empty("bench-interrupted");
-    let mark = temporary.to_str().unwrap().to_owned();
-    let files = empty("bench-interrupted-out");
+/// What is called so in these directories.
+fn files_with(text: &str, directories: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let entries = directories.into_iter().filter_map(|directory| std::fs::read_dir(directory).ok());
+    let paths = entries.flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(text))).collect()
+}
+
+/// Runs a bench until a process of it has this on its command line, and interrupts it then.
+#[track_caller]
+fn interrupt(bench_name: &str, at: &str) {
+    let name = format!("bench-interrupted-{bench_name}-{}", at.trim_matches([' ', '-']).replace('/', "-"));
+    let (temporary, files) = (empty(&name), empty(&format!("{name}-out")));
     let json = files.join("report.json");
-    let mut run = bench(&["cold-start", "--json", json.to_str().unwrap()], &temporary);
+    let mut run = bench(&[bench_name, "--json", json.to_str().unwrap()], &temporary);
     let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // Until it has started programs of its own: `coracle up` among them.
+    // Every directory, container and control group of the run has this in its name; so have the command lines of all it
+    // starts, but for those that are given another part of the temporary directory.
+    let mark = format!("coracle-bench-{}-", child.id());
     let begun = Instant::now();
-    while !processes_with(&mark).iter().any(|line| line.contains(" up ")) {
-        assert!(begun.elapsed() < DEADLINE, "it has not started anything");
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::sleep(Duration::from_millis(20));
+    while !processes_with(&mark).iter().any(|line| line.contains(at)) {
+        assert!(begun.elapsed() < DEADLINE, "{name}: it has not started {at}");
+        assert!(child.try_wait().unwrap().is_none(), "{name}: it ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130), "{status}");
+    assert_eq!(status.code(), Some(130), "{name}: {status}");
+    let left = || {
+        let mut left: Vec<String> = processes_with(&mark);
+        left.extend(processes_with(temporary.to_str().unwrap()));
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let groups = hierarchies.map(|entry| entry.path().join("coracle-bench"));
+        let directories = groups.chain(["/run".into(), "/sys/fs/cgroup/coracle-bench".into()]);
+        left.extend(files_with(&mark, directories).iter().map(|path| path.display().to_string()));
+        left.extend(files_with("", [temporary.clone()]).iter().map(|path| path.display().to_string()));
+        left
+    };
     let begun = Instant::now();
-    while !processes_with(&mark).is_empty() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "processes were left: {:?}",
-            processes_with(&mark)
-        );
+    while !left().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{name}: left behind: {:#?}", left());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();
-    assert!(left.is_empty(), "files were left: {left:?}");
-    assert!(!json.exists(), "a run that was interrupted has no report");
+    assert!(!json.exists(), "{name}: a run that was interrupted has no report");
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    // What each starts, if it is there; and whether only root may.
+    let moments = [
+        ("cold-start", " up ", None, false),
+        ("cold-start", "crun --root", Some("crun"), true),
+        ("cold-start", "runc --root", Some("runc"), true),
+        ("cold-start", "runsc", Some("runsc"), true),
+        ("cold-start", "podman", Some("podman"), true),
+        ("noisy", "/spin", Some("crun"), true),
+        ("proxy", "nginx", Some("nginx"), false),
+        ("store", "etcd", Some("etcd"), false),
+        ("swap", " dev ", None, false),
+        ("plugins", "rustc", None, false),
+    ];
+    let is_root = rustix::process::geteuid().is_root();
+    std::thread::scope(|scope| {
+        for (bench, at, program, by_root) in moments {
+            if program.is_some_and(|program| find(program).is_none()) || by_root && !is_root {
+                eprintln!("SKIPPED: {bench} is not interrupted while it runs {at}");
+                continue;
+            }
+            scope.spawn(move || interrupt(bench, at));
+        }
+    });
 }
 
 /// A program for this machine that does what the fixture `command` does, but when told to be another one.

@@ -8,26 +8,57 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
-use support::Server;
 use support::built::{self, skip};
+use support::{Server, run, text};
+
+/// Writes a picture of 200 × 200 pixels that is not compressed.
+const DRAW: &str = r#"
+import struct, sys, zlib
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+rows = b"".join(b"\0" + b"".join(bytes([x, y, x ^ y]) for x in range(200)) for y in range(200))
+head = struct.pack(">IIBBBBB", 200, 200, 8, 2, 0, 0, 0)
+chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
+open(sys.argv[1], "wb").write(b"\x89PNG\r\n\x1a\n" + chunks)
+"#;
+
+/// Prints the sums of files, as `sha256sum` does.
+const SUMS: &str = r#"
+import hashlib, os, sys
+
+for path in sys.argv[1:]:
+    print(hashlib.sha256(open(path, "rb").read()).hexdigest() + "  /data/" + os.path.basename(path))
+"#;
+
+fn python(script: &str, arguments: &[PathBuf]) -> String {
+    let output = run(Command::new("python3").args(["-c", script]).args(arguments));
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
 
 #[test]
-fn markdown_is_rendered_and_compressed() {
+fn five_programs_do_their_part() {
     let programs = match built::pipeline() {
-        Ok(programs) => programs,
+        Ok(programs) => programs.root,
         Err(reason) => return skip("no programs from crates.io", &reason),
     };
     let server = Server::start(&[]);
-    server.push(&programs.join("bin/comrak.wasm"), "comrak:0.59.0");
-    server.push(&programs.join("bin/brotli.wasm"), "brotli:latest");
+    for program in ["comrak", "brotli", "rg", "oxipng", "coreutils"] {
+        server.push(&programs.join(format!("bin/{program}.wasm")), &format!("{program}:latest"));
+    }
 
     let data = server.path().join("pipeline");
     fs::create_dir(&data).unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pipeline");
     fs::copy(example.join("README.md"), data.join("page.md")).unwrap();
+    let (picture, small) = (data.join("picture.png"), data.join("small.png"));
+    python(DRAW, std::slice::from_ref(&picture));
     let definition = fs::read_to_string(example.join("task-definition.json")).unwrap();
     let mut definition: Value = serde_json::from_str(&definition).unwrap();
     definition["volumes"][0]["host"]["sourcePath"] = data.to_str().unwrap().into();
@@ -38,11 +69,17 @@ fn markdown_is_rendered_and_compressed() {
     let stopped = server.wait_task(&task, "STOPPED");
     let codes: Vec<_> =
         stopped["containers"].as_array().unwrap().iter().map(|one| one["exitCode"].clone()).collect();
-    assert_eq!(codes, [json!(0), json!(0)], "{stopped:#}");
+    assert_eq!(codes, vec![json!(0); 5], "{stopped:#}");
 
     let html = fs::read(data.join("page.html")).unwrap();
     assert!(String::from_utf8_lossy(&html).contains("<h1>pipeline: programs from crates.io</h1>"));
-    assert!(fs::metadata(data.join("page.html.br")).unwrap().len() * 2 < html.len() as u64);
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert!(size(&data.join("page.html.br")) * 2 < html.len() as u64);
+    assert!(size(&small) * 2 < size(&picture), "{} of {}", size(&small), size(&picture));
+    assert!(fs::read(&small).unwrap().starts_with(b"\x89PNG\r\n"));
+    let log = server.log_messages("/ecs/pipeline");
+    assert_eq!(log[..3], ["pipeline: programs from crates.io", "As a task", "Which programs work"]);
+    assert_eq!(log[3..].join("\n") + "\n", python(SUMS, &[data.join("page.html.br"), small]));
 
     // And back: what was compressed is what was rendered.
     let command = json!([{ "name": "compress", "command": ["/data/page.html.br", "/data/back.html"] }]);

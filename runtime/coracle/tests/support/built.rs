@@ -1,9 +1,11 @@
 //! Components that are no fixtures, because they take their time or need the network: built once for each target folder.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use coracle_fixtures::zig;
 use rustix::fs::{FlockOperation, flock};
 
 use super::text;
@@ -47,35 +49,70 @@ pub fn test_examples(packages: &[&str]) {
     assert!(tested.status.success(), "{}", text(&tested));
 }
 
-/// Where the programs of the example `pipeline` are installed, as its README installs them: `bin/comrak.wasm` and
-/// `bin/brotli.wasm`.
+/// The programs of the example `pipeline`, and what they were built with.
+pub struct Pipeline {
+    /// Where they are installed: `bin/comrak.wasm`, and so on.
+    pub root: PathBuf,
+    /// A Python with zig, which compiles the C in one of them.
+    pub python: PathBuf,
+}
+
+/// Each as `cargo install` is told to install it, in the example's README as well, and the file it leaves.
+const PIPELINE: [(&str, &str); 5] = [
+    ("comrak", "comrak --version 0.59.0 --no-default-features --features cli"),
+    ("brotli", "brotli --version 8.0.4"),
+    ("rg", "ripgrep --version 15.2.0"),
+    ("coreutils", "coreutils --version 0.12.0 --no-default-features --features sha256sum,sort,wc"),
+    ("oxipng", "oxipng --version 10.2.1 --no-default-features --features binary,zopfli"),
+];
+
+/// Installs the programs of the example `pipeline`, as its README does.
 ///
 /// # Errors
-/// When they can't be had from crates.io.
-pub fn pipeline() -> Result<PathBuf, String> {
+/// When they can't be had from crates.io, or zig from PyPI.
+pub fn pipeline() -> Result<Pipeline, String> {
     let root = tmp().join("crates");
     std::fs::create_dir_all(&root).unwrap();
+    let python = zig::python_with(zig::ZIG, tmp())?;
     let lock = std::fs::File::create(root.join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let programs: [&[&str]; 2] = [
-        &["comrak", "--version", "0.59.0", "--no-default-features", "--features", "cli"],
-        &["brotli", "--version", "8.0.4"],
-    ];
-    for program in programs {
-        let component = root.join("bin").join(program[0]).with_extension("wasm");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pipeline/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap().replace("\\\n ", "");
+    for (name, program) in PIPELINE {
+        assert!(readme.contains(program), "the README does not say `{program}`");
+        let component = root.join("bin").join(name).with_extension("wasm");
         if component.exists() {
             continue;
         }
         let mut cargo = cargo();
-        cargo.args(["install", "--quiet", "--target", "wasm32-wasip2"]).args(program);
+        cargo.args(["install", "--quiet", "--target", "wasm32-wasip2"]).args(program.split(' '));
         cargo.arg("--root").arg(&root).current_dir(&root);
         cargo.env("CARGO_TARGET_DIR", root.join("target")).env("CARGO_PROFILE_RELEASE_STRIP", "true");
+        for (variable, tool) in [("CC_wasm32_wasip2", "cc"), ("AR_wasm32_wasip2", "ar")] {
+            cargo.env(variable, zig_tool(&root, &python, tool));
+        }
+        cargo.env("ZIG_GLOBAL_CACHE_DIR", tmp().join("zig-cache"));
         let output = cargo.output().map_err(|error| error.to_string())?;
         if !component.exists() {
             return Err(text(&output));
         }
     }
-    Ok(root)
+    Ok(Pipeline { root, python })
+}
+
+/// A script that is one of zig's tools under the name of its own that build scripts want. Their name of the target is
+/// none of zig's.
+fn zig_tool(dir: &Path, python: &Path, tool: &str) -> PathBuf {
+    let script = dir.join(format!("zig-{tool}"));
+    let target = if tool == "cc" { "-target wasm32-wasi " } else { "" };
+    let text = format!(
+        "#!/bin/sh\nfor it; do shift; case $it in --target=*) ;; *) set -- \"$@\" \"$it\";; esac; done\n\
+         exec {} -m ziglang {tool} {target}\"$@\"\n",
+        python.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script
 }
 
 /// A cargo of its own: what the one that runs this test has set is not meant for it.

@@ -4,6 +4,7 @@
     dev.py cargo CORACLE                     a Cargo project is built, run, broken and mended
 """
 
+import codecs
 import http.client
 import json
 import os
@@ -35,6 +36,8 @@ class Terminal:
         self.reader.start()
 
     def read(self):
+        # What is read may end in the middle of a letter, or between the two bytes of a line's end.
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         while True:
             try:
                 some = os.read(self.ours, 65536)
@@ -42,18 +45,23 @@ class Terminal:
                 return
             if not some:
                 return
-            self.text += some.decode(errors="replace").replace("\r\n", "\n")
+            self.text += decoder.decode(some).replace("\r", "")
 
     def expect(self, pattern):
-        """Waits until something new is printed that matches."""
-        deadline = time.monotonic() + DEADLINE
+        """Waits until something new is printed that matches, on one line."""
+        deadline, pattern, begin = time.monotonic() + DEADLINE, re.compile(pattern), self.at
         while True:
-            found = re.compile(pattern).search(self.text, self.at)
+            # Asked before what has been printed is looked at: nothing comes after that.
+            is_over = self.process.poll() is not None and not self.reader.is_alive()
+            text = self.text
+            found = pattern.search(text, begin)
             if found:
                 self.at = found.end()
                 return found
-            if time.monotonic() > deadline or (self.process.poll() is not None and not self.reader.is_alive()):
-                sys.exit(f"{pattern!r} is not in what came after {self.text[:self.at][-200:]!r}:\n{self.said()}")
+            if is_over or time.monotonic() > deadline:
+                sys.exit(f"{pattern.pattern!r} is not in what came after {text[:self.at][-200:]!r}:\n{self.said()}")
+            # Lines that are whole don't change any more; many requests are printed meanwhile.
+            begin = max(begin, text.rfind("\n") + 1)
             time.sleep(0.005)
 
     def said(self):

@@ -21,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-DEADLINE = 180
+# Of one command: some of them compile, on machines that do much else.
+DEADLINE = 600
 # Ports that documents use, beside those of the API and the router.
 OTHER_PORTS = ["8000", "8081", "9000", "9090"]
 # Commands that serve until Ctrl-C, and what they print once they do.
@@ -149,18 +150,30 @@ def lines_of(text):
     return [line for line in found if line]
 
 
+def free_ports(count):
+    """Ports that are free, and below those that the kernel gives to connections: one of these could be taken by the time a
+    server wants it. Sessions at the same time begin at different ones."""
+    first, room, found = 20_000, 12_000, []
+    for step in range(room):
+        port = first + (os.getpid() * 331 + step) % room
+        with socket.socket() as holder:
+            try:
+                holder.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(str(port))
+        if len(found) == count:
+            return found
+    raise SystemExit(f"there are no {count} free ports from {first} to {first + room - 1}")
+
+
 class Session:
     """A shell, and the servers beside it."""
 
     def __init__(self, work, coracle, aws):
         self.work, self.servers, self.said = Path(work), {}, ""
         ports = ["4566", "8080", *OTHER_PORTS]
-        holders = [socket.socket() for _ in ports]
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        self.ports = {port: str(holder.getsockname()[1]) for port, holder in zip(ports, holders)}
-        for holder in holders:
-            holder.close()
+        self.ports = dict(zip(ports, free_ports(len(ports))))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CORACLE_"))}
         self.environment = {
             **kept,
@@ -192,7 +205,7 @@ class Session:
         shims.mkdir()
         beside = Path(coracle).parent
         texts = {
-            "coracle": f'case "$1 $2" in "logs -f") exec timeout --preserve-status -s INT 3 {coracle} "$@";; esac\n'
+            "coracle": f'case "$1 $2" in "logs -f") exec python3 {__file__} --follow {coracle} "$@";; esac\n'
                        f'exec {coracle} "$@"\n',
             "cargo": 'case "$*" in\n'
                      '"install --locked --path runtime/coracle") exit 0;;\n'
@@ -234,6 +247,11 @@ class Session:
         self.shell.stdin.write(f". {script.name} </dev/null; ended=$?\necho; echo \"{mark} $ended\"\n")
         self.shell.stdin.flush()
         output = []
+
+        def too_late(*_):
+            raise SystemExit(f"{command!r} did not end within {DEADLINE} s: {''.join(output)}")
+
+        signal.signal(signal.SIGALRM, too_late)
         signal.alarm(DEADLINE)
         for line in self.shell.stdout:
             if line.startswith(mark):
@@ -275,9 +293,29 @@ class Session:
             self.stop(kind)
 
 
+def follow(command):
+    """Runs what prints until Ctrl-C, until it has printed something and then nothing more for a second."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output)
+        deadline, size, since = time.monotonic() + 60, 0, time.monotonic()
+        while process.poll() is None and time.monotonic() < deadline:
+            if size != os.fstat(output.fileno()).st_size:
+                size, since = os.fstat(output.fileno()).st_size, time.monotonic()
+            if size and time.monotonic() - since > 1:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(DEADLINE)
+        output.seek(0)
+        sys.stdout.buffer.write(output.read())
+    sys.exit(code)
+
+
 def main():
     # Whoever was started in the background by a shell ignores it, and so would the servers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.argv[1] == "--follow":
+        follow(sys.argv[2:])
     root, document, work, coracle, aws = sys.argv[1:]
     text = (Path(root) / document).read_text()
     # Whoever says "in another terminal" does not mean this one.

@@ -13,7 +13,7 @@ use coracle_fixtures::zig;
 use coracle_protocol::ecs;
 use coracle_protocol::shape::Shape;
 use support::built::{self, skip};
-use support::{python, run, text};
+use support::{coracle, python, run, text};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -60,11 +60,17 @@ fn tells_the_truth_with(document: &str, prepare: impl FnOnce(&Path, &mut Command
     working_copy(work.path());
     let mut runner = Command::new("python3");
     prepare(work.path(), &mut runner);
+    document_tells_the_truth(&mut runner, &root(), document, work.path());
+}
+
+/// Runs a document below `root` in the directory `work`.
+#[track_caller]
+fn document_tells_the_truth(runner: &mut Command, root: &Path, document: &str, work: &Path) {
     let output = run(runner
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docs.py"))
-        .arg(root())
+        .arg(root)
         .arg(document)
-        .arg(work.path())
+        .arg(work)
         .arg(env!("CARGO_BIN_EXE_coracle"))
         .arg(python().parent().unwrap()));
     assert!(output.status.success(), "{}", text(&output));
@@ -138,6 +144,44 @@ fn the_example_functions() {
     tells_the_truth("examples/functions/README.md");
 }
 
+/// Where a Python has its packages.
+fn packages(python: &Path) -> String {
+    let ask = ["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"];
+    String::from_utf8(run(Command::new(python).args(ask)).stdout).unwrap().trim().to_owned()
+}
+
+/// The README that comes with a project, in the project: what it builds, for as long as templates stay as they are, is
+/// kept where the tests of templates keep it.
+#[track_caller]
+fn a_template_tells_the_truth(kind: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    // Each has a name of its own, because they are built in one place.
+    let name = format!("new-{kind}");
+    let made = run(coracle().current_dir(dir.path()).args(["new", &name, "--lang", "rust", "--kind", kind]));
+    assert!(made.status.success(), "{}", text(&made));
+    let project = dir.path().join(name);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates/rust");
+    std::fs::create_dir_all(&kept).unwrap();
+    symlink(kept, project.join("target")).unwrap();
+    std::fs::create_dir(project.join("tmp")).unwrap();
+    document_tells_the_truth(&mut Command::new("python3"), &project, "README.md", &project);
+}
+
+#[test]
+fn the_readme_of_a_new_service() {
+    a_template_tells_the_truth("http");
+}
+
+#[test]
+fn the_readme_of_a_new_task() {
+    a_template_tells_the_truth("task");
+}
+
+#[test]
+fn the_readme_of_a_new_plugin() {
+    a_template_tells_the_truth("plugin");
+}
+
 #[test]
 fn the_example_thumbnails() {
     let component = built::thumbnails();
@@ -156,21 +200,21 @@ fn the_example_sidecar_auth() {
         Err(reason) => return skip("examples/sidecar-auth/README.md, which needs zig", &reason),
     };
     // What its README installs is found to be there already.
-    let ask = ["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"];
-    let packages = String::from_utf8(run(Command::new(python).args(ask)).stdout).unwrap();
     tells_the_truth_with("examples/sidecar-auth/README.md", |_, runner| {
-        runner.env("PYTHONPATH", packages.trim()).env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache"));
+        runner.env("PYTHONPATH", packages(&python)).env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache"));
     });
 }
 
 #[test]
 fn the_example_pipeline() {
-    let programs = match built::pipeline() {
+    let built::Pipeline { root, python } = match built::pipeline() {
         Ok(programs) => programs,
         Err(reason) => return skip("examples/pipeline/README.md, with programs from crates.io", &reason),
     };
-    tells_the_truth_with("examples/pipeline/README.md", |work, _| {
-        symlink(programs, work.join("tmp/wasm")).unwrap();
+    // What it installs is there already.
+    tells_the_truth_with("examples/pipeline/README.md", |work, runner| {
+        symlink(root, work.join("tmp/wasm")).unwrap();
+        runner.env("PYTHONPATH", packages(&python));
     });
 }
 

@@ -114,6 +114,20 @@ fn links_are_checked_when_a_task_definition_is_registered() {
 }
 
 #[test]
+fn what_can_not_be_linked_does_not_start_and_says_why() {
+    let server = Server::start(&[]);
+    server.push(fixtures::link_resource(), "resource:1");
+    let task = server
+        .run_task(&server.register("resource", json!({"name": "app", "image": "resource:1"})), &json!({}));
+    let stopped = server.wait_task(&task, "STOPPED");
+    assert_eq!(stopped["stopCode"], "TaskFailedToStart", "{stopped:#}");
+    let reason = stopped["stoppedReason"].as_str().unwrap();
+    let why = "imports demo:things/store@1.0.0, which nobody here provides, and which can't be linked to another \
+               container: it has the resource session";
+    assert!(reason.contains(why), "{reason}");
+}
+
+#[test]
 fn a_proxy_streams_and_counts() {
     let server = Server::start(&[]);
     server.push(fixtures::example_hello(), "hello:latest");

@@ -385,11 +385,11 @@ mod tests {
     }
 
     /// Endless loops side by side, each on a thread of its own, for `wall` nanoseconds of pretended time; answers what
-    /// each used of all that was used, in percent.
-    fn side_by_side(budgets: &[CpuBudget], wall: u64) -> Vec<u64> {
+    /// each used of all that was used, in percent, and what was charged for sleeps that cost nothing here.
+    fn side_by_side(budgets: &[CpuBudget], wall: u64) -> (Vec<u64>, u64) {
         const SLICE: u64 = 50_000;
         let (begin, mut next) = (10 * SECOND, vec![10 * SECOND; budgets.len()]);
-        let mut used = vec![0; budgets.len()];
+        let (mut used, mut slept) = (vec![0; budgets.len()], 0);
         while let Some((turn, &now)) = next.iter().enumerate().min_by_key(|(_, at)| **at)
             && now < begin + wall
         {
@@ -397,21 +397,25 @@ mod tests {
             // The first second is for settling.
             used[turn] += if now > begin + SECOND { SLICE } else { 0 };
             let ready = budgets[turn].0.account(SLICE, 0, now);
+            slept += if ready.is_some() { SLEEP_COST } else { 0 };
             next[turn] = ready.map_or(now, |ready| ready.div_ceil(1_000_000) * 1_000_000);
         }
         let all: u64 = used.iter().sum();
-        used.iter().map(|used| used * 100 / all).collect()
+        (used.iter().map(|used| used * 100 / all).collect(), slept)
     }
 
     #[test]
     fn a_task_is_divided_between_its_containers_by_their_units() {
         let task = CpuBudget::capped(256);
         let parts = [task.part(768), task.part(256)];
-        let used = side_by_side(&parts, 6 * SECOND);
+        let (used, slept) = side_by_side(&parts, 6 * SECOND);
         assert!(used[0].abs_diff(75) <= 5 && used[1].abs_diff(25) <= 5, "{used:?} percent");
         let target = 6 * SECOND / 4;
         let whole = u64::try_from(task.used().as_nanos()).unwrap();
-        assert!(whole.abs_diff(target) < target / 20, "the cap of the whole stays: {whole} of {target}");
+        assert!(
+            (whole + slept).abs_diff(target) < target / 20,
+            "the cap of the whole stays: {whole} and {slept} for sleeps, of {target}"
+        );
         let sum: Duration = parts.iter().map(CpuBudget::used).sum();
         assert_eq!(sum, task.used());
     }
@@ -420,9 +424,9 @@ mod tests {
     fn who_is_alone_in_a_task_has_all_of_it() {
         let task = CpuBudget::capped(512);
         let (busy, _idle) = (task.part(2), task.part(1022));
-        side_by_side(std::slice::from_ref(&busy), 4 * SECOND);
+        let (_, slept) = side_by_side(std::slice::from_ref(&busy), 4 * SECOND);
         let (used, target) = (u64::try_from(busy.used().as_nanos()).unwrap(), 2 * SECOND);
-        assert!(used.abs_diff(target) < target / 20, "{used} of {target}");
+        assert!((used + slept).abs_diff(target) < target / 20, "{used} and {slept} for sleeps, of {target}");
     }
 
     #[test]

@@ -182,13 +182,13 @@ impl MetricData {
         Ok(())
     }
 
-    /// The metrics of a region that have values of the last week, in their order, with their units.
+    /// The metrics of a region that have values of the last week, in their order.
     #[must_use]
-    pub fn list(&self, region: &Region, now: Timestamp) -> Vec<(MetricId, Option<String>)> {
+    pub fn list(&self, region: &Region, now: Timestamp) -> Vec<MetricId> {
         let oldest = before(now, KEPT);
         let metrics = self.metrics.lock();
         let those = metrics.iter().filter(|(id, metric)| id.region == *region && metric.newest >= oldest);
-        those.map(|(id, metric)| (id.clone(), metric.unit.clone())).collect()
+        those.map(|(id, _)| id.clone()).collect()
     }
 
     /// A metric's periods of `period_s` seconds, a multiple of 10, that begin within `from..until`, by when they
@@ -223,6 +223,12 @@ impl MetricData {
             }
         }
         found
+    }
+
+    /// A metric's unit: the last one that was sent with its values.
+    #[must_use]
+    pub fn unit(&self, metric: &MetricId) -> Option<String> {
+        self.metrics.lock().get(metric)?.unit.clone()
     }
 
     /// A number that is another one whenever values of a metric have come; 0 for one without values.

@@ -66,11 +66,8 @@ fn put(api: &Api, caller: &Caller, data: Vec<wire::Datum>) -> Result<Value, ApiE
 
 fn list_metrics(api: &Api, caller: &Caller, request: &wire::ListMetrics) -> Value {
     let known = api.metric_data.list(&caller.region, api.now()).into_iter();
-    let metrics = known.map(|(id, _)| wire::Metric {
-        namespace: id.namespace,
-        name: id.name,
-        dimensions: id.dimensions,
-    });
+    let metrics =
+        known.map(|id| wire::Metric { namespace: id.namespace, name: id.name, dimensions: id.dimensions });
     let mut wanted = metrics.filter(|metric| request.wants(metric)).skip(request.skip);
     let page: Vec<Value> = wanted.by_ref().take(PAGE).map(|metric| wire::metric(&metric)).collect();
     let next = wanted.next().map(|_| (request.skip + page.len()).to_string());
@@ -90,9 +87,7 @@ fn answers(api: &Api, caller: &Caller, question: &wire::Question) -> Vec<(Timest
 }
 
 fn statistics(api: &Api, caller: &Caller, question: &wire::Question, spoken: Wire) -> Value {
-    let metric = id(caller, question.metric.clone());
-    let unit = api.metric_data.list(&caller.region, api.now()).into_iter().find(|(id, _)| *id == metric);
-    let unit = unit.and_then(|(_, unit)| unit);
+    let unit = api.metric_data.unit(&id(caller, question.metric.clone()));
     let points = answers(api, caller, question);
     let points = points.iter().map(|(at, values)| wire::datapoint(*at, values, unit.as_deref(), spoken));
     Object::new().with("Label", question.metric.name.as_str()).with("Datapoints", list(points)).into()

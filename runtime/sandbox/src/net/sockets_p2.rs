@@ -66,6 +66,25 @@ pub(super) fn may_enlarge(state: &mut HostState, socket: u32, direction: Directi
     state.place(socket).is_none_or(|place| place.enlarge(direction, size))
 }
 
+/// A function by which a guest sizes a buffer of its socket, which it pays for first. In both versions and for both kinds
+/// of sockets it is the same but for its types.
+macro_rules! buffer_size {
+    ($linker:ident, $name:literal, $socket:ty, $direction:ident, $set:path) => {
+        $linker.func_wrap(
+            $name,
+            |mut store: StoreContextMut<'_, HostState>, (socket, size): (Resource<$socket>, u64)| {
+                let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
+                if !may_enlarge(state, socket.rep(), Direction::$direction, size) {
+                    return Ok((Err(ErrorCode::OutOfMemory),));
+                }
+                answer($set(&mut state.sockets(), socket, size))
+            },
+        )
+    };
+}
+
+pub(super) use buffer_size;
+
 fn create(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.instance(TCP_CREATE)?.func_wrap(
         "create-tcp-socket",
@@ -148,26 +167,19 @@ fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
             answer(accepted)
         },
     )?;
-    type Sized = (Resource<TcpSocket>, u64);
-    tcp.func_wrap(
+    buffer_size!(
+        tcp,
         "[method]tcp-socket.set-receive-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
-        },
+        TcpSocket,
+        Receive,
+        HostTcpSocket::set_receive_buffer_size
     )?;
-    tcp.func_wrap(
+    buffer_size!(
+        tcp,
         "[method]tcp-socket.set-send-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostTcpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
-        },
+        TcpSocket,
+        Send,
+        HostTcpSocket::set_send_buffer_size
     )?;
     tcp.func_wrap(
         "[method]tcp-socket.local-address",
@@ -194,26 +206,19 @@ fn udp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         state.release(rep);
         HostUdpSocket::drop(&mut state.sockets(), Resource::new_own(rep))
     })?;
-    type Sized = (Resource<UdpSocket>, u64);
-    udp.func_wrap(
+    buffer_size!(
+        udp,
         "[method]udp-socket.set-receive-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
-        },
+        UdpSocket,
+        Receive,
+        HostUdpSocket::set_receive_buffer_size
     )?;
-    udp.func_wrap(
+    buffer_size!(
+        udp,
         "[method]udp-socket.set-send-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostUdpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
-        },
+        UdpSocket,
+        Send,
+        HostUdpSocket::set_send_buffer_size
     )?;
     type Addressed = (Resource<UdpSocket>, Resource<NetworkResource>, IpSocketAddress);
     udp.func_wrap_async(

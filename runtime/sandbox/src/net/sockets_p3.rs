@@ -20,7 +20,7 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::sockets::WasiSockets;
 
 use super::place::{BUFFER, Direction, LARGEST_BUFFER};
-use super::sockets_p2::{again, is_name, may_enlarge};
+use super::sockets_p2::{again, buffer_size, is_name, may_enlarge};
 use super::{DialError, Network, Place};
 use crate::host::HostState;
 
@@ -124,26 +124,19 @@ fn tcp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
             }))
         },
     )?;
-    type Sized = (Resource<TcpSocket>, u64);
-    types.func_wrap(
+    buffer_size!(
+        types,
         "[method]tcp-socket.set-receive-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostTcpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
-        },
+        TcpSocket,
+        Receive,
+        HostTcpSocket::set_receive_buffer_size
     )?;
-    types.func_wrap(
+    buffer_size!(
+        types,
         "[method]tcp-socket.set-send-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostTcpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
-        },
+        TcpSocket,
+        Send,
+        HostTcpSocket::set_send_buffer_size
     )?;
     types.func_wrap_async(
         "[method]tcp-socket.bind",
@@ -245,26 +238,19 @@ fn udp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
             })
         },
     )?;
-    type Sized = (Resource<UdpSocket>, u64);
-    types.func_wrap(
+    buffer_size!(
+        types,
         "[method]udp-socket.set-receive-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Receive, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostUdpSocket::set_receive_buffer_size(&mut state.sockets(), socket, size))
-        },
+        UdpSocket,
+        Receive,
+        HostUdpSocket::set_receive_buffer_size
     )?;
-    types.func_wrap(
+    buffer_size!(
+        types,
         "[method]udp-socket.set-send-buffer-size",
-        |mut store: StoreContextMut<'_, HostState>, (socket, size): Sized| {
-            let (state, size) = (store.data_mut(), size.min(LARGEST_BUFFER));
-            if !may_enlarge(state, socket.rep(), Direction::Send, size) {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            answer(HostUdpSocket::set_send_buffer_size(&mut state.sockets(), socket, size))
-        },
+        UdpSocket,
+        Send,
+        HostUdpSocket::set_send_buffer_size
     )?;
     type Addressed = (Resource<UdpSocket>, IpSocketAddress);
     types.func_wrap_async(

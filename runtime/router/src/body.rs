@@ -6,29 +6,76 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 
 use crate::connection::Connection;
 use crate::framing::clean_trailers;
 use crate::handler::InFlight;
+use crate::http1::Received;
+use crate::http1::codec::WrongLength;
 use crate::target::{BoxError, RequestBody, ResponseBody};
+
+/// A request's body as it comes from a client.
+pub(crate) enum ClientBody {
+    /// All of it is here, or there is none.
+    Whole(Option<Bytes>),
+    /// It is still to come, over HTTP/1.1.
+    Received(Received),
+    Http2(Incoming),
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Self::Received(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(content) => content.is_none(),
+            Self::Received(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(content) => SizeHint::with_exact(content.as_ref().map_or(0, |all| all.len() as u64)),
+            Self::Received(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A request's body as the target sees it. Requests without one, nearly all, cost no allocation: a box
 /// of a type without size allocates nothing.
-pub(crate) fn request_body(body: Incoming, connection: &Arc<Connection>) -> RequestBody {
-    if body.is_end_stream() {
-        RequestBody::new(Empty::new().map_err(|never| match never {}))
-    } else {
-        connection.body_opened();
-        RequestBody::new(FromClient { body, connection: Arc::clone(connection) })
+pub(crate) fn request_body(body: ClientBody, connection: &Arc<Connection>) -> RequestBody {
+    match body {
+        body if body.is_end_stream() => RequestBody::new(Empty::new().map_err(|never| match never {})),
+        ClientBody::Whole(content) => {
+            RequestBody::new(Full::new(content.unwrap_or_default()).map_err(|never| match never {}))
+        }
+        body => {
+            connection.body_opened();
+            RequestBody::new(FromClient { body, connection: Arc::clone(connection) })
+        }
     }
 }
 
 /// Tells the connection when the target waits for the client, so that a client that sends nothing more
 /// can be found out.
 struct FromClient {
-    body: Incoming,
+    body: ClientBody,
     connection: Arc<Connection>,
 }
 
@@ -40,11 +87,6 @@ impl Body for FromClient {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.body.is_end_stream() {
-            // All of the announced length is here. hyper does not say that the body has ended when its
-            // response had ended before, until the connection is used again.
-            return Poll::Ready(None);
-        }
         let mut polled = Pin::new(&mut self.body).poll_frame(cx);
         self.connection.waits_for_body(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
@@ -53,7 +95,7 @@ impl Body for FromClient {
                 clean_trailers(trailers);
             }
         }
-        polled.map_err(BoxError::from)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -106,11 +148,6 @@ enum Content {
     Failed(Option<BoxError>),
 }
 
-/// A guest's body that is not as long as its response's head has claimed.
-#[derive(Debug, thiserror::Error)]
-#[error("the response's body is {0} than its Content-Length")]
-struct WrongLength(&'static str);
-
 impl Answer {
     /// Streams a target's body; `claimed` is its length as the head tells it, if it does.
     pub(crate) fn from_target(body: ResponseBody, claimed: Option<u64>, in_flight: InFlight) -> Self {
@@ -157,10 +194,10 @@ impl Answer {
         match frame {
             Some(frame) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-                *left = left.checked_sub(len).ok_or(WrongLength("longer"))?;
+                *left = left.checked_sub(len).ok_or(WrongLength("response", "longer"))?;
                 Ok(())
             }
-            None if *left > 0 => Err(WrongLength("shorter")),
+            None if *left > 0 => Err(WrongLength("response", "shorter")),
             None => Ok(()),
         }
     }
@@ -208,7 +245,7 @@ impl Body for Answer {
             },
             Some(Err(error)) => error,
         };
-        // hyper gives up a connection whose body fails with all that it has not written yet. It writes
+        // Over HTTP/2 hyper gives up a stream whose body fails with all that it has not written yet. It writes
         // when a body has to be waited for, so the error comes at the next poll: the client then has the
         // head, and what there was of the body.
         self.end();

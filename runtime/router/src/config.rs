@@ -21,8 +21,8 @@ pub struct RouterConfig {
     /// Bytes of a request's head, request line included; a bigger one is answered 431. A head may hold
     /// 100 header fields, whatever their size. Default 64 KiB.
     pub max_head_bytes: usize,
-    /// Bytes buffered per connection and direction before the other side is made to wait. At least
-    /// 8 KiB, and never less than `max_head_bytes`. Default 256 KiB.
+    /// Bytes of responses buffered per connection of HTTP/2 before their targets are made to wait. Over HTTP/1.1
+    /// what a target gives at once is written before more is asked for. Default 256 KiB.
     pub max_buffer_bytes: usize,
     /// Requests a client may have in flight over one connection of HTTP/2. Default 128.
     pub max_streams: u32,

@@ -1,8 +1,8 @@
 //! One client connection: what it is doing, and since when.
 //!
-//! hyper can bound the time of a head with a timer per request. Here, connections note what they wait for
-//! and the listener looks over all of them twice a second, which costs a request two plain stores instead
-//! of a timer, and bounds idle time and stalled bodies by the same means.
+//! The time of a head could be bounded with a timer per request. Here, connections note what they wait for and the
+//! listener looks over all of them twice a second, which costs a request two plain stores instead of a timer, and
+//! bounds idle time and stalled bodies by the same means.
 //!
 //! ```text
 //!            first byte            head complete            101 Switching Protocols

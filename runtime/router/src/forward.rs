@@ -6,11 +6,10 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::answer::Refusal;
-use crate::body::Answer;
+use crate::body::{Answer, ClientBody};
 use crate::connection::Connection;
 use crate::framing;
 use crate::group::GroupRoute;
@@ -33,7 +32,7 @@ pub(crate) enum Handled {
 /// Answers a request that came to the listener of this ARN, as far as that needs no wait.
 pub(crate) fn handle(
     connection: &Arc<Connection>,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     scan: Scan,
     listener: &str,
 ) -> Handled {
@@ -81,7 +80,7 @@ enum Decision {
 /// Decides by one snapshot, and changes the request as the rule says.
 fn decide(
     connection: &Arc<Connection>,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
     scan: Scan,
     routes: &Routes,
     listener: &ListenerRoute,
@@ -134,7 +133,7 @@ fn decide(
 /// The group a cookie says the client was sent to before, if the rule still forwards to it.
 fn kept_group<'a>(
     connection: &Connection,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
     split: &Split,
     routes: &'a Routes,
 ) -> Option<&'a Arc<GroupRoute>> {
@@ -146,7 +145,7 @@ fn kept_group<'a>(
 
 fn find<'a>(
     connection: &Connection,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
     listener: &'a ListenerRoute,
 ) -> &'a Arc<CompiledRule> {
     listener.rules.find(&RequestView {
@@ -175,7 +174,7 @@ fn without_port(host: &str) -> &str {
 
 fn redirected(
     connection: &Connection,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
     redirect: &Redirect,
 ) -> Result<Response<bytes::Bytes>, Refusal> {
     let location = location(
@@ -199,7 +198,7 @@ fn redirected(
 }
 
 /// Does the rule's transforms.
-fn rewrite(request: &mut Request<Incoming>, rule: &CompiledRule) -> Result<(), Refusal> {
+fn rewrite(request: &mut Request<ClientBody>, rule: &CompiledRule) -> Result<(), Refusal> {
     if rule.rewrites.is_empty() {
         return Ok(());
     }

@@ -1,11 +1,11 @@
 //! Which requests are refused for their shape, and how the others are brought into one.
 //!
-//! A target never sees a request as it was sent: hyper has parsed it, this file judges what was parsed, and
-//! whoever calls the target writes it anew from that. So two readings of one message can't differ between
-//! the router and a target, and every target, in process or not, gets the same. What hyper refuses before
-//! (two different lengths, a folded line, a space before a colon, chunks that are none) is not repeated
-//! here; a message with both `Content-Length` and chunks it reads as chunks, takes the length off, and
-//! closes the connection behind it.
+//! A target never sees a request as it was sent: `http1`, or hyper over HTTP/2, has parsed it, this file judges
+//! what was parsed, and whoever calls the target writes it anew from that. So two readings of one message can't
+//! differ between the router and a target, and every target, in process or not, gets the same. What is refused
+//! before (two different lengths, a folded line, a space before a colon, chunks that are none) is not repeated
+//! here; a message with both `Content-Length` and chunks was read as chunks, its length taken off, and the
+//! connection is closed behind it.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -17,7 +17,7 @@ use crate::config::RouterConfig;
 use crate::headers::{Scan, UpgradeTo, parse_length};
 use crate::load_balancer::Desync;
 
-/// Header fields of one request. hyper has this bound for HTTP/1.1 and counts bytes alone for HTTP/2.
+/// Header fields of one request. Heads of HTTP/1.1 are read with this bound; over HTTP/2 bytes alone are counted.
 const MAX_FIELDS: usize = 100;
 
 /// Refuses what the router doesn't serve or what could be read in two ways, and brings the request into
@@ -75,7 +75,7 @@ fn check_strictly<B: Body>(request: &Request<B>) -> Result<(), Refusal> {
     }
 }
 
-/// Chunks are all hyper takes off; any other coding would be passed on as if it were the content.
+/// Chunks are all that was taken off; any other coding would be passed on as if it were the content.
 fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

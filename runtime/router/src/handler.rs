@@ -1,19 +1,17 @@
 //! One request: where it goes, what happens when that fails, and what the client gets.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::access_log::{Entry, Outcome};
 use crate::address::{Address, AddressError, SERVICE_HEADER, parse_header, parse_host};
 use crate::answer::Refusal;
-use crate::body::{Answer, request_body};
+use crate::body::{Answer, ClientBody, request_body};
 use crate::connection::Connection;
 use crate::forward::{self, Handled};
 use crate::framing;
@@ -27,11 +25,11 @@ use crate::target::{CallError, RequestBody, ResponseBody, Slot};
 use crate::tunnel::{Begun, Duplex, Tunnel, Upgrade};
 use crate::websocket;
 
-/// Answers one request of a connection. An error is an answer too, so this has none.
+/// Answers one request of a connection. An error is an answer too.
 pub(crate) async fn handle(
     connection: Arc<Connection>,
-    mut request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
+    mut request: Request<ClientBody>,
+) -> Response<Answer> {
     let over_http2 = if connection.is_http2() { websocket::translate(&mut request) } else { None };
     let scan = Scan::request(request.headers());
     let mut response = match connection.listener_id() {
@@ -46,7 +44,7 @@ pub(crate) async fn handle(
     } else if let Some(begun) = response.extensions_mut().remove::<Begun>() {
         connection.set_tunnel(begun.take());
     }
-    Ok(response)
+    response
 }
 
 /// Has one request answered by the service it is for: that which is `named`, or else that which it names.

@@ -13,7 +13,8 @@
 //!
 //! 1. `serve`: the connection is accepted, or waits in the kernel's backlog while the router is full.
 //! 2. `tls`, `protocols`: the client agrees on TLS where the listener has it, and shows whether it speaks
-//!    HTTP/1.1 or HTTP/2. `connection`: hyper reads the head, within a time limit and a size limit.
+//!    HTTP/1.1 or HTTP/2. `connection`, `http1`: the head is read, within a time limit and a size limit; HTTP/2 is
+//!    hyper's.
 //! 3. `headers`: one pass over the headers finds what matters. `framing`: shapes that are refused end here.
 //! 4. `address`, `table`: the routing header, else the host, is looked up in the current [`RoutingTable`].
 //! 5. `balance`: the target with the fewest requests in flight is chosen.
@@ -58,6 +59,7 @@ mod framing;
 mod group;
 mod handler;
 mod headers;
+mod http1;
 mod http_target;
 mod in_process;
 #[doc(hidden)]

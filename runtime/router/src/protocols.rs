@@ -3,6 +3,7 @@
 //! A client that speaks HTTP/2 without TLS knows so before ("prior knowledge") and opens with a fixed
 //! preface, of which no other first request can have more than two bytes.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -11,14 +12,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::server::conn::{http1, http2};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
+use crate::body::ClientBody;
 use crate::config::RouterConfig;
 use crate::connection::{Connection, Observed};
 use crate::handler;
+use crate::http1::{self, Served};
 use crate::prefixed::Prefixed;
 
 /// What a client of HTTP/2 opens with (RFC 9113, 3.4).
@@ -39,22 +44,15 @@ const MAX_RESETS_FOR_ERRORS: usize = 64;
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// hyper's servers, with their bounds.
+/// How connections are served, with the bounds of that.
 pub(crate) struct Protocols {
-    http1: http1::Builder,
+    /// Bytes of a request's head over HTTP/1.1.
+    max_head: usize,
     http2: http2::Builder<TokioExecutor>,
 }
 
 impl Protocols {
-    /// hyper's own timers for heads are off, see `connection`; pipelined responses are flushed one by one,
-    /// since holding one back until the next is ready would hold back streams.
     pub(crate) fn new(config: &RouterConfig) -> Self {
-        const HYPER_MINIMUM: usize = 8 * 1024;
-        let mut http1 = http1::Builder::new();
-        http1
-            .header_read_timeout(None)
-            .max_header_size(config.max_head_bytes)
-            .max_buf_size(config.max_buffer_bytes.max(config.max_head_bytes).max(HYPER_MINIMUM));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -68,7 +66,7 @@ impl Protocols {
             .enable_connect_protocol()
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_TIMEOUT);
-        Self { http1, http2 }
+        Self { max_head: config.max_head_bytes, http2 }
     }
 }
 
@@ -98,13 +96,14 @@ where
         },
         known => (known, Bytes::new()),
     };
-    let io = TokioIo::new(Prefixed::new(read, io));
-    let ended = match spoken {
-        Spoken::Http2 => Box::pin(serve_http2(io, connection, protocols)).await,
-        Spoken::Http1 | Spoken::Unknown => serve_http1(io, connection, protocols).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended early");
+    match spoken {
+        Spoken::Http2 => {
+            let io = TokioIo::new(Prefixed::new(read, io));
+            if let Err(error) = Box::pin(serve_http2(io, connection, protocols)).await {
+                tracing::debug!(%error, "connection ended early");
+            }
+        }
+        Spoken::Http1 | Spoken::Unknown => serve_http1(io, read, connection, protocols).await,
     }
 }
 
@@ -134,35 +133,38 @@ async fn find_out<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<(Spoken, Bytes
     }
 }
 
-type Io<T> = TokioIo<Prefixed<Observed<T>>>;
-
-async fn serve_http1<T>(io: Io<T>, connection: &Arc<Connection>, protocols: &Protocols) -> hyper::Result<()>
+async fn serve_http1<T>(io: Observed<T>, early: Bytes, connection: &Arc<Connection>, protocols: &Protocols)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = {
-        let connection = Arc::clone(connection);
-        service_fn(move |request| handler::handle(Arc::clone(&connection), request))
-    };
-    let mut http = protocols.http1.serve_connection(io, service);
-    drive(&mut http, connection, http1::Connection::graceful_shutdown).await?;
-    if let Some(tunnel) = connection.take_tunnel() {
-        let parts = http.into_parts();
-        // What the client sent right behind its request belongs to the new protocol.
-        let client = Prefixed::new(parts.read_buf, parts.io.into_inner());
-        tunnel.run(client, connection).await;
+    match http1::serve(io, early, connection, protocols.max_head).await {
+        Ok(Served::Closed) => {}
+        Ok(Served::Switched(io, early)) => {
+            if let Some(tunnel) = connection.take_tunnel() {
+                // What the client sent right behind its request belongs to the new protocol. Boxed, as its state
+                // would otherwise be part of every connection's.
+                Box::pin(tunnel.run(Prefixed::new(early, io), connection)).await;
+            }
+        }
+        Err(error) => tracing::debug!(%error, "connection ended early"),
     }
-    Ok(())
 }
 
-async fn serve_http2<T>(io: Io<T>, connection: &Arc<Connection>, protocols: &Protocols) -> hyper::Result<()>
+async fn serve_http2<T>(
+    io: TokioIo<Prefixed<Observed<T>>>,
+    connection: &Arc<Connection>,
+    protocols: &Protocols,
+) -> hyper::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     connection.speaks_http2();
     let service = {
         let connection = Arc::clone(connection);
-        service_fn(move |request| handler::handle(Arc::clone(&connection), request))
+        service_fn(move |request: Request<Incoming>| {
+            let answered = handler::handle(Arc::clone(&connection), request.map(ClientBody::Http2));
+            async { Ok::<_, Infallible>(answered.await) }
+        })
     };
     let mut http = protocols.http2.serve_connection(io, service);
     drive(&mut http, connection, http2::Connection::graceful_shutdown).await

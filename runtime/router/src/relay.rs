@@ -10,11 +10,10 @@ use std::time::SystemTime;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::answer::Refusal;
-use crate::body::request_body;
+use crate::body::{ClientBody, request_body};
 use crate::bounded::Bounded;
 use crate::connection::Connection;
 use crate::forward::Handled;
@@ -49,7 +48,7 @@ pub(crate) struct Way {
 /// Sends the request on its way and the answer back. It is `now`.
 pub(crate) fn relay(
     connection: Arc<Connection>,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     scan: Scan,
     mut in_flight: InFlight,
     way: Way,

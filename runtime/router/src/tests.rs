@@ -6,6 +6,7 @@ pub(crate) mod harness;
 mod access_log;
 mod bodies;
 mod groups;
+mod http1;
 mod in_process;
 mod lifecycle;
 mod listeners;

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -22,7 +21,7 @@ const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// Makes of a request for WebSocket over HTTP/2 the one of HTTP/1.1 that means the same. Gives what becomes the
 /// client's side of the stream; none if it is no such request.
-pub(crate) fn translate(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
+pub(crate) fn translate<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
     let asks = request.method() == Method::CONNECT
         && request
             .extensions_mut()

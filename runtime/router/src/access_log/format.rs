@@ -161,7 +161,7 @@ fn timestamp(time: SystemTime) -> String {
 
 /// The date that many days after 1 January 1970. Years are counted from 1 March, so that a leap day is the
 /// last of its year; 400 years have 146,097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

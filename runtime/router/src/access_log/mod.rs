@@ -7,6 +7,8 @@
 mod format;
 mod writer;
 
+pub(crate) use format::civil;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

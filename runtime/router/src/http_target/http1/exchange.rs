@@ -3,36 +3,26 @@
 //! Sending goes on while the response is read, as a target may answer before it has read all. A target that takes
 //! no more of a request may still have answered it: an error of writing ends the sending only.
 
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use http::{Method, Request, StatusCode};
 use http_body::{Body as _, Frame};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-use super::codec::{Decoder, Framing, Head, Unreadable, check_beginning, find_end, read_head};
-use super::codec::{write_chunk_line, write_head, write_last_chunk};
+use super::codec::{Head, check_beginning, read_head, write_head};
 use crate::http_target::connect::Stream;
 use crate::http_target::no_body;
+use crate::http1::codec::{Decoder, Framing, Unreadable, WrongLength};
+use crate::http1::codec::{find_end, write_chunk_line, write_last_chunk};
+use crate::http1::io::{Input, Output, SMALL};
 use crate::target::{BoxError, RequestBody};
-
-/// Bytes that are read at once at first, and when reads keep being that long.
-const MIN_READ: usize = 4 * 1024;
-const MAX_READ: usize = 64 * 1024;
-
-/// What is read into a buffer this full is copied out, so that the buffer stays.
-const SMALL: usize = 2 * 1024;
-
-/// What is written from a buffer larger than this leaves none behind.
-const MAX_KEPT: usize = 16 * 1024;
 
 pub(super) struct Exchange {
     io: Stream,
-    /// Bytes of the response that were read, and not looked at yet.
-    input: BytesMut,
-    read_size: usize,
+    /// What was read of the response, and not looked at yet.
+    input: Input,
     /// How much of `input` was searched for a head's end.
     searched: usize,
     output: Output,
@@ -56,17 +46,12 @@ pub(super) enum Broken {
     Closed,
     #[error("the connection to it broke: {0}")]
     Io(#[from] io::Error),
-    #[error(transparent)]
+    #[error("its response can't be read: {0}")]
     Unreadable(#[from] Unreadable),
     /// The request's, which comes from the client.
     #[error("the request's body broke off")]
     Body(#[source] BoxError),
 }
-
-/// A request's body that is not as long as it was said to be.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's body is {0} than its Content-Length")]
-struct WrongLength(&'static str);
 
 /// A response's head, and its body if all of that came with it.
 pub(super) struct Answer {
@@ -78,8 +63,7 @@ impl Exchange {
     pub(super) fn new(io: Stream) -> Box<Self> {
         Box::new(Self {
             io,
-            input: BytesMut::new(),
-            read_size: MIN_READ,
+            input: Input::default(),
             searched: 0,
             output: Output::default(),
             upload: None,
@@ -116,7 +100,7 @@ impl Exchange {
         self.send(cx).map_err(Broken::Body)?;
         let mut passed_over = 0;
         loop {
-            while let Some(end) = find_end(&self.input, self.searched) {
+            while let Some(end) = find_end(&self.input.buffer, self.searched) {
                 passed_over += end;
                 if passed_over > max {
                     return Poll::Ready(Err(Unreadable::HeadTooLarge.into()));
@@ -129,10 +113,10 @@ impl Exchange {
                     return Poll::Ready(Ok(answer));
                 }
             }
-            if self.searched == 0 && !self.input.is_empty() {
-                check_beginning(&self.input)?;
+            if self.searched == 0 && !self.input.buffer.is_empty() {
+                check_beginning(&self.input.buffer)?;
             }
-            self.searched = self.input.len();
+            self.searched = self.input.buffer.len();
             if self.searched > max {
                 return Poll::Ready(Err(Unreadable::HeadTooLarge.into()));
             }
@@ -144,17 +128,17 @@ impl Exchange {
 
     /// Takes a head that ends at `end` out of the input, and its body if it is there.
     fn take_answer(&mut self, end: usize, method: &Method) -> Result<Answer, Unreadable> {
-        if self.input.len() > SMALL {
-            let head = read_head(&self.input.split_to(end).freeze(), method)?;
+        if self.input.buffer.len() > SMALL {
+            let head = read_head(&self.input.buffer.split_to(end).freeze(), method)?;
             let whole = head.body.left().filter(|left| *left == 0).map(|_| Bytes::new());
             return Ok(Answer { head, whole });
         }
-        let text = Bytes::copy_from_slice(&self.input);
+        let text = Bytes::copy_from_slice(&self.input.buffer);
         let head = read_head(&text, method)?;
-        self.input.advance(end);
+        self.input.buffer.advance(end);
         let left = head.body.left().and_then(|left| usize::try_from(left).ok());
-        let whole = left.filter(|left| *left <= self.input.len()).map(|left| {
-            self.input.advance(left);
+        let whole = left.filter(|left| *left <= self.input.buffer.len()).map(|left| {
+            self.input.buffer.advance(left);
             text.slice(end..end + left)
         });
         Ok(Answer { head, whole })
@@ -170,7 +154,7 @@ impl Exchange {
             if decoder.is_done() {
                 return Poll::Ready(None);
             }
-            match decoder.decode(&mut self.input) {
+            match decoder.decode(&mut self.input.buffer) {
                 Ok(None) if decoder.is_done() => return Poll::Ready(None),
                 Ok(None) => {}
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
@@ -185,20 +169,10 @@ impl Exchange {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < self.read_size {
-            self.input.reserve(self.read_size);
-        }
-        let room = self.input.capacity() - self.input.len();
-        // The future keeps nothing from one poll to the next.
-        let read = ready!(pin!(self.io.read_buf(&mut self.input)).poll(cx));
+        let read = ready!(self.input.poll_read(&mut self.io, cx));
         match &read {
             Ok(0) | Err(_) => self.has_ended = true,
-            Ok(len) => {
-                self.has_heard = true;
-                if *len == room {
-                    self.read_size = (self.read_size * 2).min(MAX_READ);
-                }
-            }
+            Ok(_) => self.has_heard = true,
         }
         Poll::Ready(read)
     }
@@ -231,15 +205,12 @@ impl Exchange {
 
     /// Whether the connection is through with its request.
     pub(super) fn is_free(&self) -> bool {
-        !self.has_ended && self.input.is_empty() && self.upload.is_none() && self.output.is_empty()
+        !self.has_ended && self.input.buffer.is_empty() && self.upload.is_none() && self.output.is_empty()
     }
 
     /// Makes the connection take no more room than it must while it waits.
     pub(super) fn rest(&mut self) {
-        if self.read_size > MIN_READ {
-            self.read_size = MIN_READ;
-            self.input = BytesMut::new();
-        }
+        self.input.shrink();
     }
 
     /// Whether an idle connection can't be used any more: a target has nothing to say without a request.
@@ -249,7 +220,7 @@ impl Exchange {
 
     /// The connection, with what was read from it.
     pub(super) fn into_parts(self) -> (Stream, Bytes) {
-        (self.io, self.input.freeze())
+        (self.io, self.input.buffer.freeze())
     }
 }
 
@@ -261,7 +232,7 @@ impl Upload {
             match self.framing {
                 Framing::Chunked => write_last_chunk(&http::HeaderMap::new(), &mut output.buffer),
                 Framing::Length(0) | Framing::Nothing => {}
-                Framing::Length(_) => return Err(WrongLength("shorter").into()),
+                Framing::Length(_) => return Err(WrongLength("request", "shorter").into()),
             }
             return Ok(Poll::Ready(true));
         };
@@ -275,7 +246,7 @@ impl Upload {
                 Ok(Poll::Ready(false))
             }
             (Ok(data), Framing::Length(left)) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength("longer"))?;
+                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength("request", "longer"))?;
                 output.data = data;
                 Ok(Poll::Ready(*left == 0 && self.body.is_end_stream()))
             }
@@ -286,60 +257,5 @@ impl Upload {
             // A body of a length has no trailers.
             (Err(_), _) | (Ok(_), Framing::Nothing) => Ok(Poll::Ready(false)),
         }
-    }
-}
-
-/// What is to be written: three parts, one behind the other.
-#[derive(Default)]
-struct Output {
-    buffer: Vec<u8>,
-    written: usize,
-    data: Bytes,
-    tail: &'static [u8],
-    /// Something was written since the last flush.
-    is_dirty: bool,
-}
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.written == self.buffer.len() && self.data.is_empty() && self.tail.is_empty()
-    }
-
-    /// Writes and flushes all there is.
-    fn poll_write(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut io = Pin::new(io);
-        while !self.is_empty() {
-            let head = &self.buffer[self.written..];
-            let written = if self.data.is_empty() && self.tail.is_empty() {
-                io.as_mut().poll_write(cx, head)
-            } else {
-                let parts = [IoSlice::new(head), IoSlice::new(&self.data), IoSlice::new(self.tail)];
-                io.as_mut().poll_write_vectored(cx, &parts)
-            };
-            match ready!(written)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                len => self.advance(len),
-            }
-        }
-        if self.is_dirty {
-            ready!(io.poll_flush(cx))?;
-            self.is_dirty = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn advance(&mut self, mut len: usize) {
-        self.is_dirty = true;
-        let of_head = len.min(self.buffer.len() - self.written);
-        self.written += of_head;
-        len -= of_head;
-        if self.written == self.buffer.len() {
-            self.written = 0;
-            self.buffer.clear();
-            self.buffer.shrink_to(MAX_KEPT);
-        }
-        let of_data = len.min(self.data.len());
-        self.data.advance(of_data);
-        self.tail = &self.tail[len - of_data..];
     }
 }

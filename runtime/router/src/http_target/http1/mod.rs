@@ -8,7 +8,7 @@
 //!  gone                            gone
 //! ```
 //!
-//! `codec` is the protocol, `exchange` the connection. The task that waits for the response drives the socket
+//! `codec` is what clients write and read (the rest of the protocol is in `crate::http1`), `exchange` the connection. The task that waits for the response drives the socket
 //! meanwhile: there is no other, and nothing to hand over. A response whose body came with its head gives the
 //! connection back before the client has seen any of it.
 
@@ -31,11 +31,11 @@ use tokio::time::{self, Instant};
 use super::connect::{ConnectError, Connector};
 use super::pool::Idle;
 use super::{HttpTargetConfig, PLACES, no_body, not_connected, prepare};
+use crate::http1::codec::Decoder;
 use crate::prefixed::Prefixed;
 use crate::target::{BoxError, CallError, RequestBody, ResponseBody};
 use crate::tunnel::Upgrade;
 use crate::workers::place;
-use codec::Decoder;
 use exchange::{Answer, Broken, Exchange};
 
 /// Taken off what a target announces in `Keep-Alive`: a request must not meet the connection just as the

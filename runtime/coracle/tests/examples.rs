@@ -116,15 +116,24 @@ fn links_are_checked_when_a_task_definition_is_registered() {
 #[test]
 fn what_can_not_be_linked_does_not_start_and_says_why() {
     let server = Server::start(&[]);
-    server.push(fixtures::link_resource(), "resource:1");
-    let task = server
-        .run_task(&server.register("resource", json!({"name": "app", "image": "resource:1"})), &json!({}));
-    let stopped = server.wait_task(&task, "STOPPED");
-    assert_eq!(stopped["stopCode"], "TaskFailedToStart", "{stopped:#}");
-    let reason = stopped["stoppedReason"].as_str().unwrap();
-    let why = "imports demo:things/store@1.0.0, which nobody here provides, and which can't be linked to another \
-               container: it has the resource session";
-    assert!(reason.contains(why), "{reason}");
+    for (name, guest, what) in [
+        (
+            "resource",
+            fixtures::link_resource(),
+            "the resource session; a handle means nothing in another sandbox",
+        ),
+        ("later", fixtures::link_later(), "an asynchronous function (ask); declare it without async"),
+    ] {
+        let image = format!("{name}:1");
+        server.push(guest, &image);
+        let definition = server.register(name, json!({"name": "app", "image": image}));
+        let stopped = server.wait_task(&server.run_task(&definition, &json!({})), "STOPPED");
+        assert_eq!(stopped["stopCode"], "TaskFailedToStart", "{stopped:#}");
+        let reason = stopped["stoppedReason"].as_str().unwrap();
+        let why = "which nobody here provides, and which can't be linked to another container: it has ";
+        let begin = format!("CannotStartContainerError: image {name}:1: the component imports demo:");
+        assert!(reason.starts_with(&begin) && reason.contains(&format!("{why}{what}")), "{reason}");
+    }
 }
 
 #[test]

@@ -69,8 +69,9 @@ pub(crate) enum Refusal {
 impl From<&wasmtime::Error> for Refusal {
     fn from(error: &wasmtime::Error) -> Refusal {
         let text = format!("{error:#}");
-        // The validator's words for every such feature: ``… requires the component model async feature``, and more.
-        if text.contains("requires the component model") && text.contains("async") {
+        // The validator's words for every such feature: ``… requires the component model async feature``, or that
+        // functions "require" it, and more.
+        if text.contains("require") && text.contains("the component model") && text.contains("async") {
             Refusal::NeedsConcurrency(text)
         } else {
             Refusal::Other(PrepareError::Invalid(text))
@@ -112,8 +113,12 @@ mod tests {
     #[test]
     fn asynchrony_is_told_from_other_faults() {
         let refusal = |text| Refusal::from(&wasmtime::Error::msg(text));
-        let asynchrony = refusal("`task.cancel` requires the component model async feature");
-        assert!(matches!(asynchrony, Refusal::NeedsConcurrency(_)));
+        for asynchrony in [
+            "`task.cancel` requires the component model async feature",
+            "async component functions require the component model async feature (at offset 0xb)",
+        ] {
+            assert!(matches!(refusal(asynchrony), Refusal::NeedsConcurrency(_)), "{asynchrony}");
+        }
         assert!(matches!(refusal("unexpected end of `async`"), Refusal::Other(_)));
     }
 }

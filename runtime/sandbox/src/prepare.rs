@@ -95,13 +95,15 @@ pub enum PrepareError {
     /// It imports what nobody provides, and what no other container could.
     #[error(
         "the component imports {import}, which nobody here provides, and which can't be linked to another container: \
-         it has {what}"
+         it has {what}; {instead}"
     )]
     Unlinkable {
         /// The interface, or the function of the world's root.
         import: String,
         /// What in it can't cross from one sandbox to another.
         what: String,
+        /// What can, in its place.
+        instead: &'static str,
     },
     /// Nothing in it can be called.
     #[error(

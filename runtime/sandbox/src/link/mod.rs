@@ -11,7 +11,9 @@
 //! functions of bytes and text ([`typed`]), which are copied from memory to memory.
 //!
 //! What can't cross: resources, streams, futures and asynchronous functions. A handle is a number in one store's table,
-//! and means nothing in another. A component that imports such a function is refused when it starts.
+//! and means nothing in another; an instance of the other side that is still needed for one could not be replaced, nor go
+//! back to its pool, for as long as the importer likes. A component that imports such a function is refused when it
+//! starts, with what its interface may have in its place.
 //!
 //! A trap on the other side, a limit reached, or a container that has ended is a trap of the importer's call, as a
 //! function of a component has no other way to fail; the reason names the container and the function. Links lead one

@@ -1,6 +1,6 @@
 //! What a component imports and nobody provides, and the functions that stand in for it.
 
-use super::wit::impassable;
+use super::wit::{Impassable, impassable};
 use super::{Linked, typed};
 use crate::container::Shared;
 use crate::host::HostState;
@@ -25,9 +25,9 @@ impl OpenFunction {
     }
 
     /// What about it can't cross, if anything.
-    fn impassable(&self) -> Option<&'static str> {
+    fn impassable(&self) -> Option<Impassable> {
         if self.ty.async_() {
-            return Some("an asynchronous function");
+            return Some(Impassable::Asynchronous);
         }
         let mut types = self.ty.params().map(|(_, ty)| ty).chain(self.ty.results());
         types.find_map(|ty| impassable(&ty))
@@ -62,7 +62,11 @@ pub(crate) fn leave_open(
                             define(&mut defined, OpenFunction { interface, name, ty }, &mut open)?;
                         }
                         ComponentItem::Resource(_) => {
-                            return Err(unlinkable(import, format!("the resource {name}")));
+                            return Err(unlinkable(
+                                import,
+                                format!("the resource {name}"),
+                                Impassable::Resource,
+                            ));
                         }
                         _ => {}
                     }
@@ -79,8 +83,9 @@ fn define(
     function: OpenFunction,
     open: &mut Vec<OpenFunction>,
 ) -> Result<(), PrepareError> {
-    if let Some(what) = function.impassable() {
-        return Err(unlinkable(function.import(), format!("{what} ({})", function.name)));
+    if let Some(found) = function.impassable() {
+        let what = format!("{} ({})", found.function(), function.name);
+        return Err(unlinkable(function.import(), what, found));
     }
     let place = open.len();
     let defined = typed::define(linker, &function, place).unwrap_or_else(|| {
@@ -110,8 +115,8 @@ pub(super) fn linked_at(container: &Shared, place: usize) -> wasmtime::Result<&L
     linked.ok_or_else(|| wasmtime::Error::msg("this instance belongs to no container with links"))
 }
 
-fn unlinkable(import: &str, what: String) -> PrepareError {
-    PrepareError::Unlinkable { import: import.to_owned(), what }
+fn unlinkable(import: &str, what: String, found: Impassable) -> PrepareError {
+    PrepareError::Unlinkable { import: import.to_owned(), what, instead: found.instead() }
 }
 
 fn invalid(error: &wasmtime::Error) -> PrepareError {

@@ -84,13 +84,51 @@ fn braced(name: &str, parts: impl Iterator<Item = String>) -> String {
     format!("{name} {{ {} }}", parts.collect::<Vec<_>>().join(", "))
 }
 
+/// What can't leave the store it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Impassable {
+    Asynchronous,
+    Resource,
+    Future,
+    Stream,
+    ErrorContext,
+}
+
+impl Impassable {
+    /// What a function is called that has it.
+    pub(super) fn function(self) -> &'static str {
+        match self {
+            Impassable::Asynchronous => "an asynchronous function",
+            Impassable::Resource => "a function with a resource",
+            Impassable::Future => "a function with a future",
+            Impassable::Stream => "a function with a stream",
+            Impassable::ErrorContext => "a function with an error context",
+        }
+    }
+
+    /// What an interface may have in its place, as the end of a sentence.
+    pub(super) fn instead(self) -> &'static str {
+        match self {
+            Impassable::Asynchronous => {
+                "declare it without async: a call waits for its answer, and only the calling instance with it"
+            }
+            Impassable::Resource => {
+                "a handle means nothing in another sandbox: pass an id of your own in its place"
+            }
+            Impassable::Future => "return the value itself: a call waits for it",
+            Impassable::Stream => "pass lists, in as many calls as it takes",
+            Impassable::ErrorContext => "pass its text as a string",
+        }
+    }
+}
+
 /// What in a type can't leave the store it belongs to, if anything.
-pub(super) fn impassable(ty: &Type) -> Option<&'static str> {
+pub(super) fn impassable(ty: &Type) -> Option<Impassable> {
     match ty {
-        Type::Own(_) | Type::Borrow(_) => Some("a function with a resource"),
-        Type::Future(_) => Some("a function with a future"),
-        Type::Stream(_) => Some("a function with a stream"),
-        Type::ErrorContext => Some("a function with an error context"),
+        Type::Own(_) | Type::Borrow(_) => Some(Impassable::Resource),
+        Type::Future(_) => Some(Impassable::Future),
+        Type::Stream(_) => Some(Impassable::Stream),
+        Type::ErrorContext => Some(Impassable::ErrorContext),
         Type::List(list) => impassable(&list.ty()),
         Type::FixedLengthList(list) => impassable(&list.ty()),
         Type::Map(map) => impassable(&map.key()).or_else(|| impassable(&map.value())),

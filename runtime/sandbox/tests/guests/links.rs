@@ -272,17 +272,25 @@ fn what_does_not_fit_is_refused_before_it_runs() {
 }
 
 #[test]
-fn a_resource_has_no_place_in_another_sandbox() {
-    let wasm = std::fs::read(coracle_fixtures::link_resource()).unwrap();
-    match ENGINE.prepare_open(&wasm) {
-        Err(error @ PrepareError::Unlinkable { .. }) => {
-            let text = error.to_string();
-            assert!(
-                text.contains("demo:things/store@1.0.0") && text.contains("the resource session"),
-                "{text}"
-            );
+fn what_can_not_cross_is_refused_with_what_can() {
+    for (guest, expected) in [
+        (
+            coracle_fixtures::link_resource(),
+            "the component imports demo:things/store@1.0.0, which nobody here provides, and which can't be linked to \
+             another container: it has the resource session; a handle means nothing in another sandbox: pass an id of \
+             your own in its place",
+        ),
+        (
+            coracle_fixtures::link_later(),
+            "the component imports demo:later/answers@1.0.0, which nobody here provides, and which can't be linked to \
+             another container: it has an asynchronous function (ask); declare it without async: a call waits for its \
+             answer, and only the calling instance with it",
+        ),
+    ] {
+        match ENGINE.prepare_open(&std::fs::read(guest).unwrap()) {
+            Err(error @ PrepareError::Unlinkable { .. }) => assert_eq!(error.to_string(), expected),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("not refused"),
         }
-        Err(other) => panic!("{other}"),
-        Ok(_) => panic!("not refused"),
     }
 }

@@ -95,6 +95,7 @@ impl Deployer {
         }
         let revision = last_segment(arn).to_owned();
         self.wait_until_it_answers(family, arn).await?;
+        self.end_older_tasks(family, arn).await?;
         let is_first = self.serves.replace(revision.clone()).is_none();
         Ok(Deployed::Serves { revision, service: family.to_owned(), is_first })
     }
@@ -122,6 +123,20 @@ impl Deployer {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Ends the tasks that are replaced, once their requests have ended. A rolling deployment would by itself, after it has
+    /// seen the new one run for a second; until then every other request would still meet what was just changed.
+    async fn end_older_tasks(&self, service: &str, arn: &str) -> anyhow::Result<()> {
+        let cluster = Value::from("default");
+        let arns = list_tasks(&self.client, &cluster, json!({ "serviceName": service })).await?;
+        let mut older = describe_tasks(&self.client, &cluster, &arns).await?;
+        older.retain(|task| task["taskDefinitionArn"] != arn);
+        for task in older {
+            let stop = json!({ "task": task["taskArn"], "reason": "A newer version answers" });
+            self.client.ecs("StopTask", &stop).await?;
+        }
+        Ok(())
     }
 
     /// Why the newest stopped task of a revision stopped.

@@ -249,7 +249,11 @@ impl Watch {
             Place::Source => {
                 self.pending.source = true;
                 let inside = path.strip_prefix(&self.places.dir).unwrap_or(path);
-                self.pending.example.get_or_insert_with(|| inside.display().to_string());
+                // What many editors save to first is gone when it has taken the file's place.
+                let is_gone = |noted: &String| !self.places.dir.join(noted).exists();
+                if self.pending.example.as_ref().is_none_or(is_gone) {
+                    self.pending.example = Some(inside.display().to_string());
+                }
             }
             Place::Project => self.pending.project = true,
             Place::Deployed => self.pending.deployed = true,

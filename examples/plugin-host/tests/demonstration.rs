@@ -11,8 +11,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
-
 /// The program's output for one plugin.
 fn expected(file: &Path, language: &str) -> Vec<String> {
     let said = format!("  the plugin says: {language} counts words");
@@ -86,7 +84,7 @@ fn c_plugin() -> Result<PathBuf, String> {
 
 fn python_plugin() -> Result<PathBuf, String> {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let python = zig::python_with(COMPONENTIZE_PY, tmp)?;
+    let python = zig::python_with(zig::COMPONENTIZE_PY, tmp)?;
     let component = tmp.join("python.wasm");
     let mut build = Command::new(python.with_file_name("componentize-py"));
     build.args(["-d", "wit", "-w", "plugin", "componentize", "-p", "plugins/python", "words", "-o"]);

@@ -7,10 +7,12 @@ not shown. A line or part of a line that varies is written `…` in the document
 mark, see `masked`. Commands run in WORK, a copy of what documents refer to, with the ports that documents name replaced
 by free ones. What serves until Ctrl-C is left running in the background, as readers do in another terminal.
 
-An HTML comment before a block says what else there is to know: `<!-- run: fails -->`, or `<!-- run: not REASON -->` for
-one that is not run.
+An HTML comment before a block says what else there is to know: `<!-- run: fails -->` for commands that have to fail,
+`<!-- run: not REASON -->` for a block that is not run, and `<!-- run: goes on -->` for what the server that was started
+last prints next, in a block of any language.
 """
 
+import json
 import os
 import re
 import signal
@@ -25,20 +27,18 @@ from pathlib import Path
 DEADLINE = 600
 # Ports that documents use, beside those of the API and the router.
 OTHER_PORTS = ["8000", "8081", "9000", "9090"]
+# What a server has to print next, when a document says that it goes on.
+GOES_ON_DEADLINE = 120
 # Commands that serve until Ctrl-C, and what they print once they do.
 SERVERS = [
-    (re.compile(r"^coracle up\b"), "Coracle is up."),
+    (re.compile(r"^coracle up\b"), "aws ecs list-clusters"),
     (re.compile(r"^(cargo run --release --|coracle) demo$"), "It stays up until Ctrl-C."),
     (re.compile(r"^coracle run .*--listen"), "Serving "),
-    (re.compile(r"^coracle dev\b"), "answers at"),
+    (re.compile(r"^coracle dev\b"), "Ctrl-C stops."),
     (re.compile(r"^cargo run --release -p functions\b"), "listening on "),
 ]
-# Commands that are about the repository itself: tests would run themselves, and benches take their time.
-NOT_RUN = [
-    re.compile(r"^cargo (test|bench|doc)\b"),
-    re.compile(r"^(cargo run --release --|coracle) bench\b"),
-    re.compile(r"^benches/setup\.sh\b"),
-]
+# How often the `aws` CLI looks again when it is told to wait, in seconds; by itself it sleeps for 6 or 15 of them.
+LOOK_AGAIN = 0.2
 
 
 def blocks(text):
@@ -58,7 +58,7 @@ def blocks(text):
             while index < len(lines) and not lines[index].strip().startswith("```"):
                 inside.append(lines[index][indent:])
                 index += 1
-            if fence.group(2) in ("sh", "console", "bash"):
+            if fence.group(2) in ("sh", "console", "bash") or remark == "goes on":
                 found.append((start, fence.group(2), remark, inside))
             remark = None
         elif line.strip():
@@ -81,10 +81,8 @@ def commands(language, lines):
         found, current = [], []
         for line in lines:
             current.append(line)
-            # A quote, a loop or a here-document goes over several lines, as does what ends in a backslash.
             text = "\n".join(current)
-            quoted = text.count("'") % 2 or text.count('"') % 2
-            if line.endswith("\\") or quoted or unfinished_loop(text) or unfinished_here(text):
+            if unfinished(text):
                 continue
             if text.strip() and not text.strip().startswith("#"):
                 found.append((text, None))
@@ -95,20 +93,21 @@ def commands(language, lines):
         serves = found and is_server(without_comment(found[-1][0]))
         if line.startswith("$ ") and not serves:
             found.append((line[2:], []))
-        elif found and not found[-1][1] and (found[-1][0].endswith("\\") or unfinished_here(found[-1][0])):
+        elif found and not found[-1][1] and unfinished(found[-1][0]):
             found[-1] = (found[-1][0] + "\n" + line, [])
         elif found:
             found[-1][1].append(line)
     return found
 
 
-def unfinished_loop(text):
-    return bool(re.match(r"\s*(for|while) ", text)) and not re.search(r"\bdone\b", text)
-
-
-def unfinished_here(text):
-    opened = re.search(r"<<-?\s*'?(\w+)'?", text)
-    return bool(opened) and not re.search(rf"^\s*{opened.group(1)}$", text, re.M)
+def unfinished(text):
+    """Whether a command goes on in the next line: a here-document, a loop or a quote, or what ends in a backslash."""
+    here = re.search(r"<<-?\s*'?(\w+)'?", text)
+    if here:
+        # What is in it, and in the script it may be, is no command.
+        return not re.search(rf"^\s*{here.group(1)}$", text, re.M)
+    loop = re.match(r"\s*(for|while) ", text) and not re.search(r"\bdone\b", text)
+    return bool(text.endswith("\\") or text.count("'") % 2 or text.count('"') % 2 or loop)
 
 
 MASKS = [
@@ -117,6 +116,7 @@ MASKS = [
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<id>"),
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,64}\b"), "<id>"),
     (re.compile(r"\becs-svc/\d+\b"), "ecs-svc/<id>"),
+    (re.compile(r"(?<![\w.])\d+m \d+s\b"), "<time>"),
     (re.compile(r"(?<![\w.])\d+(\.\d+)? ?(ns|µs|ms|s|seconds)\b"), "<time>"),
     (re.compile(r"(?<![\w.])(\d+m)?\d+s( ago)?\b"), "<time>"),
     (re.compile(r"(?<![\w.])\d+(\.\d+)? ?(B|KiB|MiB)\b"), "<size>"),
@@ -171,7 +171,7 @@ class Session:
     """A shell, and the servers beside it."""
 
     def __init__(self, work, coracle, aws):
-        self.work, self.servers, self.said = Path(work), {}, ""
+        self.work, self.servers, self.shown = Path(work), {}, None
         ports = ["4566", "8080", *OTHER_PORTS]
         self.ports = dict(zip(ports, free_ports(len(ports))))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CORACLE_"))}
@@ -189,6 +189,7 @@ class Session:
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_PAGER": "",
+            "AWS_DATA_PATH": self.impatient_waiters(Path(aws).parent),
             "NO_COLOR": "1",
         }
         for pattern in ("*.yaml", "task-definition*.json"):
@@ -207,6 +208,8 @@ class Session:
         texts = {
             "coracle": f'case "$1 $2" in "logs -f") exec python3 {__file__} --follow {coracle} "$@";; esac\n'
                        f'exec {coracle} "$@"\n',
+            # The AWS CLI looks for it by this name.
+            "session-manager-plugin": f'exec python3 {Path(__file__).with_name("session_manager_plugin.py")} "$@"\n',
             "cargo": 'case "$*" in\n'
                      '"install --locked --path runtime/coracle") exit 0;;\n'
                      '"install --target wasm32-wasip2 --root "*) exit 0;;\n'
@@ -214,6 +217,10 @@ class Session:
                      '"build --manifest-path examples/thumbnails/Cargo.toml --release --target wasm32-wasip2") exit 0;;\n'
                      f'"run -p plugin-host -- "*) shift 4; exec {beside}/plugin-host "$@";;\n'
                      f'"run --release -p functions -- "*) shift 5; exec {beside}/functions "$@";;\n'
+                     # What is measured means nothing here: that it is measured does.
+                     f'"run --release -- bench compare "*) shift 4; exec {beside}/coracle-bench "$@";;\n'
+                     f'"run --release -- bench cold-start"*) shift 5; exec {beside}/coracle-bench cold-start --quick "$@";;\n'
+                     f'"run --release -- bench "*) shift 4; exec {beside}/coracle-bench --quick "$@";;\n'
                      f'"run --release -- "*) shift 3; exec {coracle} "$@";;\n'
                      'esac\nshims=$(dirname "$0"); PATH=${PATH#$shims:} exec cargo "$@"\n',
         }
@@ -223,16 +230,32 @@ class Session:
             path.chmod(0o755)
         return shims
 
+    def impatient_waiters(self, clients):
+        """A folder with the waiters of the `aws` CLI, which look again soon, and for as long as before in all."""
+        data = self.work / ".botocore"
+        for original in clients.glob("lib/python*/site-packages/botocore/data/*/*/waiters-2.json"):
+            service, version = original.parts[-3:-1]
+            if service not in ("ecs", "elbv2"):
+                continue
+            waiters = json.loads(original.read_text())
+            for waiter in waiters["waiters"].values():
+                waiter["maxAttempts"] = int(waiter["maxAttempts"] * waiter["delay"] / LOOK_AGAIN)
+                waiter["delay"] = LOOK_AGAIN
+            copy = data / service / version / "waiters-2.json"
+            copy.parent.mkdir(parents=True)
+            copy.write_text(json.dumps(waiters))
+        return str(data)
+
     def here(self, text):
         """A command with the ports and directories of this session."""
         for port, own in self.ports.items():
-            text = re.sub(rf"(?<![\w.]){port}(?![\w.])", own, text)
+            text = re.sub(rf"(?<![\w.]){port}(?!\.?\w)", own, text)
         return text.replace("/tmp/", f"{self.work}/tmp/")
 
     def there(self, text):
         """Output with the ports and directories of the document."""
         for port, own in self.ports.items():
-            text = re.sub(rf"(?<![\w.]){own}(?![\w.])", port, text)
+            text = re.sub(rf"(?<![\w.]){own}(?!\.?\w)", port, text)
         return text.replace(f"{self.work}/tmp/", "/tmp/")
 
     def run(self, command):
@@ -267,18 +290,36 @@ class Session:
         log = self.work / f".{kind}.log"
         with log.open("w") as output:
             self.servers[kind] = subprocess.Popen(
-                ["bash", "-c", "exec " + self.here(command)], cwd=self.work, env=self.environment,
+                ["bash", "-c", "exec " + self.here(command)], cwd=f"/proc/{self.shell.pid}/cwd", env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )
         deadline = time.monotonic() + DEADLINE
         while True:
-            text = log.read_text()
+            text = log.read_text(errors="replace")
             position = text.find(ready)
-            if position >= 0 and "\n" in text[position:]:
-                return 0, self.there(text)
+            end = text.find("\n", position) + 1
+            if position >= 0 and end > 0:
+                self.shown = (log, end)
+                # A key that is shown once is pasted, as readers are told to.
+                for key in re.findall(r"^ *(export AWS_ACCESS_KEY_ID=AKIA.*)$", text[:end], re.M):
+                    self.run(key)
+                return 0, self.there(text[:end])
             if self.servers[kind].poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command!r} does not say {ready!r}: {text}")
             time.sleep(0.01)
+
+    def goes_on(self, expected):
+        """Waits until the server that was started last has printed this, after what it has shown. Gives what it printed
+        instead, when it does not."""
+        log, begin = self.shown
+        deadline = time.monotonic() + GOES_ON_DEADLINE
+        while True:
+            text = self.there(log.read_text(errors="replace")[begin:])
+            if matches(lines_of("\n".join(expected)), lines_of(text)):
+                return None
+            if time.monotonic() > deadline:
+                return text
+            time.sleep(0.05)
 
     def stop(self, kind):
         server = self.servers.pop(kind, None)
@@ -321,21 +362,23 @@ def main():
     # Whoever says "in another terminal" does not mean this one.
     starts_itself = any(
         is_server(without_comment(command)) and "coracle up" in command
-        for _, language, _, lines in blocks(text) for command, _ in commands(language, lines)
+        for _, language, remark, lines in blocks(text) if remark != "goes on" for command, _ in commands(language, lines)
     )
     session = Session(work, coracle, aws)
     wrong, count = [], 0
     try:
         if not starts_itself and "coracle up" in text:
-            session.serve("coracle up", "Coracle is up.")
+            session.serve("coracle up", is_server("coracle up"))
         for line, language, remark, lines in blocks(text):
             if remark and remark.startswith("not "):
                 print(f"{document}:{line}: not run: {remark[4:]}")
                 continue
+            if remark == "goes on":
+                printed = session.goes_on(lines)
+                if printed is not None:
+                    wrong.append(f"{document}:{line}: the server printed\n{printed}\nwhere the document says\n" + "\n".join(lines))
+                continue
             for command, expected in commands(language, lines):
-                if any(pattern.search(without_comment(command)) for pattern in NOT_RUN):
-                    print(f"{document}:{line}: not run here: {command}")
-                    continue
                 code, output = session.run(command)
                 count += 1
                 place = f"{document}:{line}: $ {command}"

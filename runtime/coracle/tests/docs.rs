@@ -12,7 +12,7 @@ use coracle_fixtures as fixtures;
 use coracle_fixtures::zig;
 use coracle_protocol::ecs;
 use coracle_protocol::shape::Shape;
-use support::built::{self, skip};
+use support::built::{self, share_builds, skip};
 use support::{coracle, python, run, text};
 
 fn root() -> PathBuf {
@@ -66,7 +66,7 @@ fn tells_the_truth_with(document: &str, prepare: impl FnOnce(&Path, &mut Command
 /// Runs a document below `root` in the directory `work`.
 #[track_caller]
 fn document_tells_the_truth(runner: &mut Command, root: &Path, document: &str, work: &Path) {
-    let output = run(runner
+    let output = run(share_builds(runner)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docs.py"))
         .arg(root)
         .arg(document)
@@ -77,71 +77,86 @@ fn document_tells_the_truth(runner: &mut Command, root: &Path, document: &str, w
     println!("{}", text(&output));
 }
 
-#[test]
-fn the_front_page() {
-    tells_the_truth("README.md");
+/// Documents that need nothing prepared, each with the name of its test.
+macro_rules! documents {
+    ($($test:ident: $document:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                tells_the_truth($document);
+            }
+        )*
+    };
 }
 
-#[test]
-fn listeners_rules_and_target_groups() {
-    tells_the_truth("runtime/router/docs/listeners.md");
+documents! {
+    the_front_page: "README.md",
+    alarms: "api/server/docs/alarms.md",
+    commands_inside_tasks: "api/server/docs/execute-command.md",
+    identities: "api/server/docs/identities.md",
+    the_example_batch: "examples/batch/README.md",
+    the_example_chat: "examples/chat/README.md",
+    the_example_hello: "examples/hello/README.md",
+    the_example_hello_sdk: "examples/hello-sdk/README.md",
+    the_example_proxy: "examples/proxy/README.md",
+    the_example_report: "examples/report/README.md",
+    the_example_shop: "examples/shop/README.md",
+    the_example_sidecar: "examples/sidecar/README.md",
+    the_example_url_shortener: "examples/url-shortener/README.md",
+    files_for_apply: "runtime/coracle/docs/apply.md",
+    while_you_write: "runtime/coracle/docs/dev.md",
+    from_ecs_in_five_steps: "runtime/coracle/docs/from-ecs.md",
+    limits_explained: "runtime/coracle/docs/limits.md",
+    the_quick_start: "runtime/coracle/docs/quick-start.md",
+    listeners_rules_and_target_groups: "runtime/router/docs/listeners.md",
+    guests_in_other_languages: "sdk/docs/languages.md",
 }
 
-#[test]
-fn the_example_batch() {
-    tells_the_truth("examples/batch/README.md");
-}
-
-#[test]
-fn the_example_hello() {
-    tells_the_truth("examples/hello/README.md");
-}
-
-#[test]
-fn the_example_sidecar() {
-    tells_the_truth("examples/sidecar/README.md");
-}
-
-#[test]
-fn the_example_hello_sdk() {
-    tells_the_truth("examples/hello-sdk/README.md");
-}
-
-#[test]
-fn the_example_url_shortener() {
-    tells_the_truth("examples/url-shortener/README.md");
-}
-
-#[test]
-fn the_example_chat() {
-    tells_the_truth("examples/chat/README.md");
-}
-
-#[test]
-fn the_example_shop() {
-    tells_the_truth("examples/shop/README.md");
-}
-
-#[test]
-fn the_example_proxy() {
-    tells_the_truth("examples/proxy/README.md");
-}
-
-#[test]
-fn the_example_report() {
-    tells_the_truth("examples/report/README.md");
+/// Whether a program of another package is there, which is built only with the whole workspace; says so when it is not.
+fn has_program(program: &str, document: &str) -> bool {
+    let found = Path::new(env!("CARGO_BIN_EXE_coracle")).with_file_name(program).exists();
+    if !found {
+        skip(document, "its program is built by `cargo test --workspace` alone");
+    }
+    found
 }
 
 #[test]
 fn the_example_functions() {
-    // Its program is another package's.
-    if !Path::new(env!("CARGO_BIN_EXE_coracle")).with_file_name("functions").exists() {
-        return skip(
-            "examples/functions/README.md",
-            "its program is built by `cargo test --workspace` alone",
-        );
+    let document = "examples/functions/README.md";
+    if has_program("functions", document) {
+        tells_the_truth(document);
     }
-    tells_the_truth("examples/functions/README.md");
+}
+
+#[test]
+fn the_benchmarks() {
+    let document = "benches/README.md";
+    if has_program("coracle-bench", document) {
+        tells_the_truth(document);
+    }
+}
+
+#[test]
+fn the_example_plugin_host() {
+    let document = "examples/plugin-host/README.md";
+    if !has_program("plugin-host", document) {
+        return;
+    }
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let python = match zig::python_with(zig::ZIG, tmp)
+        .and_then(|_| zig::python_with(zig::COMPONENTIZE_PY, tmp))
+    {
+        Ok(python) => python,
+        Err(reason) => return skip("examples/plugin-host/README.md, which needs wheels of PyPI", &reason),
+    };
+    tells_the_truth_with(document, |work, runner| {
+        runner.env("PYTHONPATH", packages(&python)).env("ZIG_GLOBAL_CACHE_DIR", tmp.join("zig-cache"));
+        // What pip finds to be there already has left its command elsewhere.
+        let bin = work.join("tmp/venv/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        symlink(python.with_file_name("componentize-py"), bin.join("componentize-py")).unwrap();
+    });
 }
 
 /// Where a Python has its packages.
@@ -150,36 +165,33 @@ fn packages(python: &Path) -> String {
     String::from_utf8(run(Command::new(python).args(ask)).stdout).unwrap().trim().to_owned()
 }
 
-/// The README that comes with a project, in the project: what it builds, for as long as templates stay as they are, is
-/// kept where the tests of templates keep it.
+/// The README that comes with a project, in the project.
 #[track_caller]
-fn a_template_tells_the_truth(kind: &str) {
+fn a_template_tells_the_truth(template: &str) {
+    let kind = Path::new(template).parent().and_then(Path::file_name).unwrap().to_str().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    // Each has a name of its own, because they are built in one place.
+    // Each has a name of its own, because what they are made of is in one place.
     let name = format!("new-{kind}");
     let made = run(coracle().current_dir(dir.path()).args(["new", &name, "--lang", "rust", "--kind", kind]));
     assert!(made.status.success(), "{}", text(&made));
     let project = dir.path().join(name);
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates/rust");
-    std::fs::create_dir_all(&kept).unwrap();
-    symlink(kept, project.join("target")).unwrap();
     std::fs::create_dir(project.join("tmp")).unwrap();
     document_tells_the_truth(&mut Command::new("python3"), &project, "README.md", &project);
 }
 
 #[test]
 fn the_readme_of_a_new_service() {
-    a_template_tells_the_truth("http");
+    a_template_tells_the_truth("sdk/templates/common/http/README.md");
 }
 
 #[test]
 fn the_readme_of_a_new_task() {
-    a_template_tells_the_truth("task");
+    a_template_tells_the_truth("sdk/templates/common/task/README.md");
 }
 
 #[test]
 fn the_readme_of_a_new_plugin() {
-    a_template_tells_the_truth("plugin");
+    a_template_tells_the_truth("sdk/templates/common/plugin/README.md");
 }
 
 #[test]
@@ -216,26 +228,6 @@ fn the_example_pipeline() {
         symlink(root, work.join("tmp/wasm")).unwrap();
         runner.env("PYTHONPATH", packages(&python));
     });
-}
-
-#[test]
-fn the_quick_start() {
-    tells_the_truth("runtime/coracle/docs/quick-start.md");
-}
-
-#[test]
-fn files_for_apply() {
-    tells_the_truth("runtime/coracle/docs/apply.md");
-}
-
-#[test]
-fn from_ecs_in_five_steps() {
-    tells_the_truth("runtime/coracle/docs/from-ecs.md");
-}
-
-#[test]
-fn limits_explained() {
-    tells_the_truth("runtime/coracle/docs/limits.md");
 }
 
 /// The members of a shape that may be an object, a list of objects, or neither.
@@ -322,4 +314,148 @@ fn every_message_in_troubleshooting_is_one_of_the_program() {
     }
     assert!(looked_at > 50, "only {looked_at} messages were found");
     assert!(strange.is_empty(), "the program says nothing like {strange:#?}");
+}
+
+/// The Markdown files below a folder, but for those that tools have put there.
+fn markdown(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name) {
+            markdown(&path, found);
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+/// The first lines of blocks with commands, and their languages: those of a shell, and others that look like a terminal.
+/// What a server goes on to print has no commands.
+fn command_blocks(text: &str) -> Vec<(usize, &str)> {
+    let mut found: Vec<(usize, &str)> = Vec::new();
+    let (mut open, mut remark) = (None, "");
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        match (open, line.strip_prefix("```")) {
+            (Some(_), Some(_)) => (open, remark) = (None, ""),
+            (None, Some(language)) => {
+                open = Some((number, language));
+                if ["sh", "console", "bash", "shell"].contains(&language) {
+                    found.push((number, language));
+                }
+            }
+            (Some(block), None) => {
+                let looks_like_it = line.starts_with("$ ") && remark != "<!-- run: goes on -->";
+                if looks_like_it && found.last() != Some(&block) {
+                    found.push(block);
+                }
+            }
+            (None, None) => remark = if line.is_empty() { remark } else { line },
+        }
+    }
+    found
+}
+
+#[test]
+fn every_document_with_commands_has_a_test() {
+    let mut documents = Vec::new();
+    markdown(&root(), &mut documents);
+    let (tests, mut blocks) = (include_str!("docs.rs"), 0);
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let name = document.strip_prefix(root()).unwrap().to_str().unwrap();
+        for (line, language) in command_blocks(&text) {
+            assert!(tests.contains(&format!("\"{name}\"")), "no test here runs the commands of {name}");
+            // Others are not looked at by what runs them.
+            assert!(
+                ["sh", "console", "bash"].contains(&language),
+                "{name}:{line}: commands in a block of {language:?}"
+            );
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 50, "only {blocks} blocks were found");
+}
+
+/// A heading's name in links, as GitHub has it.
+fn anchor(heading: &str) -> String {
+    let kept = |letter: &char| letter.is_alphanumeric() || " -_".contains(*letter);
+    heading
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .map(|letter| if letter == ' ' { '-' } else { letter })
+        .collect()
+}
+
+/// The lines of a document that are not in blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    })
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut documents = Vec::new();
+    markdown(&root(), &mut documents);
+    let mut followed = 0;
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let joined = prose(&text).collect::<Vec<_>>().join("\n");
+        for link in joined.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains(':') {
+                continue;
+            }
+            let (path, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap().join(path),
+            };
+            assert!(target.exists(), "{}: nothing is at {link}", document.display());
+            let is_there = || {
+                let target = std::fs::read_to_string(&target).unwrap();
+                prose(&target).any(|line| {
+                    line.starts_with('#') && anchor(line.trim_start_matches(['#', ' '])) == section
+                })
+            };
+            assert!(section.is_empty() || is_there(), "{}: {link} has no such section", document.display());
+            followed += 1;
+        }
+    }
+    assert!(followed > 50, "only {followed} links were found");
+}
+
+/// All text of the templates, of projects by this name.
+fn templates(folder: &Path, name: &str, all: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            templates(&path, name, all);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            all.push_str(&text.replace("{{name}}", name));
+        }
+    }
+}
+
+#[test]
+fn code_in_the_guide_of_languages_is_that_of_the_templates() {
+    let guide = std::fs::read_to_string(root().join("sdk/docs/languages.md")).unwrap();
+    let mut compared = 0;
+    for part in guide.split("\n## ").skip(1) {
+        let name = part.split("coracle new ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let mut all = String::new();
+        templates(&root().join("sdk/templates"), name, &mut all);
+        for block in part.split("\n```").skip(1).step_by(2) {
+            let (language, code) = block.split_once('\n').unwrap();
+            if language != "console" {
+                assert!(all.contains(code), "no template has this {language}:\n{code}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 5, "only {compared} pieces were found");
 }

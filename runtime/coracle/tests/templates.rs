@@ -1,8 +1,9 @@
-//! What `coracle new` writes builds from nothing, by each language's own tools, and runs under limits.
+//! What `coracle new` writes builds from nothing, by each language's own tools and as its README says, and runs under
+//! limits.
 //!
-//! Tools come from the package registries, once for each target folder, and so does what they build, for as long as the
-//! templates stay as they are. Where they can't be installed the test says so on standard error, by name, and passes; with
-//! `CORACLE_REQUIRE_TOOLCHAINS` set it fails.
+//! Tools come from the package registries. What they build is kept for as long as the templates stay as they are, and the
+//! tools, which are large, until everything that wants them is built. Where they can't be installed the test says so on
+//! standard error, by name, and passes; with `CORACLE_REQUIRE_TOOLCHAINS` set it fails.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
@@ -15,10 +16,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use coracle_fixtures::zig;
 use coracle_sandbox::{ContainerSpec, Engine, EngineConfig, MemoryBudget, Plugin};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
-use support::built::skip;
+use support::built::{share_builds, skip};
 use support::{Server, coracle, http, run, text};
 use tempfile::TempDir;
 
@@ -32,11 +34,22 @@ struct Project {
 /// Why a project was not built: its tools are not there.
 struct Skipped(String);
 
-/// Where tools and what they built are kept.
+fn tmp() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Where what was built is kept, and the tools that nobody else wants.
 fn kept() -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
+    let kept = tmp().join("templates");
     fs::create_dir_all(&kept).unwrap();
     kept
+}
+
+/// Every project there is a template for.
+fn every_project() -> impl Iterator<Item = Project> {
+    let kinds = |language| ["http", "task", "plugin"].into_iter().map(move |kind| (language, kind));
+    let all = ["rust", "js", "python", "go", "c"].into_iter().flat_map(kinds);
+    all.filter(|one| *one != ("go", "plugin")).map(|(language, kind)| Project::new(language, kind))
 }
 
 /// The name of every project: with a hyphen, which not every tool likes.
@@ -58,57 +71,89 @@ impl Project {
 
     /// Its component, as far as its tools are there; its own tests have passed.
     fn build(&self) -> Result<PathBuf, Skipped> {
-        let kept = kept();
-        let lock = fs::File::create(kept.join(format!("{}.lock", self.language))).unwrap();
+        let lock = fs::File::create(kept().join(format!("{}.lock", self.language))).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
-        let component = kept.join(format!("{}-{}-{:016x}.wasm", self.language, self.kind, self.digest()));
+        let component = self.component();
         if component.exists() {
             return Ok(component);
         }
-        let built = match self.language {
+        let (test, build, left) = self.readme();
+        match self.language {
             "rust" => {
-                self.must(&["cargo", "test", "--quiet"]);
-                self.must(&["cargo", "build", "--quiet", "--release", "--target", "wasm32-wasip2"]);
-                let release = kept.join("rust/wasm32-wasip2/release");
-                let name = if self.kind == "task" { NAME.to_owned() } else { NAME.replace('-', "_") };
-                release.join(format!("{name}.wasm"))
+                self.must(&test);
+                self.must(&build);
             }
             "js" => {
                 self.node_modules()?;
-                self.must(&["npm", "run", "--silent", "build"]);
+                // The packages are there now, as by the command's first half.
+                self.must(build.strip_prefix("npm install && ").unwrap());
                 // The test of the task runs the component, by the program that is tested here.
-                self.must(&["npm", "test", "--silent"]);
-                self.path().join(format!("{NAME}.wasm"))
+                self.must(&test);
             }
             "python" => {
-                self.try_tools("bin/componentize-py", &["sh", "build.sh"])?;
-                self.must(&["python3", "-m", "unittest", "discover", "test"]);
-                self.path().join(format!("{NAME}.wasm"))
+                let _lock = zig::lock_tools(tmp()).unwrap();
+                self.try_tools("bin/componentize-py", &build)?;
+                self.must(&test);
             }
             language => {
-                if self.path().join("package.json").exists() {
+                if self.package().is_some() {
                     self.node_modules()?;
                 }
-                let tool = if language == "go" { "bin/go" } else { "bin/python-zig" };
-                self.try_tools(tool, &["sh", "build.sh", "test"])?;
-                self.must(&["sh", "build.sh"]);
-                self.path().join(format!("{NAME}.wasm"))
+                let (tool, _lock) = match language {
+                    "go" => ("bin/go", None),
+                    _ => ("bin/python-zig", Some(zig::lock_tools(tmp()).unwrap())),
+                };
+                self.try_tools(tool, &test)?;
+                self.must(&build);
             }
-        };
+        }
         // Under another name first: what is half written is not found next time.
         let draft = component.with_extension("draft");
-        fs::copy(built, &draft).unwrap();
+        fs::copy(self.path().join(left), &draft).unwrap();
         fs::rename(draft, &component).unwrap();
+        clean_up();
         Ok(component)
+    }
+
+    /// Where its component is kept.
+    fn component(&self) -> PathBuf {
+        kept().join(format!("{}-{}-{:016x}.wasm", self.language, self.kind, self.digest()))
+    }
+
+    /// What its README says to test it with and to build it with, and what that leaves.
+    fn readme(&self) -> (String, String, String) {
+        let readme = fs::read_to_string(self.path().join("README.md")).unwrap();
+        let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut lines = block.lines().map(|line| line.split_once("    # ").unwrap_or((line, "")));
+        let ((test, about_tests), (build, component)) = (lines.next().unwrap(), lines.next().unwrap());
+        assert_eq!(about_tests, "the tests", "{block}");
+        (test.to_owned(), build.to_owned(), component.to_owned())
+    }
+
+    /// Its `package.json`, if it wants packages of npm's.
+    fn package(&self) -> Option<String> {
+        fs::read_to_string(self.path().join("package.json")).ok()
+    }
+
+    /// Where packages like those it wants are installed, if it wants any.
+    fn packages(&self) -> Option<PathBuf> {
+        let wanted: Value = serde_json::from_str(&self.package()?).unwrap();
+        let mut hasher = DefaultHasher::new();
+        (wanted["devDependencies"].to_string(), wanted["overrides"].to_string()).hash(&mut hasher);
+        Some(kept().join(format!("npm-{:016x}", hasher.finish())))
+    }
+
+    /// Where its language's own tools are.
+    fn tools(&self) -> PathBuf {
+        match self.language {
+            "go" => kept().join("go"),
+            _ => zig::tools(tmp()),
+        }
     }
 
     /// Installs the packages of its `package.json` where they stay, and lends them to it.
     fn node_modules(&self) -> Result<(), Skipped> {
-        let manifest = fs::read_to_string(self.path().join("package.json")).unwrap();
-        let wanted: Value = serde_json::from_str(&manifest).unwrap();
-        let mut hasher = DefaultHasher::new();
-        (wanted["devDependencies"].to_string(), wanted["overrides"].to_string()).hash(&mut hasher);
-        let dir = kept().join(format!("npm-{:016x}", hasher.finish()));
+        let (manifest, dir) = (self.package().unwrap(), self.packages().unwrap());
         // C and Go have the same ones.
         let lock = fs::File::create(dir.with_extension("lock")).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -126,12 +171,12 @@ impl Project {
     }
 
     /// Runs what installs its tools first, if they are not there. When they are, it must succeed.
-    fn try_tools(&self, tool: &str, command: &[&str]) -> Result<(), Skipped> {
+    fn try_tools(&self, tool: &str, command: &str) -> Result<(), Skipped> {
         let failed = match attempt(&mut self.command(command)) {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        let tools = kept().join(self.language);
+        let tools = self.tools();
         let there = match tool {
             "bin/python-zig" => {
                 attempt(Command::new(tools.join("bin/python")).args(["-c", "import ziglang"])).is_ok()
@@ -143,16 +188,16 @@ impl Project {
     }
 
     #[track_caller]
-    fn must(&self, command: &[&str]) {
+    fn must(&self, command: &str) {
         if let Err(failed) = attempt(&mut self.command(command)) {
             panic!("{failed}");
         }
     }
 
-    fn command(&self, command: &[&str]) -> Command {
-        let kept = kept();
-        let mut program = Command::new(command[0]);
-        program.args(&command[1..]).current_dir(self.path());
+    /// A line that people type in its folder.
+    fn command(&self, line: &str) -> Command {
+        let mut program = Command::new("sh");
+        program.args(["-c", line]).current_dir(self.path());
         // What the cargo that runs this test has set is not meant for the project.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -165,13 +210,12 @@ impl Project {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let ours = Path::new(env!("CARGO_BIN_EXE_coracle")).parent().unwrap().to_owned();
         let path = std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path))).unwrap();
-        program
+        share_builds(&mut program)
             .env("PATH", path)
-            .env("TOOLS", kept.join(self.language))
-            .env("CARGO_TARGET_DIR", kept.join("rust"))
-            .env("GOCACHE", kept.join("go-cache"))
-            .env("ZIG_GLOBAL_CACHE_DIR", kept.join("zig-cache"))
-            .env("XDG_CACHE_HOME", kept.join("cache"));
+            .env("TOOLS", self.tools())
+            .env("GOCACHE", kept().join("go-cache"))
+            .env("ZIG_GLOBAL_CACHE_DIR", tmp().join("zig-cache"))
+            .env("XDG_CACHE_HOME", self.dir.path().join("cache"));
         program
     }
 
@@ -193,6 +237,23 @@ impl Project {
             }
         }
         hasher.finish()
+    }
+}
+
+/// Removes the tools with which everything has been built that wants them: they are large, and so are their caches.
+fn clean_up() {
+    let projects: Vec<_> = every_project().collect();
+    let mut tools: Vec<_> = projects.iter().filter_map(Project::packages).collect();
+    tools.extend([kept().join("go"), kept().join("go-cache")]);
+    for dir in tools.into_iter().filter(|dir| dir.exists()) {
+        let wants = |project: &&Project| match dir.file_name().and_then(|name| name.to_str()) {
+            Some("go" | "go-cache") => project.language == "go",
+            _ => project.packages().as_ref() == Some(&dir),
+        };
+        if projects.iter().filter(wants).all(|project| project.component().exists()) {
+            // Another test may be at it, too.
+            let _ = fs::remove_dir_all(dir);
+        }
     }
 }
 
@@ -224,10 +285,10 @@ fn components(language: &'static str) -> Option<(PathBuf, PathBuf)> {
     Some((component(language, "http")?, component(language, "task")?))
 }
 
-/// `coracle run` with limits and the kept cache of compiled components.
-fn coracle_run(component: &Path, memory_mib: u32) -> Command {
+/// `coracle run` with limits and a cache of compiled components.
+fn coracle_run(component: &Path, memory_mib: u32, cache: &TempDir) -> Command {
     let mut command = coracle();
-    command.env("XDG_CACHE_HOME", kept().join("cache")).arg("run").arg(component);
+    command.env("XDG_CACHE_HOME", cache.path()).arg("run").arg(component);
     command.args(["--memory", &memory_mib.to_string(), "--cpu", "1024", "--timeout", "120s"]);
     command
 }
@@ -236,8 +297,8 @@ fn coracle_run(component: &Path, memory_mib: u32) -> Command {
 struct Served(Child, String);
 
 impl Served {
-    fn new(component: &Path, memory_mib: u32) -> Self {
-        let mut command = coracle_run(component, memory_mib);
+    fn new(component: &Path, memory_mib: u32, cache: &TempDir) -> Self {
+        let mut command = coracle_run(component, memory_mib, cache);
         let mut child = command.args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.next().unwrap().unwrap();
@@ -259,17 +320,18 @@ impl Drop for Served {
 /// Runs both under limits, the service and the task, which ends with the code `misused` when it is given nothing.
 #[track_caller]
 fn check((service, task): (PathBuf, PathBuf), memory_mib: u32, misused: i32) {
-    let served = Served::new(&service, memory_mib);
+    let cache = tempfile::tempdir().unwrap();
+    let served = Served::new(&service, memory_mib, &cache);
     let answer = http("GET", &served.1, "/greet/you?x=1", &[], b"");
     assert_eq!((answer.status, answer.text().as_str()), (200, "Hello, you!\n"));
     assert_eq!(http("GET", &served.1, "/", &[], b"").text(), format!("Hello from {NAME}!\n"));
     assert_eq!(http("GET", &served.1, "/nowhere", &[], b"").status, 404);
     drop(served);
 
-    let output = run(coracle_run(&task, memory_mib).args(["--", "you", "me"]));
+    let output = run(coracle_run(&task, memory_mib, &cache).args(["--", "you", "me"]));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello, you!\nHello, me!\n", "{}", text(&output));
     assert_eq!(output.status.code(), Some(0));
-    let output = run(&mut coracle_run(&task, memory_mib));
+    let output = run(&mut coracle_run(&task, memory_mib, &cache));
     assert_eq!((output.status.code(), output.stdout.len()), (Some(misused), 0), "{}", text(&output));
     assert!(text(&output).contains("usage: "), "{}", text(&output));
 }

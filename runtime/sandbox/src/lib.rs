@@ -165,3 +165,8 @@ pub use usage::{RequestMeter, RequestUsage};
 
 /// The engine underneath, for `bindgen!` and the types it speaks of.
 pub use wasmtime;
+
+/// The program on the repository's front page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;

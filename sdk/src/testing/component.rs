@@ -322,3 +322,8 @@ impl KeyValue for Values {
         })
     }
 }
+
+/// The guide's program compiles. This stands here because projects that carry the SDK have neither this file nor the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Guide;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_types::{
@@ -11,6 +10,7 @@ use coracle_types::{
     State, Task, TaskId, Timestamp, placement_constraints,
 };
 
+use crate::after::{After, service_id};
 use crate::bounds::Bounds;
 use crate::classify::{Context, Phase, replacing};
 use crate::placement::host_ports;
@@ -80,10 +80,7 @@ impl fmt::Display for Violation {
 /// scheduler and the plan must not be committed. Takes no longer than planning.
 #[must_use]
 pub fn check_plan(state: &State, plan: &Plan) -> Vec<Violation> {
-    let mut after = state.clone();
-    for change in &plan.changes.changes {
-        after.apply(change, state.revision + 1);
-    }
+    let after = After::of(state, &plan.changes.changes);
     let mut check = Check { state, after: &after, now: plan.now, violations: Vec::new() };
     check.ids(plan);
     let mut touched = Touched::default();
@@ -108,13 +105,9 @@ struct Touched {
 
 struct Check<'a> {
     state: &'a State,
-    after: &'a State,
+    after: &'a After<'a>,
     now: Timestamp,
     violations: Vec<Violation>,
-}
-
-fn service_id(task: &Task) -> Option<ServiceId> {
-    Some(ServiceId { cluster: task.cluster.clone(), name: task.service()?.clone() })
 }
 
 impl Check<'_> {
@@ -202,7 +195,7 @@ impl Check<'_> {
 
     fn new_task(&mut self, task: &Task, touched: &mut Touched) {
         let Some(id) = service_id(task) else { return };
-        match self.after.services.get(&id).map(|found| &found.value) {
+        match self.after.service(&id) {
             Some(service) if service.status == ServiceStatus::Active => {
                 touched.grown.insert(id);
             }
@@ -220,8 +213,8 @@ impl Check<'_> {
     /// Only what is wrong with a task may stop it while it is protected, and the end of its service.
     fn protected(&mut self, task: &Task) {
         let id = service_id(task);
-        let service = id.and_then(|id| self.after.services.get(&id));
-        let active = service.is_some_and(|found| found.value.status == ServiceStatus::Active);
+        let service = id.and_then(|id| self.after.service(&id));
+        let active = service.is_some_and(|service| service.status == ServiceStatus::Active);
         if active && self.is_ready(task) {
             self.violations.push(Violation::ProtectedStopped(task.id));
         }
@@ -229,33 +222,32 @@ impl Check<'_> {
 
     /// Whether a task may be where it was placed, whatever room there is.
     fn placement(&mut self, task: &Task, node: NodeId) {
-        let Some(node) = self.after.nodes.get(&node).map(|found| Arc::clone(&found.value)) else { return };
+        let Some(node) = self.after.node(node) else { return };
         if node.status != NodeStatus::Active || !node.agent_connected || !node.serves(&task.cluster) {
             self.violations.push(Violation::NodeClosed(task.id));
         }
-        let definition = self.after.task_definitions.get(&task.task_definition);
-        let Some(definition) = definition.map(|found| Arc::clone(&found.value)) else { return };
+        let Some(definition) = self.after.definition(&task.task_definition) else { return };
         let others = || self.after.tasks_on(node.id).filter(|other| other.id != task.id);
-        let ports = host_ports(&definition, task.launch_type);
+        let ports = host_ports(definition, task.launch_type);
         if !ports.is_empty() {
             let taken = others().any(|other| {
-                let definition = self.after.task_definitions.get(&other.task_definition);
-                definition.is_some_and(|found| {
-                    host_ports(&found.value, other.launch_type).iter().any(|port| ports.contains(port))
+                let definition = self.after.definition(&other.task_definition);
+                definition.is_some_and(|definition| {
+                    host_ports(definition, other.launch_type).iter().any(|port| ports.contains(port))
                 })
             });
             if taken {
                 self.violations.push(Violation::PortTaken(task.id));
             }
         }
-        let service = service_id(task).and_then(|id| self.after.services.get(&id));
-        let asked = service.map_or(&task.rest, |found| &found.value.rest);
+        let service = service_id(task).and_then(|id| self.after.service(&id));
+        let asked = service.map_or(&task.rest, |service| &service.rest);
         let of_definition = if task.launch_type == LaunchType::Fargate {
             Vec::new()
         } else {
             placement_constraints(&definition.rest)
         };
-        let subject = CheckedNode { state: self.after, node: &node, without: task.id };
+        let subject = CheckedNode { after: self.after, node, without: task.id };
         let broken =
             of_definition.into_iter().chain(placement_constraints(asked)).any(
                 |constraint| match constraint {
@@ -278,15 +270,14 @@ impl Check<'_> {
     }
 
     fn nodes(&mut self, nodes: &BTreeSet<NodeId>) {
-        let load = |state: &State, node| state.load_of(node).map_or((0, 0), |load| (load.cpu, load.memory));
         for node in nodes {
-            let (before, after) = (load(self.state, *node), load(self.after, *node));
-            let fits = self.after.nodes.get(node).is_some_and(|found| {
+            let before = self.state.load_of(*node).map_or((0, 0), |load| (load.cpu, load.memory));
+            let after = self.after.load_of(*node);
+            let fits = self.after.node(*node).is_some_and(|found| {
                 // A node that offers less than it did, or that others placed on meanwhile, may be over
                 // already; that is no violation as long as the plan does not add to it.
                 let fits = |before: u64, after: u64, offered: u32| after <= before.max(u64::from(offered));
-                fits(before.0, after.0, found.value.cpu_units)
-                    && fits(before.1, after.1, found.value.memory_mib)
+                fits(before.0, after.0, found.cpu_units) && fits(before.1, after.1, found.memory_mib)
             });
             if !fits {
                 self.violations.push(Violation::OverCapacity(*node));
@@ -297,14 +288,12 @@ impl Check<'_> {
     fn services(&mut self, touched: &Touched) {
         let after = self.after;
         for id in touched.grown.union(&touched.shrunk) {
-            let Some(service) = after.services.get(id).map(|found| Arc::clone(&found.value)) else {
-                continue;
-            };
+            let Some(service) = after.service(id) else { continue };
             // Whoever directs task sets from outside decides how many tasks there are.
             let external = DeploymentController::of(&service.rest) == DeploymentController::External;
             if service.status == ServiceStatus::Active && !external {
                 let tasks: Vec<&Task> = after.tasks_of(id).map(|task| &**task).collect();
-                self.bounds(&service, &tasks, touched);
+                self.bounds(service, &tasks, touched);
             }
         }
     }
@@ -344,7 +333,7 @@ impl Check<'_> {
 
 /// A node as expressions see it when a task has just been placed on it.
 struct CheckedNode<'a> {
-    state: &'a State,
+    after: &'a After<'a>,
     node: &'a Node,
     without: TaskId,
 }
@@ -355,18 +344,17 @@ impl Subject for CheckedNode<'_> {
     }
 
     fn running_tasks(&self) -> usize {
-        self.state.tasks_on(self.node.id).filter(|task| task.last_status == LastStatus::Running).count()
+        self.after.tasks_on(self.node.id).filter(|task| task.last_status == LastStatus::Running).count()
     }
 
     fn has_task_of(&self, group: &str) -> bool {
-        let others = self.state.tasks_on(self.node.id).filter(|task| task.id != self.without);
-        others.into_iter().any(|task| task.group.to_string() == group)
+        let mut others = self.after.tasks_on(self.node.id).filter(|task| task.id != self.without);
+        others.any(|task| task.group.to_string() == group)
     }
 }
 
 /// The node a task really occupies: None when it is on none, or died with an earlier incarnation of it.
-fn occupied(state: &State, task: &Task) -> Option<NodeId> {
+fn occupied(after: &After<'_>, task: &Task) -> Option<NodeId> {
     let (node, incarnation) = task.node?;
-    let found = state.nodes.get(&node)?;
-    (task.holds_resources() && found.value.incarnation == incarnation).then_some(node)
+    (task.holds_resources() && after.node(node)?.incarnation == incarnation).then_some(node)
 }

@@ -26,13 +26,14 @@
 //! | `service/give_up.rs`, `alarms.rs` | when a deployment is given up, and how it goes back |
 //! | `service/shift.rs`, `hooks.rs`, `traffic.rs` | the stages of a blue/green, linear or canary deployment |
 //! | `planner.rs` | which changed record makes whom be looked at again |
-//! | `check.rs`, `contain.rs` | what no plan may do, and what is left of one that does |
+//! | `check.rs`, `after.rs`, `contain.rs` | what no plan may do, and what is left of one that does |
 //!
 //! The rest is one thing each: `deployment.rs` begins deployments and writes their records, `service/draft.rs` is a
 //! service while it is being decided about, `service/targets.rs` registers tasks in target groups, `service/balance.rs`
 //! evens out zones, `service/task_sets.rs` is for services that somebody outside directs, `retention.rs` forgets,
 //! `reason.rs` has every text that people read.
 
+mod after;
 mod alarms;
 mod backoff;
 mod bounds;

@@ -13,6 +13,8 @@ use rand::{Rng as _, SeedableRng as _};
 #[derive(Clone, Debug)]
 pub struct PlanRng {
     tasks: StdRng,
+    /// The second half of the next task's id.
+    next_task: u64,
     containers: StdRng,
     events: StdRng,
     deployments: StdRng,
@@ -27,8 +29,10 @@ impl PlanRng {
         // A new kind of id goes last here, or it changes the others'.
         let mut root = StdRng::seed_from_u64(seed);
         let mut stream = || StdRng::from_rng(&mut root);
+        let mut tasks = stream();
         Self {
-            tasks: stream(),
+            next_task: tasks.random(),
+            tasks,
             containers: stream(),
             events: stream(),
             deployments: stream(),
@@ -37,9 +41,11 @@ impl PlanRng {
         }
     }
 
-    /// A task id.
+    /// A task id: the next one after the one before.
     pub fn task_id(&mut self) -> TaskId {
-        TaskId(self.tasks.random())
+        let id = TaskId::from_halves(self.tasks.random(), self.next_task);
+        self.next_task = self.next_task.wrapping_add(1);
+        id
     }
 
     /// A container id.

@@ -170,7 +170,7 @@ serde_as_text!(Region);
 macro_rules! hex_id {
     ($(#[$meta:meta])* $name:ident, $kind:literal) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct $name(pub u128);
 
         impl FromStr for $name {
@@ -196,23 +196,49 @@ macro_rules! hex_id {
 
 hex_id!(
     /// A task's id: the last part of its ARN, unique everywhere.
+    ///
+    /// Its first half is random, so that a few digits are enough to name a task; its second half counts on. Ids are
+    /// ordered by the second half first: tasks that were made one after the other lie side by side in everything that
+    /// is sorted by their ids, and a change of a thousand of them does not touch a thousand far corners of it.
     TaskId,
     "task id"
 );
 hex_id!(
     /// A node's id: the last part of a container instance's ARN.
+    #[derive(PartialOrd, Ord)]
     NodeId,
     "container instance id"
 );
 
 impl TaskId {
+    /// The id with these halves.
+    #[must_use]
+    pub fn from_halves(random: u64, number: u64) -> Self {
+        Self((u128::from(random) << 64) | u128::from(number))
+    }
+
     /// The address its task says it has. No such network exists here: it is derived from the id, so that it is
-    /// the same on every answer and differs between tasks. In 10.0.0.0/8, without the first and last address
-    /// of each 256.
+    /// the same on every answer and differs between tasks that were made one after the other. In 10.0.0.0/8, without
+    /// the first and last address of each 256.
     #[must_use]
     pub fn private_ipv4(self) -> std::net::Ipv4Addr {
-        let [.., a, b, c] = self.0.to_be_bytes();
-        std::net::Ipv4Addr::new(10, a, b, 1 + c % 254)
+        const HOSTS: u128 = 254;
+        let number = self.0 % (1 << 64);
+        let [.., a, b] = (number / HOSTS).to_be_bytes();
+        let [.., c] = (number % HOSTS).to_be_bytes();
+        std::net::Ipv4Addr::new(10, a, b, 1 + c)
+    }
+}
+
+impl Ord for TaskId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.rotate_left(64).cmp(&other.0.rotate_left(64))
+    }
+}
+
+impl PartialOrd for TaskId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -458,6 +484,19 @@ mod tests {
         assert!("web-app_2".parse::<ServiceName>().is_ok());
         for bad in ["", "a b", "a/b", "é", &"x".repeat(256)] {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tasks_made_one_after_the_other_are_neighbours_with_addresses_of_their_own() {
+        let ids: Vec<TaskId> =
+            (0..70_000u64).map(|n| TaskId::from_halves(n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n)).collect();
+        assert!(ids.is_sorted());
+        let addresses: std::collections::BTreeSet<_> = ids.iter().map(|id| id.private_ipv4()).collect();
+        assert_eq!(addresses.len(), ids.len());
+        for id in [0, 253, 254, 255, u128::MAX].map(TaskId) {
+            let [net, .., last] = id.private_ipv4().octets();
+            assert!(net == 10 && (1..=254).contains(&last), "{id}");
         }
     }
 

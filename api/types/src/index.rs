@@ -1,6 +1,8 @@
 //! What a [`State`](crate::State) knows about its tasks besides their ids, and what changed lately: kept up with
 //! every change, so that nobody has to look through all tasks for a few of them.
 
+use std::sync::Arc;
+
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::ids::{ClusterId, Family, NodeId, ServiceId, TaskId, TaskKey};
@@ -289,16 +291,21 @@ impl TaskIndex {
     }
 }
 
-/// At most this many changes are remembered; who asks for older ones has to look at everything.
+/// At most this many changes are remembered besides those of the last revision; who asks for older ones has to look at
+/// everything.
 const MAX_REMEMBERED: usize = 50_000;
 
 /// Which records were changed in the last revisions.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    changes: RedBlackTreeMapSync<(u64, u32), Key>,
+    /// The keys of what each revision before the last one changed.
+    before: RedBlackTreeMapSync<u64, Arc<Vec<Key>>>,
+    /// How many keys that are.
+    remembered: usize,
+    /// The last revision, and what it has changed so far.
+    last: (u64, Arc<Vec<Key>>),
     /// Changes up to this revision are not all remembered.
     forgotten: u64,
-    last: (u64, u32),
 }
 
 impl Journal {
@@ -313,12 +320,25 @@ impl Journal {
             self.forgotten = self.forgotten.max(revision);
             return;
         }
-        self.last = if revision == self.last.0 { (revision, self.last.1 + 1) } else { (revision, 0) };
-        self.changes.insert_mut(self.last, key);
-        while self.changes.size() > MAX_REMEMBERED {
-            let Some(&first) = self.changes.first().map(|(first, _)| first) else { return };
-            self.changes.remove_mut(&first);
-            self.forgotten = self.forgotten.max(first.0);
+        if revision > self.last.0 {
+            self.begin(revision);
+        }
+        Arc::make_mut(&mut self.last.1).push(key);
+    }
+
+    fn begin(&mut self, revision: u64) {
+        let (number, keys) = std::mem::replace(&mut self.last, (revision, Arc::default()));
+        if keys.is_empty() {
+            return;
+        }
+        self.remembered += keys.len();
+        self.before.insert_mut(number, keys);
+        while self.remembered > MAX_REMEMBERED
+            && let Some((&first, keys)) = self.before.first()
+        {
+            self.remembered -= keys.len();
+            self.forgotten = self.forgotten.max(first);
+            self.before.remove_mut(&first);
         }
     }
 
@@ -327,6 +347,8 @@ impl Journal {
     #[must_use]
     pub fn since(&self, revision: u64) -> Option<impl Iterator<Item = &Key>> {
         let complete = revision >= self.forgotten;
-        complete.then(|| self.changes.range((revision.saturating_add(1), 0)..).map(|(_, key)| key))
+        let before = self.before.range(revision.saturating_add(1)..).map(|(_, keys)| keys);
+        let last = (self.last.0 > revision).then_some(&self.last.1);
+        complete.then(|| before.chain(last).flat_map(|keys| &**keys))
     }
 }

@@ -45,6 +45,10 @@ impl Room {
     }
 }
 
+fn zone_of(node: &Node) -> &str {
+    node.attribute(attribute::ZONE).unwrap_or_default()
+}
+
 /// How many tasks of one group are on each node, and in this plan.
 type Counts = HashMap<NodeId, usize>;
 
@@ -65,13 +69,12 @@ impl<'a> Rooms<'a> {
     /// the nodes, not to the tasks.
     #[must_use]
     pub fn of(state: &'a State) -> Self {
-        let zone_of = |node: &Node| node.attribute(attribute::ZONE).unwrap_or_default().to_owned();
-        let mut zones: Vec<String> = state.nodes.values().map(|found| zone_of(&found.value)).collect();
+        let mut zones: Vec<&str> = state.nodes.values().map(|found| zone_of(&found.value)).collect();
         zones.sort_unstable();
         zones.dedup();
         let mut rooms = Vec::with_capacity(state.nodes.size());
         let mut by_id = HashMap::with_capacity(state.nodes.size());
-        let mut ranks = vec![BTreeSet::new(); zones.len()];
+        let mut ranks = vec![Vec::new(); zones.len()];
         for found in state.nodes.values() {
             let node = &found.value;
             let (cpu, memory) = state
@@ -88,11 +91,13 @@ impl<'a> Rooms<'a> {
                 ports: None,
             };
             if node_takes_tasks(node) && node.agent_connected {
-                ranks[room.zone].insert(room.rank());
+                ranks[room.zone].push(room.rank());
             }
             by_id.insert(node.id, rooms.len());
             rooms.push(room);
         }
+        // All at once: one sort is cheaper than so many insertions.
+        let ranks = ranks.into_iter().map(BTreeSet::from_iter).collect();
         Self { state, rooms, by_id, ranks, placed: HashMap::new() }
     }
 

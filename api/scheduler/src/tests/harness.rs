@@ -1,6 +1,7 @@
 //! A state, a clock and nodes that do as they are told, or as the test tells them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_types::{
@@ -314,8 +315,8 @@ impl Harness {
     }
 
     /// Tasks that have a node and are not STOPPED.
-    pub(crate) fn live(&self) -> impl Iterator<Item = &Task> {
-        self.state.index().nodes().flat_map(|(_, load)| load.tasks()).map(|found| &*found.value)
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.state.index().nodes().flat_map(|(_, load)| load.tasks()).map(|found| &found.value)
     }
 
     pub(crate) fn task(&self, id: TaskId) -> Task {

@@ -5,23 +5,32 @@
 //! committed on a newer state is safe there too, that a planner which looks only at what changed leaves nothing to do
 //! for one that looks at everything, and that all services come to what they should be once the cluster is reliable.
 //!
-//! `CORACLE_SEEDS=N` runs that many seeds instead of the usual number. A seed that fails is printed, and kept in
-//! `seeds.txt`, whose seeds are run each time.
+//! `CORACLE_SEEDS=N` runs that many seeds instead of the usual number, on all processors:
+//!
+//! ```text
+//! CORACLE_SEEDS=5000 cargo test --release -p coracle-scheduler --lib many_seeds
+//! ```
+//!
+//! A seed that fails is printed, and kept in `seeds.txt`, whose seeds are run each time.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coracle_types::{
-    DesiredStatus, LastStatus, NodeStatus, RolloutState, SchedulingStrategy, ServiceStatus, State, StopCode,
-    TaskId, TaskStop, Timestamp, attribute,
+    DesiredStatus, LastStatus, NodeId, NodeStatus, RolloutState, SchedulingStrategy, ServiceStatus, State,
+    StopCode, Task, TaskId, TaskStop, Timestamp, attribute,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 use super::harness::{Behaviour, Harness, cluster, service_id};
-use crate::{PlanRng, Planner, check_plan, plan};
+use crate::after::After;
+use crate::{Plan, PlanRng, Planner, check_plan, plan};
 
 const SEEDS: u64 = 100;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -151,9 +160,9 @@ impl Simulation {
         });
     }
 
-    fn some_task(&mut self) -> Option<coracle_types::Task> {
-        let live: Vec<_> = self.harness.live().cloned().collect();
-        (!live.is_empty()).then(|| live[self.rng.random_range(0..live.len())].clone())
+    fn some_task(&mut self) -> Option<Task> {
+        let live: Vec<&Arc<Task>> = self.harness.live().collect();
+        (!live.is_empty()).then(|| Task::clone(live[self.rng.random_range(0..live.len())]))
     }
 
     fn stop_some_task(&mut self) {
@@ -176,7 +185,7 @@ impl Simulation {
     /// Some nodes report what they have seen.
     fn report(&mut self) {
         let now = self.harness.now;
-        let live: Vec<_> = self.harness.live().cloned().collect();
+        let live: Vec<Arc<Task>> = self.harness.live().cloned().collect();
         for task in live {
             let due = match self.reports.get(&task.id) {
                 Some(&due) => due,
@@ -213,6 +222,7 @@ impl Simulation {
         let planned = planner.plan(&base, self.harness.now);
         let violations = check_plan(&base, &planned);
         assert!(violations.is_empty(), "{violations:?}\n{}", self.harness.told(&planned));
+        assert_seen_alike(&base, &planned);
         self.disturb();
         self.report();
         if planned.changes.conflict(&base, &self.harness.state).is_none() {
@@ -288,6 +298,27 @@ impl Simulation {
     }
 }
 
+/// What the checks look at is what applying the plan makes.
+fn assert_seen_alike(base: &State, planned: &Plan) {
+    let seen = After::of(base, &planned.changes.changes);
+    let mut applied = base.clone();
+    planned.changes.changes.iter().for_each(|change| applied.apply(change, base.revision + 1));
+    fn sorted<'t>(tasks: &mut dyn Iterator<Item = &'t Arc<Task>>) -> Vec<&'t Task> {
+        let mut tasks: Vec<&Task> = tasks.map(|task| &**task).collect();
+        tasks.sort_by_key(|task| task.id);
+        tasks
+    }
+    for id in (1..=NODES).map(NodeId) {
+        let load = applied.load_of(id).map_or((0, 0), |load| (load.cpu, load.memory));
+        assert_eq!(seen.load_of(id), load);
+        assert_eq!(sorted(&mut seen.tasks_on(id)), sorted(&mut applied.tasks_on(id)));
+    }
+    for id in NAMES.map(service_id) {
+        assert_eq!(seen.service(&id), applied.services.get(&id).map(|found| &found.value));
+        assert_eq!(sorted(&mut seen.tasks_of(&id)), sorted(&mut applied.tasks_of(&id)));
+    }
+}
+
 /// Names the seed when a run panics, and keeps it.
 struct Named(u64);
 
@@ -343,7 +374,13 @@ fn a_seed_that_fails_is_kept_once() {
 #[test]
 fn many_seeds() {
     let count = std::env::var("CORACLE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..count {
-        run(seed);
-    }
+    let next = AtomicU64::new(0);
+    let take = || {
+        let seeds = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        seeds.take_while(|&seed| seed < count).for_each(run);
+    };
+    std::thread::scope(|threads| {
+        let count = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (0..count).for_each(|_| drop(threads.spawn(take)));
+    });
 }

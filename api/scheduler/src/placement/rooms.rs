@@ -75,12 +75,14 @@ impl<'a> Rooms<'a> {
         let mut rooms = Vec::with_capacity(state.nodes.size());
         let mut by_id = HashMap::with_capacity(state.nodes.size());
         let mut ranks = vec![Vec::new(); zones.len()];
+        // Both are in the order of the nodes' ids: side by side, nothing has to be looked up.
+        let mut loads = state.index().nodes().peekable();
         for found in state.nodes.values() {
             let node = &found.value;
-            let (cpu, memory) = state
-                .index()
-                .on_node(node.id, node.incarnation)
-                .map_or((0, 0), |load| (load.cpu, load.memory));
+            let at = (node.id, node.incarnation);
+            while loads.next_if(|(before, _)| *before < at).is_some() {}
+            let (cpu, memory) =
+                loads.next_if(|(same, _)| *same == at).map_or((0, 0), |(_, load)| (load.cpu, load.memory));
             let left =
                 |offered: u32, used: u64| offered.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
             let room = Room {

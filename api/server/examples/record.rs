@@ -5,7 +5,8 @@
 //! AWS_ENDPOINT_URL=http://127.0.0.1:4566 python3 api/server/tests/api/transcripts/record.py
 //! ```
 //!
-//! It ends, and writes the transcript, with the first `GET /done`.
+//! It ends, and writes the transcript, with the first `GET /done`. A client may also be given what an earlier transcript
+//! says, as `rust_sdk.py` beside it does: a name that stands for an id there means that id of this run.
 
 #![expect(clippy::unwrap_used, reason = "a tool for whoever works on this")]
 #![expect(dead_code, reason = "the tests use the rest")]
@@ -23,7 +24,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify};
 
@@ -59,7 +60,7 @@ async fn record(State(recorder): State<Arc<Recorder>>, headers: HeaderMap, body:
     let operation = target.rsplit('.').next().unwrap();
     let mut transcript = recorder.transcript.lock().await;
     let (names, lines) = &mut *transcript;
-    let request: Value = serde_json::from_str(&body).unwrap();
+    let request = names.reveal(&serde_json::from_str(&body).unwrap());
     let answer = recorder.world.answer(operation, &request).await;
     let exchange = json!({
         "operation": operation, "request": names.hide_known(&request), "status": answer.status,

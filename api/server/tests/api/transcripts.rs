@@ -1,5 +1,5 @@
-//! What boto3 sent and was answered, recorded once (see `examples/record.rs`) and asked again here: an answer that
-//! changes is a change of the API, wanted or not.
+//! What boto3 and the AWS SDK for Rust sent and were answered, recorded once (see `examples/record.rs`) and asked again
+//! here: an answer that changes is a change of the API, wanted or not.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,18 +9,28 @@ use serde_json::Value;
 
 use crate::world::{Names, World};
 
-const ECS: &str = include_str!("transcripts/ecs.jsonl");
+const BOTO3: &str = include_str!("transcripts/ecs.jsonl");
+const RUST_SDK: &str = include_str!("transcripts/ecs-rust-sdk.jsonl");
 
-fn exchanges() -> impl Iterator<Item = Value> {
-    ECS.lines().map(|line| serde_json::from_str(line).unwrap())
+fn exchanges(transcript: &str) -> impl Iterator<Item = Value> {
+    transcript.lines().map(|line| serde_json::from_str(line).unwrap())
 }
 
 #[tokio::test]
-async fn clients_are_answered_as_they_were() {
+async fn boto3_is_answered_as_it_was() {
+    replay(BOTO3).await;
+}
+
+#[tokio::test]
+async fn the_sdk_for_rust_is_answered_as_it_was() {
+    replay(RUST_SDK).await;
+}
+
+async fn replay(transcript: &str) {
     let world = World::new();
     let mut names = Names::new();
     let mut differences = String::new();
-    for (line, exchange) in exchanges().enumerate() {
+    for (line, exchange) in exchanges(transcript).enumerate() {
         let operation = exchange["operation"].as_str().unwrap();
         let answer = world.answer(operation, &names.reveal(&exchange["request"])).await;
         let (status, response) = (Value::from(answer.status), names.hide(&answer.json()));
@@ -37,8 +47,12 @@ async fn clients_are_answered_as_they_were() {
 
 #[test]
 fn every_operation_is_recorded_succeeding_and_failing() {
+    [BOTO3, RUST_SDK].into_iter().for_each(is_complete);
+}
+
+fn is_complete(transcript: &str) {
     let of = |succeeds: bool| -> BTreeSet<String> {
-        let wanted = exchanges().filter(|exchange| (exchange["status"] == 200) == succeeds);
+        let wanted = exchanges(transcript).filter(|exchange| (exchange["status"] == 200) == succeeds);
         wanted.map(|exchange| exchange["operation"].as_str().unwrap().to_owned()).collect()
     };
     let (succeeding, failing) = (of(true), of(false));

@@ -13,6 +13,8 @@
 //!
 //! All is in memory, and gone with the process. The room knows no clock, no wire and no alarms.
 
+pub mod math;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

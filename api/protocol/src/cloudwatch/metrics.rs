@@ -344,8 +344,12 @@ fn asked_metric(members: &mut Members) -> Result<Metric, ApiError> {
 /// GetMetricData: questions with their ids and labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GetMetricData {
-    /// Those whose answers are wanted.
+    /// All of them, by ids that do not repeat.
     pub queries: Vec<Query>,
+    /// Periods that begin then or later.
+    pub from: Timestamp,
+    /// And before this.
+    pub until: Timestamp,
     /// Whether the newest values come first.
     pub newest_first: bool,
 }
@@ -353,19 +357,30 @@ pub struct GetMetricData {
 /// One of several questions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    /// What it is called in the answer.
+    /// What it is called in the answer, and in the formulas of others.
     pub id: String,
     /// For people.
     pub label: String,
-    /// What is asked: one statistic.
-    pub question: Question,
+    /// What is asked.
+    pub asked: Asked,
+    /// Whether it is in the answer, and not only in the formulas of others.
+    pub is_wanted: bool,
+}
+
+/// What one of several questions is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// One statistic of a metric.
+    Metric(Question),
+    /// A formula of the others, as it was sent.
+    Formula(String),
 }
 
 impl GetMetricData {
     /// Takes the request apart.
     ///
     /// # Errors
-    /// When a member is missing or wrong, a metric is one of which nothing is kept, or something is to be computed.
+    /// When a member is missing or wrong, or a metric is one of which nothing is kept.
     pub fn decode(mut members: Members) -> Result<Self, ApiError> {
         let (from, until) = stretch(&mut members)?;
         let newest_first = match members.text("ScanBy")?.as_deref() {
@@ -382,33 +397,57 @@ impl GetMetricData {
                 members.invalid("MetricDataQueries", format_args!("there can be at most {QUERIES_MAX}"))
             );
         }
-        let mut queries = Vec::new();
+        let mut queries: Vec<Query> = Vec::new();
         for mut one in given {
-            if one.value("Expression").is_some() {
-                return Err(one.invalid("Expression", "metric math is not supported"));
+            let query = Query::decode(&mut one, from, until)?;
+            if queries.iter().any(|other| other.id == query.id) {
+                return Err(one.invalid("Id", format_args!("{} is there twice", query.id)));
             }
-            let (id, label) = (one.required_text("Id")?, one.text("Label")?);
-            let wanted = one.flag("ReturnData")?.unwrap_or(true);
-            let mut stat = one.object("MetricStat")?.ok_or_else(|| one.missing("MetricStat"))?;
-            let mut asked = stat.object("Metric")?.ok_or_else(|| stat.missing("Metric"))?;
-            let statistics = vec![statistic(&stat, "Stat", &stat.clone().required_text("Stat")?)?];
-            let (period_s, metric) = (period(&mut stat)?, asked_metric(&mut asked)?);
-            let label = label.unwrap_or_else(|| metric.name.clone());
-            if wanted {
-                queries.push(Query {
-                    id,
-                    label,
-                    question: Question { metric, period_s, from, until, statistics },
-                });
-            }
+            queries.push(query);
         }
-        let asked = queries.iter().fold(0_i64, |sum, query| sum.saturating_add(query.question.periods()));
+        let periods = queries.iter().map(|query| match &query.asked {
+            Asked::Metric(question) => question.periods(),
+            Asked::Formula(_) => 0,
+        });
+        let asked = periods.fold(0_i64, i64::saturating_add);
         if asked > QUERIED_DATAPOINTS_MAX {
             return Err(members.refuse(format_args!(
                 "{asked} datapoints are asked for; ask for at most {QUERIED_DATAPOINTS_MAX} at once."
             )));
         }
-        Ok(Self { queries, newest_first })
+        Ok(Self { queries, from, until, newest_first })
+    }
+}
+
+impl Query {
+    fn decode(one: &mut Members, from: Timestamp, until: Timestamp) -> Result<Self, ApiError> {
+        let (id, label) = (one.required_text("Id")?, one.text("Label")?);
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if id.len() > 255
+            || !id.starts_with(|first: char| first.is_ascii_lowercase())
+            || !id.chars().all(is_word)
+        {
+            let expected =
+                "it begins with a lowercase letter, and has letters, digits and underscores, 255 at most";
+            return Err(one.invalid("Id", expected));
+        }
+        let is_wanted = one.flag("ReturnData")?.unwrap_or(true);
+        let (stat, formula) = (one.object("MetricStat")?, one.text("Expression")?);
+        let (asked, name) = match (stat, formula) {
+            (Some(_), Some(_)) => {
+                return Err(one.refuse("MetricStat and Expression are mutually exclusive in one query."));
+            }
+            (None, None) => return Err(one.missing("MetricStat")),
+            (None, Some(formula)) => (Asked::Formula(formula), id.clone()),
+            (Some(mut stat), None) => {
+                let mut asked = stat.object("Metric")?.ok_or_else(|| stat.missing("Metric"))?;
+                let statistics = vec![statistic(&stat, "Stat", &stat.clone().required_text("Stat")?)?];
+                let (period_s, metric) = (period(&mut stat)?, asked_metric(&mut asked)?);
+                let name = metric.name.clone();
+                (Asked::Metric(Question { metric, period_s, from, until, statistics }), name)
+            }
+        };
+        Ok(Self { id, label: label.unwrap_or(name), asked, is_wanted })
     }
 }
 
@@ -503,14 +542,45 @@ mod tests {
         assert!(ask(60, 86_460).is_err() && ask(15, 60).is_err() && ask(60, 0).is_err());
         let query = |stat: &str, count: usize| {
             let metric = json!({"Namespace": "Shop", "MetricName": "Errors"});
-            let query = json!({"Id": "a", "MetricStat": {"Metric": metric, "Period": 60, "Stat": stat}});
-            let queries = vec![query; count];
+            let query = |n: usize| {
+                let stat = json!({"Metric": metric, "Period": 60, "Stat": stat});
+                json!({"Id": format!("a{n}"), "MetricStat": stat})
+            };
+            let queries: Vec<Value> = (0..count).map(query).collect();
             GetMetricData::decode(members(
                 json!({"StartTime": 0, "EndTime": 86_400, "MetricDataQueries": queries}),
             ))
         };
         assert_eq!(query("Maximum", 70).unwrap().queries.len(), 70);
         assert!(query("p99", 1).is_err() && query("Sum", 71).is_err() && query("Sum", 501).is_err());
+    }
+
+    #[test]
+    fn a_query_is_a_metric_or_a_formula_with_an_id_of_its_own() {
+        let ask = |queries: Value| {
+            GetMetricData::decode(members(
+                json!({"StartTime": 0, "EndTime": 60, "MetricDataQueries": queries}),
+            ))
+        };
+        let stat = json!({
+            "Metric": {"Namespace": "Shop", "MetricName": "Errors"}, "Period": 60, "Stat": "Sum",
+        });
+        let found = ask(json!([
+            {"Id": "e", "MetricStat": stat, "ReturnData": false}, {"Id": "twice", "Expression": "e * 2"},
+        ]));
+        let queries = found.unwrap().queries;
+        assert_eq!((queries[0].label.as_str(), queries[0].is_wanted), ("Errors", false));
+        assert_eq!(queries[1].asked, Asked::Formula("e * 2".to_owned()));
+        assert_eq!((queries[1].label.as_str(), queries[1].is_wanted), ("twice", true));
+        for wrong in [
+            json!([{"Id": "E", "Expression": "1"}]),
+            json!([{"Id": "e-1", "Expression": "1"}]),
+            json!([{"Id": "e"}]),
+            json!([{"Id": "e", "Expression": "1", "MetricStat": stat}]),
+            json!([{"Id": "e", "Expression": "1"}, {"Id": "e", "Expression": "2"}]),
+        ] {
+            assert!(ask(wrong.clone()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

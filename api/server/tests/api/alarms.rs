@@ -227,3 +227,46 @@ async fn values_are_sent_listed_and_read() {
     let result = &read["MetricDataResults"][0];
     assert_eq!((&result["Timestamps"], &result["Values"]), (&json!([1_795_254_360.0]), &json!([8.0])));
 }
+
+#[tokio::test]
+async fn metrics_are_computed_from_others() {
+    let harness = Harness::new();
+    let values = json!({"Namespace": "Shop", "MetricData": [
+        {"MetricName": "Errors", "Value": 2}, {"MetricName": "Orders", "Value": 8},
+    ]});
+    assert_eq!(json_call(&harness, "PutMetricData", &values).await.status, 200);
+    let metric = |id: &str, name: &str| {
+        let stat = json!({"Metric": {"Namespace": "Shop", "MetricName": name}, "Period": 60, "Stat": "Sum"});
+        json!({"Id": id, "MetricStat": stat, "ReturnData": false})
+    };
+    let ask = async |formulas: &[(&str, &str)]| {
+        let mut queries = vec![metric("errors", "Errors"), metric("orders", "Orders")];
+        queries.extend(formulas.iter().map(|(id, formula)| json!({"Id": id, "Expression": formula})));
+        let asked = json!({
+            "MetricDataQueries": queries, "StartTime": 1_795_254_300, "EndTime": 1_795_254_420,
+            "ScanBy": "TimestampAscending",
+        });
+        json_call(&harness, "GetMetricData", &asked).await
+    };
+    let read = ask(&[("share", "100 * errors / orders"), ("half", "FILL(share, 0) / 2")]).await.json();
+    let results = read["MetricDataResults"].as_array().unwrap();
+    let shown: Vec<_> = results.iter().map(|one| (&one["Id"], &one["Label"], &one["Values"])).collect();
+    let (share, half) = (json!("share"), json!("half"));
+    assert_eq!(
+        shown,
+        [(&share, &share, &json!([25.0])), (&half, &half, &json!([0.0, 12.5]))],
+        "what is only used by others is not returned"
+    );
+    assert_eq!(results[1]["Timestamps"], json!([1_795_254_300.0, 1_795_254_360.0]));
+    for (formulas, why) in [
+        (&[("a", "SUM(errors)")][..], "comes to a number"),
+        (&[("a", "b + 1"), ("b", "a + 1")], "is about itself"),
+        (&[("a", "ANOMALY_DETECTION_BAND(errors)")], "there is no function ANOMALY_DETECTION_BAND"),
+        (&[("a", "errors +")], "it ends where a value was expected"),
+    ] {
+        let refused = ask(formulas).await;
+        let message = refused.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(refused.status == 400 && message.contains("Error in expression 'a'"), "{}", refused.text);
+        assert!(message.contains(why), "{message}");
+    }
+}

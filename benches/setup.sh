@@ -23,6 +23,9 @@ done
 # The seccomp profile of the fair rows.
 profile=/usr/share/containers/seccomp.json
 [ -e "$profile" ] || missing+=(golang-github-containers-common)
+# An official client.
+has_boto3() { python3 -c 'import boto3' 2>/dev/null; }
+has_boto3 || missing+=(python3-boto3)
 if [ ${#missing[@]} -gt 0 ]; then
     echo "setup.sh: to be installed from Debian: ${missing[*]}"
     root=()
@@ -42,6 +45,8 @@ fi
 
 # A peer with a wasmtime of its own: outside the workspace, so that neither decides the other's version.
 cargo build --release --locked --manifest-path extism/Cargo.toml || failed+=('Extism, of crates.io')
+# Another official client, which nothing else here needs.
+cargo build --release --locked --manifest-path sdks/rust/Cargo.toml || failed+=('the AWS SDK for Rust, of crates.io')
 
 echo
 echo 'setup.sh: the benchmarks find'
@@ -53,6 +58,11 @@ printf '  %-10s %s\n' seccomp "$profile"
 extism=extism/target/release/coracle-bench-extism
 [ -x "$extism" ] && extism=$PWD/$extism || extism='nothing: its row is left out'
 printf '  %-10s %s\n' Extism "$extism"
+sdk=sdks/rust/target/release/coracle-bench-aws-sdk
+[ -x "$sdk" ] && sdk=$PWD/$sdk || sdk='nothing: its row is left out'
+printf '  %-10s %s\n' 'AWS SDK' "$sdk"
+boto3=$(has_boto3 && command -v python3) || boto3='nothing: its row is left out'
+printf '  %-10s %s\n' boto3 "$boto3"
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'setup.sh: could not install: %s\n' "${failed[@]}" >&2
     exit 1

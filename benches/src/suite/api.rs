@@ -1,20 +1,22 @@
 //! The API's speed, over real connections that are kept: calls that read and calls that write, each write on the disk
-//! before it is answered; from RunTask to the first thing the component does; and a service that goes from no task to a
-//! thousand and back.
+//! before it is answered; from RunTask to the first thing the component does, also through official clients; and a
+//! service that goes from no task to a thousand and back.
+
+mod run_task;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use coracle_fixtures::{command, example_hello};
+use anyhow::{bail, ensure};
+use coracle_fixtures::example_hello;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::bench::Context;
 use crate::cleanup::Directory;
 use crate::load::ask;
-use crate::peers::{Coracle, coracle_binary, poll};
+use crate::peers::{Coracle, coracle_binary};
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
 use crate::stats::Times;
 use crate::turns::{Side, Turn, conclude, latencies};
@@ -25,8 +27,6 @@ const CLIENTS: usize = 16;
 const TASKS: u32 = 1000;
 /// Calls per second that are aimed at, whether they read or write.
 const RATE: f64 = 5000.0;
-/// Seconds from RunTask to the component's first instruction.
-const FIRST_INSTRUCTION: f64 = 2e-3;
 /// Seconds in which all tasks of the service run, or are gone.
 const THOUSAND: f64 = 2.0;
 
@@ -34,14 +34,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Findings> {
     let dir = Directory::new()?;
     let coracle = Coracle::start(&coracle_binary()?, dir.path())?;
     coracle.deploy("hello", example_hello(), 2)?;
-    let [rates, latencies] = rates(context, coracle.api).await?;
-    let tables = vec![
-        rates,
-        latencies,
-        first_instruction(context, &coracle).await?,
-        thousand(context, &coracle, example_hello()).await?,
-    ];
-    Ok(Findings { tables, ..Findings::default() })
+    let mut findings = Findings::default();
+    findings.tables.extend(rates(context, coracle.api).await?);
+    run_task::measure(context, &coracle, &mut findings).await?;
+    findings.tables.push(thousand(context, &coracle, example_hello()).await?);
+    Ok(findings)
 }
 
 /// A request as SDKs send it, unsigned.
@@ -164,64 +161,6 @@ impl Connection {
     pub(super) async fn ecs(&mut self, operation: &str, body: &Value) -> anyhow::Result<Value> {
         Ok(serde_json::from_slice(&self.ask(&ecs(operation, &body.to_string())).await?)?)
     }
-}
-
-async fn first_instruction(context: &Context, coracle: &Coracle) -> anyhow::Result<Table> {
-    coracle.register_logging("now", command(), &["now"], "256", "64")?;
-    // The first one compiles.
-    start_and_look(coracle).await?;
-    let runs = context.pick(2, 40);
-    let row = Row::new(
-        "first-instruction",
-        "RunTask, to the first instruction",
-        Whose::Ours,
-        "RunTask of a command",
-    )
-    .with_settings("its artifact in the cache; the commit synced before the task starts; logs on");
-    let row = context.with_goal(row, FIRST_INSTRUCTION);
-    let answered = Row::new("answered", "RunTask, to its answer", Whose::Ours, "the same");
-    let times = async || {
-        let (mut to_first, mut to_answer) = (Times::default(), Times::default());
-        for _ in 0..runs {
-            let (first, answer) = start_and_look(coracle).await?;
-            to_first.record(first);
-            to_answer.record(answer);
-        }
-        anyhow::Ok((to_first, to_answer))
-    };
-    let mut sides = vec![
-        Side::new(row, || async { Ok(Turn::of_times(times().await?.0, "RUNNING")) }),
-        Side::new(answered, || async { Ok(Turn::of_times(times().await?.1, "RUNNING")) }),
-    ];
-    context.interleave(&mut sides, context.pick(1, 5)).await;
-    let table = Table::new(
-        "run-task",
-        "From RunTask to a running component",
-        "From sending the request to the time the component reads first of all, by the machine's clock. Its answer says \
-         RUNNING or how it ended, and so comes a little later.",
-        Unit::Seconds,
-    )
-    .linear();
-    Ok(conclude(table, sides, &[]))
-}
-
-/// Runs a task that prints the time: how long after the request that is, and how long the answer took.
-async fn start_and_look(coracle: &Coracle) -> anyhow::Result<(Duration, Duration)> {
-    let mut connection = Connection::new(coracle.api);
-    connection.ecs("DescribeClusters", &json!({})).await?;
-    let order = json!({ "taskDefinition": "now", "launchType": "FARGATE" });
-    let sent = (Instant::now(), UNIX_EPOCH.elapsed()?);
-    let answer = connection.ecs("RunTask", &order).await?;
-    let answered = sent.0.elapsed();
-    let arn = answer["tasks"][0]["taskArn"].as_str().with_context(|| format!("RunTask: {answer}"))?;
-    let id = arn.rsplit('/').next().unwrap_or_default();
-    let stream = format!("bench/main/{id}");
-    let query = json!({ "logGroupName": Coracle::LOG_GROUP, "logStreamName": stream }).to_string();
-    let printed = poll("what the task printed", || {
-        let found = coracle.call("Logs_20140328.GetLogEvents", &serde_json::from_str(&query).ok()?).ok()?;
-        found["events"][0]["message"].as_str()?.trim().parse().ok()
-    })?;
-    Ok((Duration::from_micros(printed).saturating_sub(sent.1), answered))
 }
 
 async fn thousand(context: &Context, coracle: &Coracle, component: &Path) -> anyhow::Result<Table> {

@@ -79,6 +79,15 @@ pub fn coracle_binary() -> anyhow::Result<PathBuf> {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
+        // What cargo has told this program of its package: ring's build script looks at that, and would have most of ours
+        // compiled anew.
+        for (name, _) in std::env::vars_os() {
+            let of_package =
+                |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if name.to_str().is_some_and(of_package) {
+                build.env_remove(name);
+            }
+        }
         match cleanup::output(&mut build) {
             Ok(output) if !output.status.success() => {
                 bail!("the coracle binary does not build: {}", String::from_utf8_lossy(&output.stderr).trim())

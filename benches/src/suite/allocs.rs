@@ -1,16 +1,17 @@
 //! What is allocated for one request: how often, and how much, with the allocator itself counting.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use coracle_fixtures::example_hello;
 use coracle_sandbox::{Container, ContainerSpec, CpuBudget, Engine, EngineConfig, MemoryBudget};
 use http_body_util::{BodyExt as _, Empty};
+use mimalloc::MiMalloc;
 
 use crate::bench::Context;
 use crate::report::{Findings, Row, Side, Table, Unit};
 
-/// The system's allocator, which counts while the bench `allocs` asks it to. Otherwise it only looks at a flag that nobody
+/// The allocator of `coracle`, which counts while the bench `allocs` asks it to. Otherwise it only looks at a flag that nobody
 /// writes: what the other benches measure in this process pays nothing for it.
 pub struct Counting;
 
@@ -19,29 +20,29 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
 #[expect(unsafe_code, reason = "an allocator can't be written without it")]
-// SAFETY: everything is handed on to the system's allocator as it came; counting has no influence on it.
+// SAFETY: everything is handed on to another allocator as it came; counting has no influence on it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
         // SAFETY: the caller's promises are the callee's demands.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
         // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { MiMalloc.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 }
 

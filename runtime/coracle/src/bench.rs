@@ -30,6 +30,7 @@ pub(crate) fn bench(arguments: &[OsString]) -> anyhow::Result<Infallible> {
             // The workspace's default selection of packages, as for this program: wasmtime is compiled already.
             cargo.args(["run", "--release", "--bin", PROGRAM, "--manifest-path"]);
             cargo.arg(sources.join("Cargo.toml")).arg("--");
+            forget_package(&mut cargo);
             cargo
         }
         Plan::None => bail!(
@@ -40,6 +41,17 @@ pub(crate) fn bench(arguments: &[OsString]) -> anyhow::Result<Infallible> {
     };
     let error = command.args(arguments).exec();
     Err(error).with_context(|| format!("cannot run {}", command.get_program().display()))
+}
+
+/// If cargo runs this program, it has told it of its package. Dependencies whose build scripts look at such variables would
+/// be built anew if they changed, and all of ours that depend on them.
+fn forget_package(cargo: &mut Command) {
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
 }
 
 /// How to get there.
@@ -84,6 +96,20 @@ mod tests {
     #[test]
     fn the_sources_of_a_test_are_there() {
         assert!(sources().unwrap().join("benches/src/main.rs").is_file());
+    }
+
+    #[test]
+    fn cargo_is_not_told_of_the_package_that_cargo_runs() {
+        // Set for every test.
+        assert!(
+            std::env::var_os("CARGO_PKG_NAME").is_some() && std::env::var_os("CARGO_MANIFEST_DIR").is_some()
+        );
+        let mut cargo = Command::new("cargo");
+        forget_package(&mut cargo);
+        let changed: Vec<_> = cargo.get_envs().collect();
+        assert!(changed.contains(&("CARGO_PKG_NAME".as_ref(), None)));
+        assert!(changed.contains(&("CARGO_MANIFEST_DIR".as_ref(), None)));
+        assert!(!changed.iter().any(|(name, _)| *name == "PATH" || *name == "CARGO"));
     }
 
     #[test]

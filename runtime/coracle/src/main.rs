@@ -36,6 +36,9 @@ use clap::Parser as _;
 
 use crate::output::note;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before there are threads: it limits the whole process.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::COMPILE) {

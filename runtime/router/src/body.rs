@@ -119,7 +119,7 @@ pub(crate) struct Answer {
     content: Content,
     /// Bytes still to come, where the response's head has claimed a length.
     left: Option<u64>,
-    in_flight: Option<InFlight>,
+    in_flight: Option<Box<InFlight>>,
     held: Option<Held>,
 }
 
@@ -150,15 +150,15 @@ enum Content {
 
 impl Answer {
     /// Streams a target's body; `claimed` is its length as the head tells it, if it does.
-    pub(crate) fn from_target(body: ResponseBody, claimed: Option<u64>, in_flight: InFlight) -> Self {
+    pub(crate) fn from_target(body: ResponseBody, claimed: Option<u64>, in_flight: Box<InFlight>) -> Self {
         Self { left: claimed, ..Self::new(Content::Target(body), Some(in_flight)) }
     }
 
-    pub(crate) fn text(text: Bytes, in_flight: InFlight) -> Self {
+    pub(crate) fn text(text: Bytes, in_flight: Box<InFlight>) -> Self {
         Self::new(Content::Text(Some(text)), Some(in_flight))
     }
 
-    pub(crate) fn empty(in_flight: InFlight) -> Self {
+    pub(crate) fn empty(in_flight: Box<InFlight>) -> Self {
         Self::new(Content::Text(None), Some(in_flight))
     }
 
@@ -167,7 +167,7 @@ impl Answer {
         Self::new(Content::Text(None), None)
     }
 
-    fn new(content: Content, in_flight: Option<InFlight>) -> Self {
+    fn new(content: Content, in_flight: Option<Box<InFlight>>) -> Self {
         Self { content, left: None, in_flight, held: None }
     }
 

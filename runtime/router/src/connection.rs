@@ -334,7 +334,9 @@ impl Connection {
         let mut served = pin!(served);
         poll_fn(|cx| {
             self.waker.get_or_init(|| cx.waker().clone());
-            if self.nudged.swap(false, Ordering::Relaxed)
+            // Read first, as to write costs more, and nearly always there is nothing.
+            if self.nudged.load(Ordering::Relaxed)
+                && self.nudged.swap(false, Ordering::Relaxed)
                 && (self.listener.is_aborting()
                     || self.is_overdue(self.listener.now(), &self.listener.limits()))
             {

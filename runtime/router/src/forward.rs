@@ -23,7 +23,6 @@ use crate::sticky::Cookie;
 use crate::table::Routes;
 
 /// An answer, or the way to one.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(crate) enum Handled {
     Now(Response<Answer>),
     Later(BoxFuture<'static, Response<Answer>>),
@@ -85,7 +84,7 @@ fn decide(
     routes: &Routes,
     listener: &ListenerRoute,
     now: Instant,
-) -> (InFlight, Decision) {
+) -> (Box<InFlight>, Decision) {
     let router = &connection.router;
     let in_flight = |series| InFlight::new(Arc::clone(connection), Arc::clone(series), now);
     let attributes = listener.config.load_balancer.attributes;

@@ -10,8 +10,7 @@ pub(crate) const TASK_HEADER: HeaderName = HeaderName::from_static("x-coracle-ta
 
 /// Headers that are about one connection and mean nothing past it. `Transfer-Encoding` is among them:
 /// bodies are framed anew on the other side, by what the router knows and not by what was claimed.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::TE,
     header::UPGRADE,
@@ -187,11 +186,14 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     is_number.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
 
+/// Takes off what is about one connection: fields of that kind, and those that `Connection` names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(tokens)
+        // What nearly all say, and what names no field that would be left.
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         // What frames or routes a message is never about one connection, whatever a client lists.
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
@@ -199,8 +201,73 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &listed {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    headers.remove(header::CONNECTION);
+    // A walk over the names costs less than looking for each, and nearly always there are none.
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Header maps of this thread for the next message: what they allocate is what allocates most for a request.
+pub(crate) mod spare {
+    use std::cell::Cell;
+
+    use http::HeaderMap;
+
+    /// Maps that are kept, and fields they may have room for: a thread keeps a few dozen KiB.
+    const MAX_KEPT: usize = 8;
+    const MAX_ROOM: usize = 64;
+
+    thread_local! {
+        static SPARE: Cell<Vec<HeaderMap>> = const { Cell::new(Vec::new()) };
+    }
+
+    /// An empty map with room for so many fields.
+    pub(crate) fn take(room: usize) -> HeaderMap {
+        let mut spare = SPARE.take();
+        let map = spare.pop();
+        SPARE.set(spare);
+        match map {
+            Some(mut map) => {
+                map.reserve(room);
+                map
+            }
+            None => HeaderMap::with_capacity(room),
+        }
+    }
+
+    /// Keeps a map that nobody needs any more.
+    pub(crate) fn give(mut map: HeaderMap) {
+        if !(1..=MAX_ROOM).contains(&map.capacity()) {
+            return;
+        }
+        map.clear();
+        let mut spare = SPARE.take();
+        if spare.len() < MAX_KEPT {
+            spare.push(map);
+        }
+        SPARE.set(spare);
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_map_comes_back_empty_and_too_many_or_too_large_ones_do_not() {
+            let mut map = HeaderMap::with_capacity(20);
+            map.append("x-a", "1".parse().unwrap());
+            let room = map.capacity();
+            give(map);
+            let map = take(2);
+            assert!(map.is_empty() && map.capacity() == room);
+            assert!(take(40).capacity() >= 40);
+            (0..MAX_KEPT + 2).for_each(|_| give(HeaderMap::with_capacity(4)));
+            give(HeaderMap::with_capacity(1000));
+            assert_eq!(SPARE.take().len(), MAX_KEPT);
+        }
     }
 }
 

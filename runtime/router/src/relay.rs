@@ -50,7 +50,7 @@ pub(crate) fn relay(
     connection: Arc<Connection>,
     mut request: Request<ClientBody>,
     scan: Scan,
-    mut in_flight: InFlight,
+    mut in_flight: Box<InFlight>,
     way: Way,
     now: Instant,
 ) -> Handled {

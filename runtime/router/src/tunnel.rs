@@ -67,11 +67,11 @@ impl Begun {
 pub(crate) struct Tunnel {
     target: Box<dyn Duplex>,
     /// The request that led here: it is in flight until the tunnel ends.
-    in_flight: InFlight,
+    in_flight: Box<InFlight>,
 }
 
 impl Tunnel {
-    pub(crate) fn new(target: Box<dyn Duplex>, in_flight: InFlight) -> Self {
+    pub(crate) fn new(target: Box<dyn Duplex>, in_flight: Box<InFlight>) -> Self {
         Self { target, in_flight }
     }
 

@@ -3,8 +3,6 @@
 //!
 //! What is read is held to one reading: a chunk that is none is an error, and never guessed at.
 
-use std::io::Write as _;
-
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -53,13 +51,34 @@ pub(crate) fn write_field(name: &HeaderName, value: &HeaderValue, output: &mut V
     output.extend_from_slice(b"\r\n");
 }
 
-pub(crate) fn write_into(output: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    output.write_fmt(text).expect("memory takes all that is written");
+/// Writes `Content-Length`.
+pub(crate) fn write_length(length: u64, output: &mut Vec<u8>) {
+    output.extend_from_slice(b"content-length: ");
+    write_number::<10>(length, output);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// Writes a number to this base, of 16 at most. The general formatter takes several times as long, and this is done for
+/// every message.
+fn write_number<const BASE: u64>(mut number: u64, output: &mut Vec<u8>) {
+    // As many as a number has to base 10.
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b"0123456789abcdef"[(number % BASE) as usize];
+        number /= BASE;
+        if number == 0 {
+            break;
+        }
+    }
+    output.extend_from_slice(&digits[first..]);
 }
 
 /// Writes the line before a chunk. Behind the chunk comes a line's end.
 pub(crate) fn write_chunk_line(length: usize, output: &mut Vec<u8>) {
-    write_into(output, format_args!("{length:x}\r\n"));
+    write_number::<16>(length as u64, output);
+    output.extend_from_slice(b"\r\n");
 }
 
 /// Writes what ends a chunked body.
@@ -243,6 +262,17 @@ mod tests {
 
     fn chunked(bytes: &[u8]) -> Result<(Vec<u8>, Option<HeaderMap>, bool), Unreadable> {
         decoded(Decoder::Chunked(Chunk::Line), bytes, usize::MAX)
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for number in [0, 7, 10, 16, 255, 4096, u64::MAX] {
+            let (mut decimal, mut hexadecimal) = (Vec::new(), Vec::new());
+            write_number::<10>(number, &mut decimal);
+            write_number::<16>(number, &mut hexadecimal);
+            assert_eq!(String::from_utf8(decimal).unwrap(), number.to_string());
+            assert_eq!(String::from_utf8(hexadecimal).unwrap(), format!("{number:x}"));
+        }
     }
 
     #[test]

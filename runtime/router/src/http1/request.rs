@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::codec::{Framing, MAX_FIELDS, has_token};
-use crate::headers::parse_length;
+use crate::headers::{parse_length, spare};
 
 /// Bytes of a URI, whatever a router's configuration allows: as many as a [`Uri`] can have.
 const MAX_URI: usize = u16::MAX as usize - 1;
@@ -110,7 +110,7 @@ pub(super) fn read_head(text: &Bytes) -> Result<Option<Head>, BadHead> {
     let uri = Uri::from_maybe_shared(text.slice_ref(path.as_bytes())).map_err(|_| BadHead::Malformed)?;
     let is_http10 = version == 0;
     let mut reading = Reading::new(is_http10, method == Method::HEAD);
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + SPARE_FIELDS);
+    let mut headers = spare::take(parsed.headers.len() + SPARE_FIELDS);
     for field in &*parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
         let value =

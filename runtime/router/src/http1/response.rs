@@ -8,7 +8,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::codec::{has_token, write_field, write_into};
+use super::codec::{has_token, write_field, write_length};
 use super::date;
 use super::request::Asked;
 use crate::headers::{parse_length, tokens};
@@ -115,10 +115,6 @@ fn write_framing(parts: &Parts, content: Content, asked: Asked, output: &mut Vec
             Sending::Chunked(if asked.takes_trailers { announced(&parts.headers) } else { Vec::new() })
         }
     }
-}
-
-fn write_length(length: u64, output: &mut Vec<u8>) {
-    write_into(output, format_args!("content-length: {length}\r\n"));
 }
 
 /// The names in `Trailer`.

@@ -38,6 +38,7 @@ use super::response::{Content, Sending, write_head, write_refusal};
 use crate::body::{Answer, ClientBody};
 use crate::connection::Connection;
 use crate::handler;
+use crate::headers::spare;
 use crate::target::BoxError;
 
 /// Bytes of a body that nobody wants which are read and dropped, so that the connection can go on. They must be there
@@ -88,7 +89,7 @@ where
         let (parts, answer) = response.into_parts();
         let mut answer = server.begin(&parts, answer, !connection.should_close());
         let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        drop(parts);
+        spare::give(parts.headers);
         poll_fn(|cx| server.poll_send(&mut answer, cx)).await?;
         if switches {
             return Ok(Served::Switched(server.io, server.input.buffer.freeze()));

@@ -5,16 +5,17 @@
 //! an error, and never guessed at.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode, Version};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
-use crate::headers::parse_length;
+use crate::headers::{parse_length, spare, tokens};
 use crate::http1::codec::Unreadable::{self, HeadTooLarge, Malformed};
-use crate::http1::codec::{Chunk, Decoder, Framing, MAX_FIELDS, has_token, write_field, write_into};
+use crate::http1::codec::{Chunk, Decoder, Framing, MAX_FIELDS, write_field, write_length};
 
 fn framing_of<B: Body>(request: &Request<B>) -> Framing {
     if request.body().is_end_stream() {
@@ -44,7 +45,7 @@ pub(super) fn write_head<B: Body>(request: &Request<B>, output: &mut Vec<u8>) ->
     match framing {
         Framing::Nothing if has_length => output.extend_from_slice(b"content-length: 0\r\n"),
         Framing::Nothing => {}
-        Framing::Length(length) => write_into(output, format_args!("content-length: {length}\r\n")),
+        Framing::Length(length) => write_length(length, output),
         Framing::Chunked => output.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     output.extend_from_slice(b"\r\n");
@@ -61,6 +62,8 @@ pub(super) struct Head {
     pub(super) body: Decoder,
     /// Whether the target will take another request on the connection.
     pub(super) keeps_alive: bool,
+    /// How long it keeps the connection for that, if it says so.
+    pub(super) announced: Option<Duration>,
 }
 
 /// Whether these bytes, which don't end yet, may become the head of a response.
@@ -95,69 +98,127 @@ pub(super) fn read_head(text: &Bytes, method: &Method) -> Result<Head, Unreadabl
     let status = StatusCode::from_u16(code).map_err(|_| Malformed("its status is not one of HTTP"))?;
     let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + SPARE_FIELDS);
+    let mut reading = Reading::new(version);
+    let mut headers = spare::take(response.headers.len() + SPARE_FIELDS);
     for field in &*response.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Malformed("a header's name has a character no name has"))?;
         let value = HeaderValue::from_maybe_shared(text.slice_ref(field.value))
             .map_err(|_| Malformed("a header's value has a character no value has"))?;
-        headers.append(name, value);
+        if reading.note(&name, &value)? {
+            headers.append(name, value);
+        }
     }
-    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let had_coding = headers.contains_key(header::TRANSFER_ENCODING);
-    let body = decoder_of(status, version, &headers, method)?;
-    let keeps_alive = keeps_alive(version, &headers) && !body.lasts_until_close();
-    // Behind a message that was framed twice, the next one is not trusted either.
-    let is_framed_once = !had_coding || !headers.contains_key(header::CONTENT_LENGTH);
-    if had_coding {
+    let body = reading.body(status, method)?;
+    if reading.codings > 0 {
         headers.remove(header::CONTENT_LENGTH);
     }
-    Ok(Head { status, headers, reason, body, keeps_alive: keeps_alive && is_framed_once })
+    // Behind a message that was framed twice, the next one is not trusted either.
+    let is_framed_once = !(reading.codings > 0 && reading.has_length);
+    let keeps_alive = reading.keeps_alive() && is_framed_once && !body.lasts_until_close();
+    Ok(Head { status, headers, reason, body, keeps_alive, announced: reading.announced })
 }
 
 /// Room for what the router adds to an answer.
 const SPARE_FIELDS: usize = 2;
 
-fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
-    let has = |wanted| headers.get_all(header::CONNECTION).iter().any(|value| has_token(value, wanted));
-    !has(b"close") && (version == Version::HTTP_11 || has(b"keep-alive"))
+/// What was found while going through the fields.
+struct Reading {
+    is_http10: bool,
+    /// Fields of `Transfer-Encoding`.
+    codings: usize,
+    /// Whether `chunked` is the only coding.
+    is_chunked: bool,
+    has_length: bool,
+    /// The length, or `Err` if there is more than one or none that is a number.
+    length: Result<Option<u64>, Unreadable>,
+    closes: bool,
+    stays: bool,
+    announced: Option<Duration>,
 }
 
-/// Where the body of a response of this head ends.
-fn decoder_of(
-    status: StatusCode,
-    version: Version,
-    headers: &HeaderMap,
-    method: &Method,
-) -> Result<Decoder, Unreadable> {
-    let has_none = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || *method == Method::HEAD;
-    if has_none {
-        return Ok(Decoder::Length(0));
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => {}
-        (Some(_), _) if version == Version::HTTP_10 => {
-            return Err(Malformed("HTTP/1.0 has no Transfer-Encoding"));
+impl Reading {
+    fn new(version: u8) -> Self {
+        Self {
+            is_http10: version == 0,
+            codings: 0,
+            is_chunked: false,
+            has_length: false,
+            length: Ok(None),
+            closes: false,
+            stays: false,
+            announced: None,
         }
-        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            return Ok(Decoder::Chunked(Chunk::Line));
-        }
-        _ => return Err(Malformed("its Transfer-Encoding is not just \"chunked\"")),
     }
-    let mut length = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        // The same number may be there more than once, in one field or in several (RFC 9110, 8.6).
-        for value in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let claimed = parse_length(value).ok_or(NOT_ONE_LENGTH)?;
-            if length.replace(claimed).is_some_and(|earlier| earlier != claimed) {
-                return Err(NOT_ONE_LENGTH);
+
+    /// Notes a field, and tells whether it is to be kept: what is about the connection alone is not.
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Unreadable> {
+        match *name {
+            header::CONTENT_LENGTH => {
+                self.has_length = true;
+                self.length = self.length.and_then(|earlier| same_length(earlier, value));
             }
+            header::TRANSFER_ENCODING => {
+                self.codings += 1;
+                self.is_chunked =
+                    self.codings == 1 && value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+                return Ok(false);
+            }
+            header::CONNECTION => {
+                let mut names_others = false;
+                for token in tokens(value) {
+                    match token {
+                        token if token.eq_ignore_ascii_case(b"close") => self.closes = true,
+                        token if token.eq_ignore_ascii_case(b"keep-alive") => self.stays = true,
+                        _ => names_others = true,
+                    }
+                }
+                return Ok(names_others);
+            }
+            _ if name.as_str() == "keep-alive" => {
+                self.announced = self.announced.or_else(|| announced(value));
+                return Ok(false);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn keeps_alive(&self) -> bool {
+        !self.closes && (!self.is_http10 || self.stays)
+    }
+
+    /// Where the body ends, in answer to a request of this method.
+    fn body(&self, status: StatusCode, method: &Method) -> Result<Decoder, Unreadable> {
+        let has_none = status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || *method == Method::HEAD;
+        match self.codings {
+            _ if has_none => Ok(Decoder::Length(0)),
+            0 => Ok(self.length?.map_or(Decoder::UntilClose, Decoder::Length)),
+            _ if self.is_http10 => Err(Malformed("HTTP/1.0 has no Transfer-Encoding")),
+            _ if self.is_chunked => Ok(Decoder::Chunked(Chunk::Line)),
+            _ => Err(Malformed("its Transfer-Encoding is not just \"chunked\"")),
         }
     }
-    Ok(length.map_or(Decoder::UntilClose, Decoder::Length))
+}
+
+/// The same number may be there more than once, in one field or in several (RFC 9110, 8.6).
+fn same_length(mut length: Option<u64>, value: &HeaderValue) -> Result<Option<u64>, Unreadable> {
+    for value in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        let claimed = parse_length(value).ok_or(NOT_ONE_LENGTH)?;
+        if length.replace(claimed).is_some_and(|earlier| earlier != claimed) {
+            return Err(NOT_ONE_LENGTH);
+        }
+    }
+    Ok(length)
+}
+
+/// The `timeout` of a `Keep-Alive` field, if it has one.
+fn announced(value: &HeaderValue) -> Option<Duration> {
+    let value = value.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 const NOT_ONE_LENGTH: Unreadable = Malformed("its Content-Length is not one number");
@@ -212,6 +273,21 @@ mod tests {
             assert!(head.body.is_done() && head.keeps_alive, "{method} {status}");
         }
         assert_eq!(head("HTTP/1.1 200 OK\r\n\r\n", &Method::HEAD).unwrap().body, Decoder::Length(0));
+    }
+
+    #[test]
+    fn what_is_about_the_connection_ends_here() {
+        for (value, seconds) in
+            [("timeout=5", Some(5)), ("max=100, timeout=15", Some(15)), ("timeout=x", None), ("", None)]
+        {
+            let fields = format!("Connection: keep-alive\r\nKeep-Alive: {value}\r\nX: y\r\n\r\n");
+            let head = get(&format!("HTTP/1.1 200 OK\r\n{fields}")).unwrap();
+            assert_eq!(head.announced, seconds.map(Duration::from_secs), "{value}");
+            assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x"]);
+        }
+        // What names other fields says which of them go, too.
+        let head = get("HTTP/1.1 200 OK\r\nConnection: close, X\r\nX: y\r\n\r\n").unwrap();
+        assert_eq!(head.headers.len(), 2);
     }
 
     #[test]

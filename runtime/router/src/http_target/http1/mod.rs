@@ -23,7 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{self, Instant};
@@ -31,6 +31,7 @@ use tokio::time::{self, Instant};
 use super::connect::{ConnectError, Connector};
 use super::pool::Idle;
 use super::{HttpTargetConfig, PLACES, no_body, not_connected, prepare};
+use crate::headers::spare;
 use crate::http1::codec::Decoder;
 use crate::prefixed::Prefixed;
 use crate::target::{BoxError, CallError, RequestBody, ResponseBody};
@@ -133,7 +134,10 @@ pub(super) async fn call(
     if let Some(mut exchange) = client.take() {
         let has_body = exchange.begin(&mut request);
         match answer(&client, &mut exchange, &mut request).await {
-            Ok(answer) => return Ok(respond(&client, exchange, answer)),
+            Ok(answer) => {
+                spare::give(std::mem::take(request.headers_mut()));
+                return Ok(respond(&client, exchange, answer));
+            }
             // It looks as if the target had given the connection up, and knows nothing of the request.
             Err(Broken::Closed | Broken::Io(_))
                 if !exchange.has_heard() && !has_body && request.method().is_idempotent() => {}
@@ -188,7 +192,7 @@ fn respond(client: &Arc<Http1>, exchange: Box<Exchange>, answer: Answer) -> Resp
         response.extensions_mut().insert(Upgrade::new(Prefixed::new(early, io)));
         return response.map(|()| no_body());
     }
-    let good_for = head.keeps_alive.then(|| match announced_keep_alive(response.headers()) {
+    let good_for = head.keeps_alive.then(|| match head.announced {
         Some(announced) => client.idle_timeout.min(announced.saturating_sub(KEEP_ALIVE_MARGIN)),
         None => client.idle_timeout,
     });
@@ -204,13 +208,6 @@ fn respond(client: &Arc<Http1>, exchange: Box<Exchange>, answer: Answer) -> Resp
         true => no_body(),
         false => ResponseBody::new(Full::new(whole).map_err(|never| match never {})),
     })
-}
-
-/// The `timeout` of a `Keep-Alive` header, if there is one.
-fn announced_keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
-    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
-    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// A response's body. It drives the connection it comes over, and gives it back at its end. Dropped
@@ -253,23 +250,5 @@ impl Body for FromTarget {
 
     fn size_hint(&self) -> SizeHint {
         self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn keep_alive_is_read_as_servers_write_it() {
-        for (value, seconds) in
-            [("timeout=5", Some(5)), ("max=100, timeout=15", Some(15)), ("timeout=x", None), ("", None)]
-        {
-            let mut headers = HeaderMap::new();
-            headers.insert("keep-alive", HeaderValue::from_static(value));
-            assert_eq!(announced_keep_alive(&headers), seconds.map(Duration::from_secs), "{value}");
-        }
     }
 }

@@ -329,9 +329,9 @@ impl Connection {
     }
 
     /// Lets `served`, which serves the connection, go on to its end, but not longer than the client or the
-    /// listener allow. Must be a task of its own: its waker is kept from the first poll.
-    pub(crate) async fn look_after(&self, served: impl Future<Output = ()>) {
-        let mut served = pin!(served);
+    /// listener allow. Must be a task of its own: its waker is kept from the first poll. It is pinned where it is, as
+    /// every connection would have room for it twice if it were moved here.
+    pub(crate) async fn look_after(&self, mut served: Pin<&mut impl Future<Output = ()>>) {
         poll_fn(|cx| {
             self.waker.get_or_init(|| cx.waker().clone());
             // Read first, as to write costs more, and nearly always there is nothing.

@@ -184,14 +184,29 @@ fn check_host<B>(request: &mut Request<B>, scan: Scan) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Which bytes may be in a host.
+const IS_OF_HOST: [bool; 256] = {
+    let others = b"-._~%!$&'()*+,;=:[]";
+    let mut is_of_host = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        is_of_host[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        is_of_host[others[at] as usize] = true;
+        at += 1;
+    }
+    is_of_host
+};
+
 /// What follows is not the grammar of hosts, but what no host has and what two readers could disagree on.
 fn check_authority(host: &[u8]) -> Result<(), Refusal> {
-    let is_of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-    if host.contains(&b'@') {
-        return Err(Refusal::bad_host("it has user information"));
-    }
-    if host.iter().all(is_of_host) {
+    if host.iter().all(|byte| IS_OF_HOST[usize::from(*byte)]) {
         Ok(())
+    } else if host.contains(&b'@') {
+        Err(Refusal::bad_host("it has user information"))
     } else {
         Err(Refusal::bad_host("it has a character no host name has"))
     }

@@ -139,7 +139,8 @@ fn spawn<A: Accept>(
         match security {
             Security::Clear => {
                 let spoken = if connection.may_speak_http2() { Spoken::Unknown } else { Spoken::Http1 };
-                connection.look_after(protocols::serve(io, spoken, &connection, &protocols)).await;
+                let served = pin!(protocols::serve(io, spoken, &connection, &protocols));
+                connection.look_after(served).await;
             }
             Security::Tls(tls) => {
                 let served = async {
@@ -160,7 +161,7 @@ fn spawn<A: Accept>(
                     protocols::serve(io, spoken, &connection, &protocols).await;
                 };
                 // Boxed: the state of a handshake is much, and only held by those who have one.
-                connection.look_after(Box::pin(served)).await;
+                connection.look_after(Box::pin(served).as_mut()).await;
             }
             // What is wrong was said when the table was published.
             Security::Broken => {}

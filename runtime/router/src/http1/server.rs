@@ -339,6 +339,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
 
     /// Sends the answer to its end.
     fn poll_send(&mut self, answer: &mut Option<Answer>, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        // First, or an answer that never has to be waited for would leave no turn to the request.
+        self.pump(cx);
         loop {
             if let Some(upload) = &self.upload {
                 upload.feeder.will_ask();

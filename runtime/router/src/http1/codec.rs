@@ -95,15 +95,35 @@ pub(crate) fn has_token(list: &HeaderValue, wanted: &[u8]) -> bool {
 
 /// Where a head in `bytes` ends, if it does. Up to `seen` there was no end when it was last looked for.
 pub(crate) fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
-    let from = seen.saturating_sub(3);
-    let newlines =
-        bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| from + at);
-    // A line's end may lack its carriage return (RFC 9112, 2.2).
-    newlines.map(|at| at + 1).find_map(|at| match &bytes[at..] {
-        [b'\r', b'\n', ..] => Some(at + 2),
-        [b'\n', ..] => Some(at + 1),
-        _ => None,
-    })
+    let mut at = seen.saturating_sub(3);
+    while let Some(newline) = find_newline(bytes, at) {
+        at = newline + 1;
+        // A line's end may lack its carriage return (RFC 9112, 2.2).
+        match &bytes[at..] {
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            [b'\n', ..] => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The first line feed in `bytes` that is not before `from`. Eight bytes are looked at together: where they are one, less
+/// than nothing is left of it when one is taken off, and that shows in its highest bit.
+fn find_newline(bytes: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = u64::from_le_bytes([0x80; 8]);
+    let mut at = from.min(bytes.len());
+    while let Some(eight) = bytes[at..].first_chunk() {
+        let differing = u64::from_le_bytes(*eight) ^ u64::from_le_bytes([b'\n'; 8]);
+        // A byte behind the first that fits may be taken for one as well; the first is the lowest.
+        let fitting = differing.wrapping_sub(ONES) & !differing & HIGHEST;
+        if fitting != 0 {
+            return Some(at + (fitting.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| *byte == b'\n').map(|behind| at + behind)
 }
 
 /// Where a body ends, and how far it was read.
@@ -331,6 +351,15 @@ mod tests {
             write_last_chunk(&trailers, &mut bytes);
             let read = decoded(Decoder::Chunked(Chunk::Line), &bytes, step).unwrap();
             prop_assert_eq!(read, (chunks.concat(), Some(trailers), true));
+        }
+
+        #[test]
+        fn line_feeds_are_found_eight_bytes_at_once(
+            bytes in prop::collection::vec(prop_oneof![8..13_u8, any::<u8>(), Just(0x8a_u8)], 0..40),
+            from in 0_usize..41,
+        ) {
+            let plainly = bytes.iter().enumerate().skip(from).find(|(_, byte)| **byte == b'\n');
+            prop_assert_eq!(find_newline(&bytes, from), plainly.map(|(at, _)| at));
         }
 
         #[test]

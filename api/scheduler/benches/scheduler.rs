@@ -62,6 +62,7 @@ fn c2m() {
 }
 
 fn main() {
-    placements();
+    // First of all: what an allocator keeps of earlier work would be missing in its memory.
     c2m();
+    placements();
 }

@@ -60,8 +60,9 @@ pub(crate) fn run_part(arguments: &[String]) -> anyhow::Result<()> {
         _ => bail!("a size and a number of tasks, not {arguments:?}"),
     };
     let seconds = |times: Vec<Duration>| times.iter().map(Duration::as_secs_f64).collect();
-    let found = cluster::decisions(size);
+    // First of all: what an allocator keeps of earlier work would be missing in its memory.
     let challenge = cluster::challenge(tasks);
+    let found = cluster::decisions(size);
     let measured = Measured {
         size: (size.nodes, size.tasks(), size.placed),
         one_service: seconds(found.one_service),

@@ -13,8 +13,11 @@ pub(crate) fn build(
     members: Members<'_>,
     out_dir: &Path,
 ) -> Result<Vec<Guest>, BuildError> {
-    // Below OUT_DIR, so that the outer cargo, which holds the lock of its own target folder, is never waited for.
+    // Not the outer cargo's folders, whose locks it holds: it would be waited for, and wait. The components are below
+    // OUT_DIR; what they are made of is beside all the packages' OUT_DIRs, so that workspaces with the same dependencies,
+    // and this one when its OUT_DIR has another name, compile them once.
     let target_dir = out_dir.join(workspace.file_name().unwrap_or(OsStr::new("guests")));
+    let build_dir = out_dir.ancestors().nth(2).unwrap_or(out_dir).join("coracle-guests");
     let built = target_dir.join(TARGET).join("release");
     // Cargo links fresh artifacts again, but leaves those of members that no longer exist.
     for stale in components(&built)? {
@@ -35,7 +38,7 @@ pub(crate) fn build(
         }
     }
     // Set but empty: flags in a user's cargo configuration are meant for this machine, not for the guests.
-    command.env("CARGO_ENCODED_RUSTFLAGS", "");
+    command.env("CARGO_ENCODED_RUSTFLAGS", "").env("CARGO_BUILD_BUILD_DIR", build_dir);
 
     let status = command.status().map_err(|source| BuildError::Start { program: cargo, source })?;
     if !status.success() {

@@ -268,8 +268,8 @@ impl Connection {
             || (waits_too_long(&self.body_since) || self.held.load(Ordering::Relaxed) > 0) && stands_still()
     }
 
-    /// Whether the connection should end with the requests it has: the listener closes, the connection is older
-    /// than connections may get, or it is served by a thread that is not for what its requests go to by now.
+    /// Whether the connection should end with the requests it has: the listener closes, or the connection is older
+    /// than connections may get.
     pub(crate) fn should_close(&self) -> bool {
         self.listener.is_closing() || self.is_too_old(self.listener.now(), &self.listener.limits())
     }

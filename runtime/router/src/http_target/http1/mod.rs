@@ -8,9 +8,9 @@
 //!  gone                            gone
 //! ```
 //!
-//! `codec` is what clients write and read (the rest of the protocol is in `crate::http1`), `exchange` the connection. The task that waits for the response drives the socket
-//! meanwhile: there is no other, and nothing to hand over. A response whose body came with its head gives the
-//! connection back before the client has seen any of it.
+//! `codec` is what clients write and read (the rest of the protocol is in `crate::http1`), `exchange` the connection.
+//! The task that waits for the response drives the socket meanwhile: there is no other, and nothing to hand over. A
+//! response whose body came with its head gives the connection back before the client has seen any of it.
 
 mod codec;
 mod exchange;

@@ -190,8 +190,8 @@ fn interrupt(bench_name: &str, at: &str) {
         let mut left: Vec<String> = processes_with(&mark);
         left.extend(processes_with(temporary.to_str().unwrap()));
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        let groups = hierarchies.map(|entry| entry.path().join("coracle-bench"));
-        let directories = groups.chain(["/run".into(), "/sys/fs/cgroup/coracle-bench".into()]);
+        let groups = hierarchies.map(|entry| entry.path());
+        let directories = groups.chain(["/run".into(), "/sys/fs/cgroup".into()]);
         left.extend(files_with(&mark, directories).iter().map(|path| path.display().to_string()));
         left.extend(files_with("", [temporary.clone()]).iter().map(|path| path.display().to_string()));
         left

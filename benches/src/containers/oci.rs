@@ -59,9 +59,6 @@ impl Runtime {
 /// How a runtime ends whose container was killed: 128, and the signal's number.
 const KILLED: i32 = 128 + 9;
 
-/// The directory in every hierarchy that all containers of ours are in.
-const CGROUP: &str = "coracle-bench";
-
 impl Oci {
     /// `crun` with the usual confinement and these limits, if it is there and works. Its containers are reached by a port.
     pub(super) fn limited(limits: Limits) -> anyhow::Result<Self> {
@@ -171,7 +168,8 @@ impl Engine for Oci {
 
     fn place(&self, native: &Native) -> anyhow::Result<Box<dyn Place>> {
         let id = new_id();
-        let cgroup = format!("/{CGROUP}/{id}");
+        // None that containers have in common: who removes an empty one could do so while another is put inside.
+        let cgroup = format!("/{id}");
         let directory = Directory::new()?;
         // Before there is a container. It goes before its directory.
         let guard = Guard::new({
@@ -245,14 +243,12 @@ impl Place for Container {
     }
 }
 
-/// Removes what a runtime leaves of a container's cgroups, with whatever still runs in them, and the directory around
-/// them when it is empty.
+/// Removes what a runtime leaves of a container's cgroups, with whatever still runs in them.
 fn remove_cgroups(id: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
-        let around = hierarchy.join(CGROUP);
-        let cgroup = around.join(id);
+        let cgroup = hierarchy.join(id);
         if is_cgroup(&cgroup) {
             end_all(|| inside(&cgroup));
             // It can be removed when nothing is in it.
@@ -262,8 +258,6 @@ fn remove_cgroups(id: &str) {
             // gone long since.
             let _ = std::fs::remove_dir_all(cgroup);
         }
-        // The last one takes the directory along.
-        let _ = std::fs::remove_dir(around);
     }
 }
 
@@ -281,7 +275,7 @@ fn inside(cgroup: &Path) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::Started;
+    use crate::containers::{ErrorOutput, Started};
     use crate::proc::{that_see, with_argument};
 
     const SLEEPER: &str = "fn main() { loop { std::thread::park() } }";
@@ -314,7 +308,9 @@ mod tests {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_str().unwrap()).collect();
         let [.., bundle, id] = arguments[..] else { unreachable!() };
         let (id, directory) = (id.to_owned(), Path::new(bundle).parent().unwrap().to_owned());
-        let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).unwrap();
+        let mut errors = ErrorOutput::new().unwrap();
+        let stderr = errors.emptied().unwrap();
+        let mut started = Started::spawn(command.stdout(Stdio::null()).stderr(stderr)).unwrap();
         let processes = loop {
             let name = format!("{}\0", native.command_line()[0]);
             let is_it = |pid: &u32| {
@@ -324,7 +320,10 @@ mod tests {
             if !found.is_empty() {
                 break found;
             }
-            assert!(started.child().try_wait().unwrap().is_none(), "the runtime has ended");
+            if let Some(status) = started.child().try_wait().unwrap() {
+                let ended: anyhow::Result<()> = Err(anyhow::anyhow!("the runtime has ended, {status}"));
+                errors.explain(ended).unwrap();
+            }
             std::thread::yield_now();
         };
         (place, started, processes, id)
@@ -350,9 +349,19 @@ mod tests {
         assert!(!inside.iter().any(|pid| exists(*pid)), "{inside:?} are left");
         assert!(with_argument(&id).is_empty());
         let cgroups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-        let left: Vec<_> =
-            cgroups.map(|one| one.join(CGROUP).join(&id)).filter(|path| path.exists()).collect();
+        let left: Vec<_> = cgroups.map(|one| one.join(&id)).filter(|path| path.exists()).collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn containers_that_begin_are_not_disturbed_by_those_that_end() {
+        let name = "containers::oci::tests::containers_that_begin_are_not_disturbed_by_those_that_end";
+        let Some(crun) = crun(name) else { return };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10).for_each(|_| crun.try_out().unwrap()));
+            }
+        });
     }
 
     #[test]

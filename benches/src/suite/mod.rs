@@ -12,6 +12,7 @@ pub(crate) mod metering;
 pub(crate) mod noisy;
 pub(crate) mod plugins;
 pub(crate) mod proxy;
+mod relay;
 pub(crate) mod scheduler;
 pub(crate) mod sdk;
 pub(crate) mod startup;

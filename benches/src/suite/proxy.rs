@@ -1,5 +1,5 @@
-//! The router as a plain reverse proxy beside nginx and HAProxy, and as the front of components beside
-//! nginx in front of three `wasmtime serve`. In turns in one run (A B C A B C …); each server is a process
+//! The router as a plain reverse proxy beside nginx and HAProxy, with a relay of bytes for a floor, and as the front of
+//! components beside nginx in front of three `wasmtime serve`. In turns in one run (A B C A B C …); each server is a process
 //! of its own, and all of them meet the same target over the same number of connections.
 
 use std::io::Write as _;
@@ -22,6 +22,7 @@ use crate::cleanup::Directory;
 use crate::peers::{Coracle, Running, coracle_binary, exchange, find, poll, wasmtime_serve};
 use crate::proc::resident;
 use crate::report::{Findings, Row, Side as Whose, Table, Unit};
+use crate::suite::relay;
 use crate::suite::throughput::{self, Server, Ways, rate_and_latency};
 
 const CONNECTIONS: usize = 32;
@@ -62,6 +63,13 @@ async fn plain(context: &Context, findings: &mut Findings) -> anyhow::Result<()>
     if let Some((_, address)) = &haproxy {
         servers.push(server("haproxy", "HAProxy", Whose::Peer, *address, "haproxy -f haproxy.cfg", HAPROXY));
     }
+    let (_relay, relay_address) = part(relay::NAME, &[&target_address.to_string()])?;
+    let settings = format!(
+        "{} threads; looks at no byte, and keeps a connection to the target for each",
+        relay::THREADS
+    );
+    let command = "tokio::io::copy_bidirectional";
+    servers.push(server("relay", "floor: a relay of bytes", Whose::Bound, relay_address, command, &settings));
     let settings = "answers every head by the same bytes";
     servers.push(server(
         "target",
@@ -151,6 +159,7 @@ pub(crate) async fn run_part(args: &[String]) -> anyhow::Result<()> {
     match args {
         [name] if name == "static-target" => static_target().await,
         [name, target] if name == "proxy" => proxy(target.parse()?).await,
+        [name, target] if name == relay::NAME => relay::run(target.parse()?).await,
         [name, body] if name == throughput::HYPER => throughput::bare_hyper(body.clone()).await,
         _ => anyhow::bail!("no part of a bench is called {args:?}"),
     }

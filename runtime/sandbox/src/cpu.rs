@@ -41,7 +41,8 @@ const TURN_COST: u64 = 1_000;
 
 /// What is charged for each sleep: the timer, the threads that go idle (the guest's, and the one that keeps the timer),
 /// and those that are roused for it. Measured as what a process with one capped busy loop used beyond what its slices were
-/// billed, on a virtual machine, where all of that costs most.
+/// billed, on a virtual machine, where all of that costs most. Only who has a cap pays it: under shares somebody sleeps
+/// only while the machine is full, so that no thread goes idle for it, and the fewer units he has, the more he would pay.
 const SLEEP_COST: u64 = 150_000;
 
 /// What is charged for yielding to tokio while threads are idle: one of them is roused in vain.
@@ -177,6 +178,11 @@ impl Bucket {
         self.chain().any(|bucket| matches!(bucket.kind, Kind::Shares | Kind::Part))
     }
 
+    /// Whether it is held to a rate however idle the machine is.
+    fn is_capped(&self) -> bool {
+        self.chain().any(|bucket| matches!(bucket.kind, Kind::Capped { .. }))
+    }
+
     /// Books time that was used, and bills it. Answers when the next slice may start, if not now.
     fn account(&self, nanos: u64, advance: i64, now: u64) -> Option<u64> {
         for bucket in self.chain() {
@@ -193,11 +199,15 @@ impl Bucket {
                 _ => {}
             }
         }
+        self.charge_turn(nanos, advance, now)
+    }
+
+    /// Bills a turn, and the sleep that follows, if one does. Answers when that ends.
+    fn charge_turn(&self, nanos: u64, advance: i64, now: u64) -> Option<u64> {
         let signed = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
-        self.charge_all(signed(nanos + TURN_COST).saturating_sub(advance), now)?;
-        let turn = self.charge_all(signed(SLEEP_COST), now);
+        let turn = self.charge_all(signed(nanos + TURN_COST).saturating_sub(advance), now)?;
         self.delay();
-        turn
+        if self.is_capped() { self.charge_all(signed(SLEEP_COST), now) } else { Some(turn) }
     }
 
     /// Charges it and what it is a part of; answers the last of their turns.
@@ -427,6 +437,25 @@ mod tests {
         let (_, slept) = side_by_side(std::slice::from_ref(&busy), 4 * SECOND);
         let (used, target) = (u64::try_from(busy.used().as_nanos()).unwrap(), 2 * SECOND);
         assert!((used + slept).abs_diff(target) < target / 20, "{used} and {slept} for sleeps, of {target}");
+    }
+
+    #[test]
+    fn sleeping_is_charged_to_caps_and_not_to_shares() {
+        // Two units beside 1024 of two processors, in thousandths.
+        const RATE: u64 = 3_992;
+        let now = 10 * SECOND;
+        let cost = |nanos: u64| nanos * UNITS_PER_CORE * PARTS_PER_UNIT / RATE;
+        let shares = CpuBudget::with_kind(Kind::Shares, 2, None);
+        shares.0.demand.grant(RATE);
+        for turn in [300_000, 1_000_000] {
+            shares.0.paid_until.store(now, Ordering::Relaxed);
+            let ready = shares.0.charge_turn(turn, 0, now);
+            assert_eq!(ready, Some(now + cost(turn + TURN_COST)), "a turn of {turn} ns");
+        }
+        let capped = CpuBudget::capped(2);
+        capped.0.paid_until.store(now, Ordering::Relaxed);
+        let paid = (1_000_000 + TURN_COST + SLEEP_COST) * UNITS_PER_CORE / 2;
+        assert_eq!(capped.0.charge_turn(1_000_000, 0, now), Some(now + paid));
     }
 
     #[test]

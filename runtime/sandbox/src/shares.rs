@@ -52,6 +52,11 @@ impl Demand {
         Some(self.granted.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
+    /// What it may have from now on, in thousandths of CPU units; 0 for no limit.
+    pub(crate) fn grant(&self, rate: u64) {
+        self.granted.store(rate, Ordering::Relaxed);
+    }
+
     pub(crate) fn used(&self, nanos: u64) {
         self.used.fetch_add(nanos, Ordering::Relaxed);
     }
@@ -117,7 +122,7 @@ impl State {
         let idle = rate(elapsed.saturating_mul(*CORES).saturating_sub(busy), elapsed);
         let grants = if self.full { divide(&wants, idle) } else { vec![0; wants.len()] };
         for (bucket, grant) in members.iter().zip(grants) {
-            bucket.demand.granted.store(grant, Ordering::Relaxed);
+            bucket.demand.grant(grant);
         }
     }
 }
@@ -169,7 +174,7 @@ impl Parts {
             _ => vec![0; wants.len()],
         };
         for (part, grant) in members.iter().zip(grants) {
-            part.demand.granted.store(grant, Ordering::Relaxed);
+            part.demand.grant(grant);
         }
     }
 }
@@ -205,11 +210,12 @@ struct Want {
 }
 
 /// Divides what all of them got, and what was idle, by weight; what somebody does not want goes to the others.
+/// Who wants less may have what would be his part if he wanted more, beside those who do: not beside those who want
+/// nothing, or a task that is busy would be held to a fraction of the machine that the rest leaves idle.
 /// Answers at least 1 for each, because 0 means no limit.
 fn divide(wants: &[Want], idle: u64) -> Vec<u64> {
     let mut left: u64 = wants.iter().map(|want| want.got).sum::<u64>() + idle;
     let whole = left;
-    let all_weights: u64 = wants.iter().map(|want| want.weight).sum();
     let mut hungry: Vec<usize> = (0..wants.len()).filter(|i| wants[*i].wanted > 0).collect();
     // Who wants less than his part is served first, until everybody left wants more.
     loop {
@@ -224,7 +230,8 @@ fn divide(wants: &[Want], idle: u64) -> Vec<u64> {
     let weights: u64 = hungry.iter().map(|i| wants[*i].weight).sum();
     (0..wants.len())
         .map(|i| {
-            let (of, among) = if hungry.contains(&i) { (left, weights) } else { (whole, all_weights) };
+            let (of, among) =
+                if hungry.contains(&i) { (left, weights) } else { (whole, weights + wants[i].weight) };
             (of * wants[i].weight / among.max(1)).max(1)
         })
         .collect()
@@ -261,6 +268,18 @@ mod tests {
         let grants = divide(&[want(256, 1500, u64::MAX), want(768, 548, 548)], 0);
         assert_eq!(grants[0], 1500, "all that the modest one leaves");
         assert_eq!(grants[1], 1536, "who wants little may want his full part in the next window");
+    }
+
+    #[test]
+    fn who_has_all_he_wants_is_not_held_to_his_part_of_idle_budgets() {
+        let mut wants = vec![want(1024, 2_000_000, 2_000_000)];
+        wants.extend([want(1024, 0, 0); 10]);
+        assert_eq!(divide(&wants, 48_000)[0], 2_048_000, "nobody else wants any of the machine");
+        // One of two units that only slept in this window, beside a busy one and idle ones.
+        wants[0] = want(1024, 2_040_000, u64::MAX);
+        wants.push(want(2, 0, 0));
+        let grants = divide(&wants, 8_000);
+        assert_eq!((grants[0], grants[11]), (2_048_000, 3_992));
     }
 
     #[test]

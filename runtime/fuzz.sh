@@ -29,6 +29,7 @@ fi
 cd "$(dirname "$0")"
 seconds=${1:-60}
 wanted=("${@:2}")
+found=()
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(dirname "$PWD")/target/fuzz}" CARGO_INCREMENTAL=0
 targets() { for source in "$1"/fuzz/fuzz_targets/*.rs; do basename "$source" .rs; done; }
 for crate in router sandbox; do
@@ -45,6 +46,10 @@ for crate in router sandbox; do
         seeds=()
         if [ -d "$fuzz/seeds/$target" ]; then seeds=("$fuzz/seeds/$target"); fi
         "$CARGO_TARGET_DIR/release/$target" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
-            -artifact_prefix="$fuzz/artifacts/$target/" "$fuzz/corpus/$target" "${seeds[@]}"
+            -artifact_prefix="$fuzz/artifacts/$target/" "$fuzz/corpus/$target" "${seeds[@]}" || found+=("$fuzz/artifacts/$target")
     done
 done
+if ((${#found[@]})); then
+    printf 'fuzz.sh: something was found: %s\n' "${found[@]/#/runtime/}" >&2
+    exit 1
+fi

@@ -58,6 +58,11 @@ fn a_broken_revision_never_replaces_a_working_one() {
     let good = server.register("web", json!({ "image": "http:1" }));
     let bad = server.register("web", json!({ "image": "no-such-image:1" }));
     server.create_service("web", &good, 2);
+    // Its tasks run; only a deployment that has completed as well is gone back to, in ECS too.
+    wait_for("the end of the first deployment", || {
+        let service = server.ecs("DescribeServices", &json!({ "services": ["web"] }))["services"][0].take();
+        (service["deployments"][0]["rolloutState"] == "COMPLETED").then_some(())
+    });
     server.ecs(
         "UpdateService",
         &json!({

@@ -33,7 +33,7 @@ async fn serve(listener: TcpListener, target: SocketAddr) -> io::Result<()> {
         // Taken off this runtime here, put on the other there.
         let client = client.into_std()?;
         thread.spawn(async move {
-            // It ends with either side, and whoever loads it counts what was not answered.
+            // It ends when both sides have, or one fails; whoever loads it counts what was not answered.
             let _ = relay(client, target).await;
         });
     }

@@ -195,8 +195,10 @@ class Session:
         for pattern in ("*.yaml", "task-definition*.json"):
             for file in self.work.rglob(pattern):
                 file.write_text(self.here(file.read_text()))
+        # A character may come in two pieces with something else between them: curl shows its progress on one stream in
+        # the middle of a body that it writes to the other.
         self.shell = subprocess.Popen(
-            ["bash", "--noprofile", "--norc"], cwd=self.work, env=self.environment, text=True,
+            ["bash", "--noprofile", "--norc"], cwd=self.work, env=self.environment, text=True, errors="replace",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )
 

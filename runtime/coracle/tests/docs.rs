@@ -165,6 +165,15 @@ fn packages(python: &Path) -> String {
     String::from_utf8(run(Command::new(python).args(ask)).stdout).unwrap().trim().to_owned()
 }
 
+#[test]
+fn characters_may_come_in_pieces_with_others_between() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    let text = "```console\n$ printf '\\342'; printf 'progress' >&2; printf '\\200\\246\\n'\n…\n```\n";
+    std::fs::write(dir.path().join("pieces.md"), text).unwrap();
+    document_tells_the_truth(&mut Command::new("python3"), dir.path(), "pieces.md", dir.path());
+}
+
 /// The README that comes with a project, in the project.
 #[track_caller]
 fn a_template_tells_the_truth(template: &str) {

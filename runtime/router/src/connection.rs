@@ -27,14 +27,14 @@ use std::time::Duration;
 use http::{HeaderMap, Request};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{self, Instant, Sleep};
+use tokio::time::{Instant, timeout_at};
 
 use crate::access_log::Entry;
 use crate::forwarded::{ClientTls, Forwarded};
 use crate::headers::Scan;
 use crate::load_balancer::LoadBalancerAttributes;
 use crate::router::Shared;
-use crate::serve::{Limits, Listener};
+use crate::serve::{self, Limits, Listener};
 use crate::tunnel::Tunnel;
 
 const IDLE: u8 = 0;
@@ -44,6 +44,9 @@ const TUNNEL: u8 = 3;
 
 /// A time in ticks of the listener's clock, which starts at 1.
 type Tick = u32;
+
+/// The shortest time of an answer that is measured in ticks. Below it, half a second more would be noticed.
+const MEASURED_IN_TICKS: Duration = Duration::from_secs(10);
 
 /// Stands for "not waiting" where a tick says since when.
 const NOT: Tick = 0;
@@ -81,8 +84,9 @@ pub(crate) struct Connection {
     progress: AtomicU32,
     /// The target's side of what the connection becomes after HTTP.
     tunnel: Mutex<Option<Tunnel>>,
-    /// What bounds the time of a target's answer, between requests.
-    timer: Mutex<Option<Pin<Box<Sleep>>>>,
+    /// Until when a target may begin to answer, where that is measured in ticks. For HTTP/1, whose requests come one
+    /// at a time.
+    answer_due: AtomicU32,
     /// Set with a wake-up: the connection should look at the clock.
     nudged: AtomicBool,
     waker: OnceLock<Waker>,
@@ -116,7 +120,7 @@ impl Connection {
             held: AtomicU32::new(0),
             progress: AtomicU32::new(now),
             tunnel: Mutex::new(None),
-            timer: Mutex::new(None),
+            answer_due: AtomicU32::new(NOT),
             nudged: AtomicBool::new(false),
             waker: OnceLock::new(),
             listener,
@@ -283,28 +287,38 @@ impl Connection {
         self.listener.limits().longest_silence()
     }
 
-    /// What `future` comes to, if it does before the deadline. The timer is the connection's and set anew for
-    /// each request: to put one off costs far less than to make it and take it back.
-    pub(crate) async fn within<F: Future>(&self, deadline: Instant, future: F) -> Option<F::Output> {
+    /// What `future`, which has begun at `begun`, comes to, if it takes no longer than `limit`; half a second more, if
+    /// that is long.
+    ///
+    /// A long limit takes no timer: with one for each request, a worker that waits has to look at all of them, and has the
+    /// kernel set an alarm each time.
+    pub(crate) async fn within<F: Future>(
+        &self,
+        begun: Instant,
+        limit: Duration,
+        future: F,
+    ) -> Option<F::Output> {
+        if limit < MEASURED_IN_TICKS || self.is_http2() {
+            return timeout_at(begun + limit, future).await.ok();
+        }
+        // The tick it is now has begun before.
+        let due = self.listener.now().wrapping_add(serve::ticks(limit)).wrapping_add(1).max(1);
+        self.answer_due.store(due, Ordering::Relaxed);
         let mut future = pin!(future);
-        let mut timer: Option<Pin<Box<Sleep>>> = None;
-        let output = poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            let timer = timer.get_or_insert_with(|| {
-                let mut timer =
-                    self.timer.lock().take().unwrap_or_else(|| Box::pin(time::sleep_until(deadline)));
-                timer.as_mut().reset(deadline);
-                timer
-            });
-            timer.as_mut().poll(cx).map(|()| None)
+        let output = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if is_reached(due, self.listener.now()) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         })
         .await;
-        if timer.is_some() {
-            *self.timer.lock() = timer;
-        }
+        self.answer_due.store(NOT, Ordering::Relaxed);
         output
+    }
+
+    /// Whether a target has had its time to begin to answer.
+    pub(crate) fn is_answer_due(&self, now: Tick) -> bool {
+        let due = self.answer_due.load(Ordering::Relaxed);
+        due != NOT && is_reached(due, now)
     }
 
     /// What the connection becomes when its last response is written.
@@ -349,6 +363,11 @@ impl Connection {
         // It refers to the connection, and would keep it for ever.
         drop(self.take_tunnel());
     }
+}
+
+/// Whether a time has come. The clock may have gone round.
+fn is_reached(tick: Tick, now: Tick) -> bool {
+    now.wrapping_sub(tick) < Tick::MAX / 2
 }
 
 /// The client's side of a connection, with its progress noted.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 
 use crate::address::SERVICE_HEADER;
 use crate::framing::drop_invalid_fields;
@@ -18,7 +19,7 @@ const TLS_VERSION: HeaderName = HeaderName::from_static("x-amzn-tls-version");
 const TLS_CIPHER: HeaderName = HeaderName::from_static("x-amzn-tls-cipher-suite");
 
 /// What a connection adds to each of its requests, made once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Forwarded {
     client: HeaderValue,
     /// The client's address with its port.
@@ -26,6 +27,8 @@ pub(crate) struct Forwarded {
     scheme: &'static str,
     port: u16,
     port_value: HeaderValue,
+    /// The host of the last request without a port, and the same with the listener's: a client mostly asks for one.
+    completed_host: Mutex<Option<(HeaderValue, HeaderValue)>>,
 }
 
 /// What is known of a client by its TLS, as targets are told.
@@ -51,6 +54,7 @@ impl Forwarded {
             scheme,
             port,
             port_value: HeaderValue::from(port),
+            completed_host: Mutex::new(None),
         }
     }
 
@@ -132,19 +136,28 @@ impl Forwarded {
         if self.port == 80 || self.port == 443 {
             return;
         }
-        let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return };
+        let Some(host) = headers.get(header::HOST) else { return };
+        let completed = match &mut *self.completed_host.lock() {
+            Some((last, completed)) if last == host => completed.clone(),
+            last => {
+                let Some(completed) = self.with_port(host) else { return };
+                // A copy: the host itself would keep the head that it is a part of.
+                *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, completed.clone()));
+                completed
+            }
+        };
+        headers.insert(header::HOST, completed);
+    }
+
+    /// A host with the listener's port; nothing if it has one already.
+    fn with_port(&self, host: &HeaderValue) -> Option<HeaderValue> {
+        let host = host.to_str().ok()?;
         let after_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
         if host.is_empty() || after_brackets.contains(':') {
-            return;
+            return None;
         }
-        let port = self.port_value.as_bytes();
-        let mut completed = Vec::with_capacity(host.len() + 1 + port.len());
-        for part in [host.as_bytes(), b":", port] {
-            completed.extend_from_slice(part);
-        }
-        if let Ok(host) = HeaderValue::from_maybe_shared(Bytes::from(completed)) {
-            headers.insert(header::HOST, host);
-        }
+        let completed = [host.as_bytes(), b":", self.port_value.as_bytes()].concat();
+        HeaderValue::from_maybe_shared(Bytes::from(completed)).ok()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::group::{Check, GroupRoute, Keeper, Member, Outcome};
@@ -29,11 +30,14 @@ pub(crate) struct ListenerRoute {
     pub(crate) series: Arc<Series>,
 }
 
+/// Things by ARN. Looked up for each request, and no client can choose ARNs that fall together.
+type ById<T> = FxHashMap<Arc<str>, Arc<T>>;
+
 /// What requests to listeners read. Never changed, only replaced.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners {
-    by_id: Arc<HashMap<Arc<str>, Arc<ListenerRoute>>>,
-    groups: HashMap<Arc<str>, Arc<GroupRoute>>,
+    by_id: Arc<ById<ListenerRoute>>,
+    groups: ById<GroupRoute>,
 }
 
 impl Listeners {
@@ -110,7 +114,7 @@ impl Kept {
     ) -> Listeners {
         let own_series = std::mem::take(&mut self.own_series);
         let connections = std::mem::take(&mut self.connections);
-        let by_id: HashMap<Arc<str>, Arc<ListenerRoute>> = listeners
+        let by_id: ById<ListenerRoute> = listeners
             .into_iter()
             .map(|config| {
                 let name = &config.load_balancer.name;
@@ -166,7 +170,7 @@ impl Kept {
                 }
             }
         }
-        let mut routes = HashMap::new();
+        let mut routes = ById::default();
         let mut keepers = std::mem::take(&mut self.keepers);
         for config in groups {
             let user = users.get(config.id.as_str());

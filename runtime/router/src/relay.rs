@@ -199,7 +199,7 @@ impl Attempts<'_> {
             let Some(sent) = request.take() else { return Err(self.no_target()) };
             let spare = self.spare(&sent);
             let call = member.slot.call(sent);
-            let called = match self.connection.within(self.now + timeout, call).await {
+            let called = match self.connection.within(self.now, timeout, call).await {
                 Some(called) => called,
                 None => {
                     let reason = format!("it did not begin to answer within {} s", timeout.as_secs_f64());

@@ -276,8 +276,11 @@ impl Limits {
     }
 }
 
-fn ticks(limit: Duration) -> u32 {
-    u32::try_from(limit.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX / 2).max(1)
+pub(crate) fn ticks(limit: Duration) -> u32 {
+    const A_SECOND: u64 = Duration::from_secs(1).as_nanos().div_ceil(TICK.as_nanos()) as u64;
+    let of_rest = u64::from(limit.subsec_nanos()).div_ceil(TICK.as_nanos() as u64);
+    let ticks = limit.as_secs().saturating_mul(A_SECOND).saturating_add(of_rest);
+    u32::try_from(ticks).map_or(u32::MAX / 2, |ticks| ticks.clamp(1, u32::MAX / 2))
 }
 
 /// What the connections of one listener share.
@@ -375,7 +378,9 @@ impl Listener {
         self.now.store(now, Ordering::Relaxed);
         let limits = self.limits();
         let open = self.open.lock();
-        let is_due = |one: &Arc<Connection>| one.is_overdue(now, &limits) || one.is_too_old(now, &limits);
+        let is_due = |one: &Arc<Connection>| {
+            one.is_overdue(now, &limits) || one.is_too_old(now, &limits) || one.is_answer_due(now)
+        };
         open.connections.values().filter(|one| is_due(one)).for_each(|one| one.nudge());
     }
 

@@ -3,9 +3,17 @@
 //! What a client brings is passed on. What is missing is begun, both from the same 128 bits, so that the
 //! two name one trace.
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+thread_local! {
+    /// Makes ids, which have to differ and not to be secret.
+    static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
+}
 
 pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -38,14 +46,13 @@ struct Ids {
 
 impl Ids {
     fn new() -> Self {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let [low, middle, high]: [u64; 3] = rand::random();
+        // As many digits as there is time for, until 2106.
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+        let random: [u32; 5] = RANDOM.with_borrow_mut(rand::Rng::random);
         let (mut trace, mut span) = ([0; 32], [0; 16]);
-        write_hex(&mut trace[..8], seconds);
-        write_hex(&mut trace[8..16], middle);
-        write_hex(&mut trace[16..], low);
+        write_hex(&mut trace, &[seconds, random[0], random[1], random[2]]);
         // An id of zeros is none.
-        write_hex(&mut span, high | 1);
+        write_hex(&mut span, &[random[3], random[4] | 1]);
         Self { trace, span }
     }
 
@@ -106,13 +113,24 @@ fn is_traceparent(headers: &HeaderMap) -> bool {
         && (value.len() == 55 || (&value[..2] != b"00" && value[55] == b'-'))
 }
 
-/// Fills `digits` with the low bits of `value`. The general formatter takes several times as long, and
-/// this is done for every request.
-fn write_hex(digits: &mut [u8], mut value: u64) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
-        value >>= 4;
+/// Fills `digits` with these numbers, eight digits each. A digit at a time takes several times as long, and this is done
+/// for every request.
+fn write_hex(digits: &mut [u8], numbers: &[u32]) {
+    for (digits, number) in digits.chunks_exact_mut(8).zip(numbers) {
+        digits.copy_from_slice(&hex(*number));
     }
+}
+
+/// A number as eight hexadecimal digits, all at once: its halves are moved apart, then theirs, until there is one digit in
+/// each byte.
+fn hex(number: u32) -> [u8; 8] {
+    let mut digits = u64::from(number);
+    digits = (digits & 0xffff_0000) << 16 | digits & 0xffff;
+    digits = (digits & 0xff00_0000_ff00) << 8 | digits & 0xff_0000_00ff;
+    digits = (digits & 0xf0_00f0_00f0_00f0) << 4 | digits & 0xf_000f_000f_000f;
+    // One in each byte that is over 9.
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -140,9 +158,16 @@ mod tests {
         let parent: Vec<&str> = headers[TRACEPARENT].to_str().unwrap().split('-').collect();
         assert_eq!((parent[0], parent[1], parent[2].len(), parent[3]), ("00", root.as_str(), 16, "01"));
         assert_ne!(headers[TRACE_ID], applied(&[])[TRACE_ID]);
-        let mut digits = [0; 8];
-        write_hex(&mut digits, 0x12_0000_abcd);
-        assert_eq!(&digits, b"0000abcd");
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_formatter_writes_them() {
+        for number in (0..1 << 16).map(|at: u32| at.wrapping_mul(65_537)).chain([0, u32::MAX, 0x0123_4567]) {
+            assert_eq!(hex(number), format!("{number:08x}").as_bytes());
+        }
+        let mut digits = [0; 16];
+        write_hex(&mut digits, &[0xabcd, 1]);
+        assert_eq!(&digits, b"0000abcd00000001");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! nobody takes over what waits behind a target that computes. Targets in this process must not do so for long; see
 //! [`Target::call`](crate::Target::call).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,21 @@ use crate::router::Shared;
 
 thread_local! {
     static PLACE: Cell<usize> = const { Cell::new(0) };
+    /// The runtime that this worker was started from.
+    static HOME: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
 /// Which worker this thread is, counted from 1; 0 for every other thread.
 pub(crate) fn place() -> usize {
     PLACE.get()
+}
+
+/// Spawns what looks after things now and then. Not on a worker: one that has no timer waits for less.
+pub(crate) fn spawn_aside(task: impl Future<Output = ()> + Send + 'static) {
+    match HOME.with_borrow(Option::clone) {
+        Some(home) => home.spawn(task),
+        None => tokio::spawn(task),
+    };
 }
 
 /// The workers.
@@ -68,8 +78,10 @@ fn start(place: usize) -> io::Result<(Worker, oneshot::Sender<()>)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
+    let home = Handle::current();
     std::thread::Builder::new().name(format!("router-{place}")).spawn(move || {
         PLACE.set(place);
+        HOME.set(Some(home));
         // Nothing is ever sent: the other end is dropped.
         let _ = runtime.block_on(stopped);
     })?;

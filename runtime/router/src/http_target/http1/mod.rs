@@ -36,7 +36,7 @@ use crate::http1::codec::Decoder;
 use crate::prefixed::Prefixed;
 use crate::target::{BoxError, CallError, RequestBody, ResponseBody};
 use crate::tunnel::Upgrade;
-use crate::workers::place;
+use crate::workers::{place, spawn_aside};
 use exchange::{Answer, Broken, Exchange};
 
 /// Taken off what a target announces in `Keep-Alive`: a request must not meet the connection just as the
@@ -99,7 +99,7 @@ impl Http1 {
         exchange.rest();
         let good_until = Instant::now() + good_for;
         if self.idle.put(place(), exchange, good_until) && !self.is_swept.swap(true, Ordering::AcqRel) {
-            tokio::spawn(sweep(Arc::downgrade(self)));
+            spawn_aside(sweep(Arc::downgrade(self)));
         }
     }
 

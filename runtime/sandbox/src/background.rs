@@ -18,7 +18,7 @@
 //! ([`drive`](crate::instance::drive)), which sleeps them off without a thread wherever it is.
 
 use crate::control::{Control, Home, Phase};
-use crate::cpu::{CpuBudget, Precedence};
+use crate::cpu::{CpuBudget, Precedence, thread_cpu};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -296,8 +296,11 @@ impl Pool {
             };
             self.waiting.store(queue.jobs.len(), Ordering::Relaxed);
             drop(queue);
-            let again = job.run();
+            let began = thread_cpu();
+            let again = job.clone().run();
+            let spent = thread_cpu().saturating_sub(began);
             queue = self.queue.lock();
+            job.precedence().settle(spent);
             // Nobody is roused for it: this thread takes the next one itself.
             if let Some(job) = again {
                 queue.add(job);
@@ -324,6 +327,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::TURN;
     use std::future::poll_fn;
     use std::sync::mpsc;
     use std::time::Duration;
@@ -457,42 +461,62 @@ mod tests {
         }
     }
 
-    /// Who gets the first `turns`, of budgets with so many instances each that always want another one; by budget.
-    fn turns(budgets: &[(CpuBudget, usize)], turns: usize) -> Vec<usize> {
+    /// Who gets the first `turns`, of budgets with so many instances each that always want another one and use so much of
+    /// it; by budget.
+    fn turns(budgets: &[(CpuBudget, usize, u64)], turns: usize) -> Vec<usize> {
         let mut queue = Queue { now: 5_000_000_000, ..Queue::default() };
         let all: Vec<Arc<dyn Run>> = budgets
             .iter()
-            .flat_map(|(budget, count)| std::iter::repeat_n(budget, *count))
+            .flat_map(|(budget, count, _)| std::iter::repeat_n(budget, *count))
             .map(|budget| Arc::new(Turn(budget.precedence())) as Arc<dyn Run>)
             .collect();
+        let owners: Vec<usize> = budgets
+            .iter()
+            .enumerate()
+            .flat_map(|(owner, (_, count, _))| std::iter::repeat_n(owner, *count))
+            .collect();
         all.iter().for_each(|job| queue.add(job.clone()));
-        let mut got = vec![0; all.len()];
+        let mut got = vec![0; budgets.len()];
         for _ in 0..turns {
             let job = queue.take().unwrap();
-            got[all.iter().position(|other| Arc::ptr_eq(other, &job)).unwrap()] += 1;
+            let owner = owners[all.iter().position(|other| Arc::ptr_eq(other, &job)).unwrap()];
+            got[owner] += 1;
+            job.precedence().settle(budgets[owner].2);
             queue.add(job);
         }
-        let mut got = got.into_iter();
-        budgets.iter().map(|(_, count)| got.by_ref().take(*count).sum()).collect()
+        got
     }
 
     #[test]
     fn many_instances_get_no_more_turns_than_one() {
-        let budgets = [(CpuBudget::capped(256), 50), (CpuBudget::capped(256), 1)];
+        let budgets = [(CpuBudget::capped(256), 50, TURN), (CpuBudget::capped(256), 1, TURN)];
         assert_eq!(turns(&budgets, 100), [50, 50]);
     }
 
     #[test]
     fn turns_are_divided_by_units() {
-        let budgets = [(CpuBudget::capped(256), 2), (CpuBudget::shares(768), 2)];
+        let budgets = [(CpuBudget::capped(256), 2, TURN), (CpuBudget::shares(768), 2, TURN)];
         let got = turns(&budgets, 400);
         assert!(got[0].abs_diff(100) <= 2, "{got:?}");
     }
 
     #[test]
+    fn who_uses_little_of_his_turns_gets_more_of_them() {
+        // A guest with few units is told to wait after a slice: that must not cost it the rest of a turn.
+        let budgets = [(CpuBudget::shares(16), 1, TURN / 4), (CpuBudget::shares(1024), 1, TURN)];
+        let got = turns(&budgets, 1700);
+        assert!(got[0].abs_diff(100) <= 2, "{got:?}: 100 quarters beside 1600 whole ones are 16 of 1024");
+        // Who goes on for longer than a turn pays for all of it.
+        let budgets = [(CpuBudget::capped(512), 3, 2 * TURN), (CpuBudget::capped(512), 1, TURN)];
+        let got = turns(&budgets, 300);
+        assert!(got[0].abs_diff(100) <= 3, "{got:?}");
+    }
+
+    #[test]
     fn containers_of_a_task_have_one_place_together() {
         let task = CpuBudget::capped(512);
-        let budgets = [(task.part(256), 1), (task.part(256), 1), (CpuBudget::capped(512), 1)];
+        let budgets =
+            [(task.part(256), 1, TURN), (task.part(256), 1, TURN), (CpuBudget::capped(512), 1, TURN)];
         let got = turns(&budgets, 200);
         assert!(got[2].abs_diff(100) <= 2, "{got:?}");
     }

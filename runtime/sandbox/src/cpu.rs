@@ -261,7 +261,7 @@ pub(crate) const TURN: u64 = 1_000_000;
 /// When it is a budget's turn, by start-time fair queueing: each turn begins, in virtual time, where the budget's last
 /// one ended, and lasts the longer the fewer units it has. Who begins first is next. A budget with many instances waits
 /// for many turns and gets them one after the other; one that comes back from a pause begins with those that have
-/// their turn now, so that nobody saves turns up.
+/// their turn now, so that nobody saves turns up. How long a turn was is known at its end, and settled then.
 ///
 /// A task's containers have one place together, its own.
 pub(crate) struct Precedence(Arc<Bucket>);
@@ -273,6 +273,15 @@ impl Precedence {
         let end = begin.saturating_add(TURN * UNITS_PER_CORE / self.0.demand.weight);
         self.0.turns.store(end, Ordering::Relaxed);
         begin
+    }
+
+    /// After a turn that used so many CPU nanoseconds: its end was reckoned as if it were a whole one. For one caller at a
+    /// time.
+    pub(crate) fn settle(&self, spent: u64) {
+        let virtual_time = |nanos: u64| nanos.saturating_mul(UNITS_PER_CORE) / self.0.demand.weight;
+        let end = self.0.turns.load(Ordering::Relaxed);
+        let settled = end.saturating_add(virtual_time(spent)).saturating_sub(virtual_time(TURN));
+        self.0.turns.store(settled, Ordering::Relaxed);
     }
 }
 

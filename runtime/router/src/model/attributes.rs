@@ -23,7 +23,7 @@
 //! | `coracle.max_in_flight` | 1–1000000: requests at once in the whole group | 16384 |
 //! | `coracle.max_pending` | 0–1000000: requests that wait for a place or a target | 1024 |
 //! | `coracle.pending_timeout_ms` | 0–60000: how long they wait | 1000 |
-//! | `coracle.response_timeout_ms` | 0 (the load balancer's idle time-out), 1–4000000: to the answer's head | 0 |
+//! | `coracle.response_timeout_ms` | 0 (the load balancer's idle time-out), 1–4000000: to the answer's head, from 10 s on exact to half a second | 0 |
 //! | `coracle.max_request_body_bytes` | 0 (unlimited), 1– | 0 |
 //! | `coracle.max_request_header_bytes` | 0 (the router's limit), 1– | 0 |
 

@@ -299,7 +299,8 @@ impl Connection {
         future: F,
     ) -> Option<F::Output> {
         if limit < MEASURED_IN_TICKS || self.is_http2() {
-            return timeout_at(begun + limit, future).await.ok();
+            // Boxed, as it is rarer: a timer would otherwise be part of every request's state.
+            return Box::pin(timeout_at(begun + limit, future)).await.ok();
         }
         // The tick it is now has begun before.
         let due = self.listener.now().wrapping_add(serve::ticks(limit)).wrapping_add(1).max(1);

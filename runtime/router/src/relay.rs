@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use tokio::time::{Duration, Instant, timeout_at};
@@ -172,6 +173,9 @@ impl Cookies {
     }
 }
 
+/// What a target made of a request.
+type Called = Result<Response<ResponseBody>, CallError>;
+
 /// One request's attempts.
 struct Attempts<'a> {
     connection: &'a Connection,
@@ -196,9 +200,7 @@ impl Attempts<'_> {
     ) -> Result<(Response<ResponseBody>, Arc<Member>), Refusal> {
         loop {
             let member = self.enter_next(in_flight).await?;
-            let Some(sent) = request.take() else { return Err(self.no_target()) };
-            let spare = self.spare(&sent);
-            let call = member.slot.call(sent);
+            let Some((call, spare)) = self.send(&member, request) else { return Err(self.no_target()) };
             let called = match self.connection.within(self.now, timeout, call).await {
                 Some(called) => called,
                 None => {
@@ -237,12 +239,19 @@ impl Attempts<'_> {
         }
     }
 
-    /// A copy of the request, if it may be needed.
-    fn spare(&self, request: &Request<RequestBody>) -> Option<Spare> {
+    /// Sends the request, and keeps a copy if it may be needed. Apart from what waits for the answer, which would have room
+    /// for the request for as long as that takes.
+    fn send(
+        &self,
+        member: &Member,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Option<(BoxFuture<'static, Called>, Option<Box<Spare>>)> {
+        let request = request.take()?;
         let may = self.route.attributes.retries.is_some()
             && self.route.has_several()
             && !request.headers().contains_key(ATTEMPT_HEADER);
-        may.then(|| Spare::of(request)).flatten()
+        let spare = may.then(|| Spare::of(&request)).flatten();
+        Some((member.slot.call(request), spare.map(Box::new)))
     }
 
     /// Chooses a target and counts the request against it.
@@ -318,7 +327,7 @@ impl Attempts<'_> {
     }
 
     /// Notes how the target did, and leaves it out for a while if that was once too often.
-    fn note(&self, member: &Arc<Member>, called: &Result<Response<ResponseBody>, CallError>) {
+    fn note(&self, member: &Arc<Member>, called: &Called) {
         if let (Err(CallError::Unreachable { .. }), Some(traffic)) = (called, &self.route.series.traffic) {
             traffic.could_not_connect();
         }

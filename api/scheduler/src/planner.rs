@@ -8,7 +8,8 @@
 //! a STOPPED task               also everything that waits for room
 //! a service, its deployment    that service
 //! an alarm                     the services that watch it
-//! a task definition            everything that waits for room (or for the definition)
+//! a task definition            everything that waits for room (or for the definition); all definitions, if this one is
+//!                              to be deleted
 //! a node, a load balancer      everything
 //! time                         the services that asked to be woken
 //! ```
@@ -18,7 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coracle_types::{Key, LastStatus, ServiceId, State, Task, Timestamp};
+use coracle_types::{Key, LastStatus, ServiceId, State, Task, TaskDefinitionStatus, Timestamp};
 
 use crate::alarms;
 use crate::plan::{Pass, Plan};
@@ -65,8 +66,12 @@ impl Scope {
                 self.services
                     .extend(alarm.into_iter().flat_map(|one| alarms::watched_by(state, one)).cloned());
             }
-            Key::TaskDefinition(_) => {
-                self.definitions = true;
+            Key::TaskDefinition(id) => {
+                // All of them are gone through for those to be deleted: not for each that is registered.
+                self.definitions |= state
+                    .task_definitions
+                    .get(id)
+                    .is_some_and(|found| found.value.status == TaskDefinitionStatus::DeleteInProgress);
                 self.room = true;
             }
             Key::Node(_)
@@ -190,5 +195,29 @@ impl Planner {
             scope.services.extend(self.short.iter().cloned());
         }
         scope
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_types::TaskDefinition;
+
+    use super::*;
+    use crate::tests::harness::{Harness, definition, definition_id};
+
+    #[test]
+    fn a_new_task_definition_is_no_reason_to_go_through_all_of_them() {
+        let mut harness = Harness::new();
+        let scope = |harness: &Harness| {
+            let mut scope = Scope::default();
+            scope.note(&harness.state, &Key::TaskDefinition(definition_id(1)));
+            (scope.definitions, scope.room, scope.everything)
+        };
+        harness.put(definition(1));
+        assert_eq!(scope(&harness), (false, true, false));
+        harness.put(TaskDefinition { status: TaskDefinitionStatus::DeleteInProgress, ..definition(1) });
+        assert_eq!(scope(&harness), (true, true, false));
+        harness.delete(Key::TaskDefinition(definition_id(1)));
+        assert_eq!(scope(&harness), (false, true, false));
     }
 }

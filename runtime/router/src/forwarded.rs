@@ -18,6 +18,9 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const TLS_VERSION: HeaderName = HeaderName::from_static("x-amzn-tls-version");
 const TLS_CIPHER: HeaderName = HeaderName::from_static("x-amzn-tls-cipher-suite");
 
+/// Bytes of the longest name of a host (RFC 1035, 2.3.4). A head may have more, which is not kept for the connection.
+const LONGEST_NAME: usize = 255;
+
 /// What a connection adds to each of its requests, made once.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
@@ -141,8 +144,11 @@ impl Forwarded {
             Some((last, completed)) if last == host => completed.clone(),
             last => {
                 let Some(completed) = self.with_port(host) else { return };
-                // A copy: the host itself would keep the head that it is a part of.
-                *last = HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, completed.clone()));
+                if host.len() <= LONGEST_NAME {
+                    // A copy: the host itself would keep the head that it is a part of.
+                    let host = HeaderValue::from_bytes(host.as_bytes());
+                    *last = host.ok().map(|host| (host, completed.clone()));
+                }
                 completed
             }
         };
@@ -220,6 +226,19 @@ mod tests {
         assert_eq!(headers["x-forwarded-port"], "8080");
         assert!(headers.contains_key("x-amzn-trace-id") && headers.contains_key("traceparent"));
         assert_eq!(headers.len(), 7);
+    }
+
+    #[test]
+    fn the_last_host_is_kept_unless_it_is_too_long_for_a_name() {
+        let forwarded = Forwarded::new("192.0.2.7:50000".parse().unwrap(), 8080, "http");
+        for (host, kept) in [("a", "a"), ("b", "b"), ("b", "b"), (&"c".repeat(256), "b")] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().unwrap());
+            forwarded.complete_host(&mut headers);
+            assert_eq!(headers["host"], format!("{host}:8080"));
+            let last = forwarded.completed_host.lock().clone();
+            assert_eq!(last, Some((kept.parse().unwrap(), format!("{kept}:8080").parse().unwrap())));
+        }
     }
 
     #[test]

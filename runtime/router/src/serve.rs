@@ -277,10 +277,8 @@ impl Limits {
 }
 
 pub(crate) fn ticks(limit: Duration) -> u32 {
-    const A_SECOND: u64 = Duration::from_secs(1).as_nanos().div_ceil(TICK.as_nanos()) as u64;
-    let of_rest = u64::from(limit.subsec_nanos()).div_ceil(TICK.as_nanos() as u64);
-    let ticks = limit.as_secs().saturating_mul(A_SECOND).saturating_add(of_rest);
-    u32::try_from(ticks).map_or(u32::MAX / 2, |ticks| ticks.clamp(1, u32::MAX / 2))
+    let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    u32::try_from(millis.div_ceil(TICK.as_millis() as u64)).unwrap_or(u32::MAX).clamp(1, u32::MAX / 2)
 }
 
 /// What the connections of one listener share.

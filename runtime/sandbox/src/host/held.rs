@@ -16,9 +16,15 @@ use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest, H
 use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::http::types as p3_types;
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
+use wasmtime_wasi_tls::WasiTlsView;
+use wasmtime_wasi_tls::p3::bindings::tls::client::HostConnector;
+use wasmtime_wasi_tls::p3::host::Connector;
 
 /// What a resource costs the host, in bytes: its entry in the table, its handle, and what a typical one holds.
 const RESOURCE: u64 = 512;
+
+/// What a connector of `wasi:tls` 0.3 holds beside: two pipes, which a guest can fill without ever connecting.
+const CONNECTOR: u64 = 32 << 10;
 
 /// What a header costs beside its name and value.
 const HEADER: usize = 96;
@@ -44,6 +50,9 @@ pub(super) struct Held {
     /// Bytes of header fields, and how many of them may be in use.
     fields: u64,
     fields_used: u64,
+    /// Connectors of `wasi:tls`, and how many of them may be in use.
+    connectors: usize,
+    connectors_used: usize,
 }
 
 impl Held {
@@ -51,7 +60,14 @@ impl Held {
     pub(super) fn new(table: &mut ResourceTable, mounts: usize) -> Held {
         let resources = FIRST_RESOURCES + mounts;
         table.set_max_capacity(resources);
-        Held { resources, calls_left: LEAST_FREE / PER_CALL, fields: FIRST_FIELDS, fields_used: 0 }
+        Held {
+            resources,
+            calls_left: LEAST_FREE / PER_CALL,
+            fields: FIRST_FIELDS,
+            fields_used: 0,
+            connectors: 0,
+            connectors_used: 0,
+        }
     }
 }
 
@@ -97,6 +113,36 @@ impl HostState {
         held.fields_used += more;
         Ok(())
     }
+
+    /// Pays for a connector that is about to be made.
+    fn hold_connector(&mut self) -> wasmtime::Result<()> {
+        let held = &mut self.held;
+        if held.connectors_used == held.connectors {
+            held.connectors_used = self.table.iter_mut().filter(|entry| entry.is::<Connector>()).count();
+            if held.connectors_used == held.connectors {
+                let ahead = held.connectors.max(1);
+                let paid = [ahead, 1].into_iter().find(|more| self.limiter.hold(*more as u64 * CONNECTOR));
+                held.connectors += paid.ok_or(MemoryRefused)?;
+            }
+        }
+        held.connectors_used += 1;
+        Ok(())
+    }
+}
+
+/// Has guests pay for the connectors of `wasi:tls` 0.3. What becomes of a connector, a connection, is charged by itself.
+pub(super) fn charge_p3_connectors(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:tls/client@0.3.0-draft")?.func_wrap(
+        "[constructor]connector",
+        |mut store: StoreContextMut<'_, HostState>, (): ()| {
+            let state = store.data_mut();
+            state.hold_connector()?;
+            Ok((HostConnector::new(&mut state.tls())?,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// Header fields in an entry of the table.

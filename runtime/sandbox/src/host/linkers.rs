@@ -20,6 +20,8 @@ pub(crate) fn components(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtim
         p3::link(&mut linker)?;
         http::bound_p3_requests(&mut linker)?;
         held::charge_p3_fields(&mut linker)?;
+        net::link_tls_p3(&mut linker)?;
+        held::charge_p3_connectors(&mut linker)?;
     }
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;

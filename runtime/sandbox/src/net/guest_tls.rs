@@ -29,6 +29,11 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi_tls::p2::add_to_linker(linker, &options)
 }
 
+/// `wasi:tls@0.3.0-draft`. Connectors are charged by [`crate::host`], which knows its tables.
+pub(crate) fn link_p3(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    wasmtime_wasi_tls::p3::add_to_linker(linker)
+}
+
 /// What the interface works on. `memory` pays for its connections.
 pub(crate) fn context(network: &Network, memory: &MemoryBudget) -> WasiTlsCtx {
     let provider = Provider { network: network.clone(), memory: memory.clone() };
@@ -40,8 +45,9 @@ struct Provider {
     memory: MemoryBudget,
 }
 
-/// What a connection holds on the host: records on their way in and out, each of 16 KiB, and the keys.
-const CONNECTION: u64 = 48 << 10;
+/// What a connection holds on the host: records on their way in and out, each of 16 KiB, sealed and (in WASI 0.3) once
+/// more in plain, and the keys.
+const CONNECTION: u64 = 80 << 10;
 
 impl Provider {
     fn may_speak_with(&self, name: &str) -> bool {

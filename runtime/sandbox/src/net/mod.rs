@@ -48,7 +48,7 @@ pub use resolve::{Resolver, SystemResolver};
 pub use tls::{TlsClient, TlsError};
 pub use upstream::{InProcess, Upstream, UpstreamBody};
 
-pub(crate) use guest_tls::{context as tls_context, link as link_tls};
+pub(crate) use guest_tls::{context as tls_context, link as link_tls, link_p3 as link_tls_p3};
 pub(crate) use hops::{Answering, Hops};
 pub(crate) use outgoing::{Sent, send};
 pub(crate) use place::Place;

@@ -1,9 +1,9 @@
 //! CPU budgets: token buckets in thread-CPU time.
 //!
 //! A guest runs in slices of fuel (see [`EngineConfig::fuel_slice`](crate::EngineConfig)); each slice is one poll
-//! of a future, and one or more of them are a turn, timed by the clock of the thread that polls it. That counts what the
-//! guest computes and what the host computes for it, and nothing else. Who owes time sleeps it off on a timer, without
-//! a thread.
+//! of a future, and one or more of them are a turn, timed by the clock of the thread that polls it (see [`Turn`]). That
+//! counts what the guest computes and what the host computes for it, and nothing else. Who owes time sleeps it off on a
+//! timer, without a thread.
 //!
 //! A budget may be divided into parts, as a task's is between its containers: what a part uses is charged to both, and
 //! while the whole is short, each part is held to what [`Parts`](crate::shares::Parts) grants it.
@@ -96,7 +96,7 @@ pub(crate) fn nanos_since_epoch() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The CPU time of the calling thread.
+/// The CPU time of the calling thread, by a call into the kernel.
 pub(crate) fn thread_cpu() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
@@ -293,13 +293,60 @@ pub(crate) struct Meter {
     /// When the last poll ended, if it ended because its slice did: the time to the next is time it waited for a
     /// thread.
     ready_since: Option<Instant>,
-    /// When the turn began, if it matters.
-    began: Option<Instant>,
     /// [`METERED`] when the poll began.
     metered: u64,
 }
 
+/// A turn that is being timed.
+///
+/// Only the kernel can tell a thread's CPU time, and most turns are short: an answer of 10 µs would pay a tenth of itself
+/// for two calls. The clock on the wall is read without one, and says the same unless the thread loses its processor. So a
+/// turn within [`SHORT_TURN`] is charged by the wall: whatever took the thread's place in it was as short. A longer one is
+/// charged the wall's time too, but no more than what the thread has computed since its clock was last read. That was at
+/// most [`READING`] before the turn, and by so much at most a turn is charged too much, if its thread lost its processor.
+pub(crate) struct Turn {
+    /// In nanoseconds since [`EPOCH`].
+    pub(crate) began: u64,
+    /// The thread's CPU time when it was last read.
+    cpu_before: u64,
+}
+
+/// In nanoseconds.
+const SHORT_TURN: u64 = 20_000;
+
+/// For how long a reading of the thread's clock will do, in nanoseconds.
+const READING: u64 = 250_000;
+
+impl Turn {
+    fn begin() -> Self {
+        let began = nanos_since_epoch();
+        let (read_at, cpu) = READ.get();
+        let cpu_before = if began < read_at + READING { cpu } else { Self::read_clock(began) };
+        Turn { began, cpu_before }
+    }
+
+    /// What it took by the clock on the wall until `now`, and of the processor.
+    fn end(&self, now: u64) -> (u64, u64) {
+        let elapsed = now.saturating_sub(self.began);
+        let spent = if elapsed < SHORT_TURN {
+            elapsed
+        } else {
+            elapsed.min(Self::read_clock(now).saturating_sub(self.cpu_before))
+        };
+        (elapsed, spent)
+    }
+
+    fn read_clock(now: u64) -> u64 {
+        let cpu = thread_cpu();
+        READ.set((now, cpu));
+        cpu
+    }
+}
+
 thread_local! {
+    /// When this thread's clock was last read, in nanoseconds since [`EPOCH`], and what it said.
+    static READ: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+
     /// The nanoseconds of this thread that meters have measured. An instance may be polled within another's poll, when
     /// one calls the other by a link: what the inner meter has billed meanwhile is not the outer one's.
     static METERED: Cell<u64> = const { Cell::new(0) };
@@ -310,7 +357,7 @@ pub(crate) const BUSY_POLL: u64 = 10_000;
 
 impl Meter {
     pub(crate) fn new(budget: &CpuBudget) -> Self {
-        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, began: None, metered: 0 }
+        Meter { bucket: budget.0.clone(), advance: 0, ready_since: None, metered: 0 }
     }
 
     /// Before the first poll: when the instance may start, if not now.
@@ -323,14 +370,13 @@ impl Meter {
     }
 
     /// Before a turn: one poll, or several that follow one another at once.
-    pub(crate) fn resume(&mut self) -> u64 {
+    pub(crate) fn resume(&mut self) -> Turn {
         if let Some(since) = self.ready_since.take() {
             let waited = since.elapsed();
             self.bucket.chain().for_each(|bucket| bucket.demand.waited(waited));
         }
         self.metered = METERED.get();
-        self.began = self.bucket.is_shared().then(Instant::now);
-        thread_cpu()
+        Turn::begin()
     }
 
     /// The thread was offered to others; `idle` if there were probably none.
@@ -340,20 +386,22 @@ impl Meter {
         }
     }
 
-    /// After a turn that `started` then: when the next may be, if not now. Answers the CPU time used, too.
-    pub(crate) fn pause(&mut self, started: u64) -> (u64, Option<Instant>) {
-        let whole = thread_cpu().saturating_sub(started);
+    /// After a turn: when the next may be, if not now. Answers the CPU time used, too.
+    pub(crate) fn pause(&mut self, turn: &Turn) -> (u64, Option<Instant>) {
+        let now = nanos_since_epoch();
+        let (elapsed, whole) = turn.end(now);
         let spent = whole.saturating_sub(METERED.get() - self.metered);
-        if let Some(began) = self.began.take() {
+        let is_shared = self.bucket.is_shared();
+        if is_shared {
             // Its thread had to let others go first.
-            let waited = began.elapsed().saturating_sub(Duration::from_nanos(whole));
+            let waited = Duration::from_nanos(elapsed - whole);
             self.bucket.chain().for_each(|bucket| bucket.demand.waited(waited));
         }
         METERED.set(self.metered + whole);
-        let turn = self.bucket.account(spent, std::mem::take(&mut self.advance), nanos_since_epoch());
-        let waits_for_a_thread = turn.is_none() && spent >= BUSY_POLL && self.bucket.is_shared();
+        let next = self.bucket.account(spent, std::mem::take(&mut self.advance), now);
+        let waits_for_a_thread = next.is_none() && spent >= BUSY_POLL && is_shared;
         self.ready_since = waits_for_a_thread.then(Instant::now);
-        (spent, turn.map(instant))
+        (spent, next.map(instant))
     }
 }
 
@@ -509,14 +557,14 @@ mod tests {
         let (outside, inside) = (CpuBudget::unlimited(), CpuBudget::unlimited());
         let (mut outer, mut inner) = (Meter::new(&outside), Meter::new(&inside));
         let began = thread_cpu();
-        let started = outer.resume();
+        let turn = outer.resume();
         for _ in 0..2 {
             spin(200_000);
-            let started = inner.resume();
+            let within = inner.resume();
             spin(1_000_000);
-            inner.pause(started);
+            inner.pause(&within);
         }
-        outer.pause(started);
+        outer.pause(&turn);
         let whole = Duration::from_nanos(thread_cpu() - began);
         assert!(inside.used() >= Duration::from_millis(2));
         assert!(outside.used() >= Duration::from_micros(400));
@@ -524,17 +572,36 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_charged_what_its_thread_computed_and_not_what_it_waited() {
+        let budget = CpuBudget::unlimited();
+        let mut meter = Meter::new(&budget);
+        let (turn, cpu) = (meter.resume(), thread_cpu());
+        // The thread is off its processor.
+        std::thread::sleep(Duration::from_millis(20));
+        let (spent, _) = meter.pause(&turn);
+        let computed = thread_cpu() - cpu;
+        assert!(spent <= computed + 2 * READING, "{spent} of {computed}");
+        // Too short to ask the kernel.
+        let turn = meter.resume();
+        let read = READ.get();
+        assert!(meter.pause(&turn).0 < SHORT_TURN || READ.get() != read);
+        // A reading that is too old is not used.
+        READ.set((nanos_since_epoch() - READING, 0));
+        assert!(meter.resume().cpu_before > 0);
+    }
+
+    #[test]
     fn an_unlimited_budget_only_counts() {
         let budget = CpuBudget::unlimited();
         let mut meter = Meter::new(&budget);
         assert!(meter.start().is_none());
-        let started = meter.resume();
-        let mut x = 0_u64;
+        let turn = meter.resume();
+        let (mut x, started) = (0_u64, thread_cpu());
         while thread_cpu() - started < 100_000 {
             x = std::hint::black_box(x + 1);
         }
-        let (spent, turn) = meter.pause(started);
-        assert!(spent >= 100_000 && turn.is_none());
+        let (spent, next) = meter.pause(&turn);
+        assert!(spent >= 100_000 && next.is_none());
         assert_eq!(budget.used(), Duration::from_nanos(spent));
     }
 }

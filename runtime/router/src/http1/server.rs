@@ -122,6 +122,8 @@ struct Server<T> {
     upload: Option<Upload>,
     /// What of the answer's body is still to be sent.
     sending: Sending,
+    /// How much of the output has waited a turn for more.
+    held: usize,
     /// The answer's body has failed.
     failed: Option<BoxError>,
     /// Whether there may be another request behind this one.
@@ -152,6 +154,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             asked: Asked::default(),
             upload: None,
             sending: Sending::Length(0),
+            held: 0,
             failed: None,
             goes_on: true,
             is_deaf: false,
@@ -334,6 +337,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             // Too late.
             upload.is_awaited = false;
         }
+        self.held = 0;
         (content != Content::Nothing && self.sending != Sending::Length(0)).then_some(answer)
     }
 
@@ -346,7 +350,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
                 upload.feeder.will_ask();
             }
             let is_waiting = self.fill(answer, cx);
-            match self.output.poll_write(&mut self.io, cx)? {
+            let length = self.output.buffer.len();
+            if is_waiting && length > self.held {
+                // Who has just made this is about to make more, as a rule: it has its turn before this connection has
+                // its next, and what follows goes out with it.
+                self.held = length;
+                cx.waker().wake_by_ref();
+                while self.pump(cx) {}
+                self.watch(cx)?;
+                return Poll::Pending;
+            }
+            let written = self.output.poll_write(&mut self.io, cx)?;
+            if written.is_ready() {
+                self.held = 0;
+            }
+            match written {
                 Poll::Ready(()) if answer.is_none() => {
                     return Poll::Ready(self.failed.take().map_or(Ok(()), |error| Err(Ended::Answer(error))));
                 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
@@ -370,6 +371,13 @@ impl<T: AsyncRead + Unpin> Client<T> {
             assert!(self.more().await, "closed in the middle of a body");
         }
         self.take(len)
+    }
+
+    /// What has come by the time that anything has.
+    pub(crate) async fn whatever(&mut self) -> String {
+        assert!(self.more().await, "closed before anything came");
+        while self.more().now_or_never() == Some(true) {}
+        self.take(self.buffer.len())
     }
 
     /// Everything to the end of the connection.

@@ -1,5 +1,7 @@
 //! HTTP/1.1 as clients get it: what is read in any pieces, both versions, trailers, and what becomes of a connection.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -184,6 +186,51 @@ async fn small_and_large_parts_of_a_body_keep_their_order() {
         assert!(client.reply().await.body == expected, "the body came changed through {buffered} bytes");
         assert_eq!(client.get().await.status, 200);
     }
+}
+
+/// Guests make head, body and end in a turn each, as a rule. What takes longer is not waited for.
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_is_made_of_goes_out_at_once_if_it_is_made_at_once() {
+    async fn next_turn() {
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_waited, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+    let target = slot_with("w", |request| {
+        let is_slow = request.uri() == "/slow";
+        let (parts, mut body) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+        tokio::spawn(async move {
+            for part in ["one", "two"] {
+                if is_slow {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                let _ = parts.send(Ok(Frame::data(part.into()))).await;
+                next_turn().await;
+            }
+        });
+        let body = futures_util::stream::poll_fn(move |cx| body.poll_recv(cx));
+        async move { Ok(Response::new(ResponseBody::new(StreamBody::new(body)))) }
+    });
+    let front = Front::web(&[&target]);
+    let mut client = front.connect();
+    client.send(GET_WEB).await;
+    let answer = client.whatever().await;
+    assert!(answer.ends_with("\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), "{answer}");
+
+    client.send(GET_WEB.replace(" / ", " /slow ")).await;
+    let head = client.whatever().await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n") && !head.contains("one"),
+        "{head}"
+    );
+    assert_eq!(client.whatever().await, "3\r\none\r\n");
+    assert_eq!(client.whatever().await, "3\r\ntwo\r\n0\r\n\r\n");
 }
 
 /// Another task may read a body: it is handed over as it comes, and no faster than it is read.

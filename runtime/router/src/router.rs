@@ -19,7 +19,7 @@ use crate::listeners::{HealthSnapshot, Kept, Listeners};
 use crate::metrics::{Metrics, Series, UNKNOWN};
 use crate::model::ListenerState;
 use crate::serve::Listener;
-use crate::table::{Routes, RoutingTable, Service, ServiceName};
+use crate::table::{Routes, RoutingTable, Service, ServiceName, Services, changes};
 use crate::target::Slot;
 use crate::workers::Workers;
 
@@ -70,7 +70,11 @@ impl Router {
             unknown,
             routes: ArcSwap::default(),
             version: watch::Sender::new(0),
-            publishing: Mutex::new(Publishing { series: HashMap::new(), listeners: Kept::new(cookie_key) }),
+            publishing: Mutex::new(Publishing {
+                services: Services::new(),
+                series: SeriesInUse::default(),
+                listeners: Kept::new(cookie_key),
+            }),
             waiting: AtomicUsize::new(0),
             in_process,
             health: watch::Sender::default(),
@@ -139,35 +143,51 @@ pub(crate) struct Shared {
 
 /// What is kept from one snapshot to the next.
 struct Publishing {
-    /// The series in use by cluster and service.
-    series: HashMap<(String, String), Arc<Series>>,
+    services: Services,
+    series: SeriesInUse,
     listeners: Kept,
+}
+
+/// The series in use by cluster and service, and how many services count in each: as many as there are regions.
+#[derive(Default)]
+struct SeriesInUse(HashMap<(String, String), (Arc<Series>, usize)>);
+
+impl SeriesInUse {
+    fn enter(&mut self, name: &ServiceName, metrics: &Metrics) -> Arc<Series> {
+        let labels = (name.cluster.clone(), name.service.clone());
+        let new = || (metrics.service(&name.cluster, &name.service), 0);
+        let (series, services) = self.0.entry(labels).or_insert_with(new);
+        *services += 1;
+        Arc::clone(series)
+    }
+
+    fn leave(&mut self, name: &ServiceName) {
+        let labels = (name.cluster.clone(), name.service.clone());
+        let Some((series, services)) = self.0.get_mut(&labels) else { return };
+        *services -= 1;
+        if *services == 0 {
+            series.retire();
+            self.0.remove(&labels);
+        }
+    }
 }
 
 impl Shared {
     fn publish(&self, mut table: RoutingTable) {
         let mut publishing = self.publishing.lock();
-        let Publishing { series, listeners: kept } = &mut *publishing;
+        let Publishing { services, series, listeners: kept } = &mut *publishing;
         let old = self.routes.load_full();
         let (listeners, groups) = (std::mem::take(&mut table.listeners), std::mem::take(&mut table.groups));
         let (listeners, groups) = (listeners.into_values(), groups.into_values());
         let listeners = kept.configure(listeners, groups, &old.listeners, &self.metrics, Instant::now());
-        let mut in_use = HashMap::new();
-        let new = Routes::new(table, listeners, |name| {
-            let labels = (name.cluster.clone(), name.service.clone());
-            let metrics = in_use.entry(labels).or_insert_with_key(|labels| {
-                series.remove(labels).unwrap_or_else(|| self.metrics.service(&labels.0, &labels.1))
-            });
-            match old.find(&name) {
-                Some(route) => Arc::clone(&route.service),
-                None => Service::new(name, Arc::clone(metrics)),
-            }
+        let before = std::mem::replace(services, std::mem::take(&mut table.services));
+        let changes = changes(&before, services);
+        let new = old.next(table, listeners, &changes, |name| {
+            Service::new(Arc::clone(name), series.enter(name, &self.metrics))
         });
         self.routes.store(Arc::new(new));
-        // What is left in `series` was not asked for by the new table.
-        for gone in std::mem::replace(series, in_use).into_values() {
-            gone.retire();
-        }
+        // Behind those that came, which may count in the same series.
+        changes.iter().filter(|change| change.backends.is_none()).for_each(|gone| series.leave(gone.name));
         self.tell_health(kept);
         drop(publishing);
         self.version.send_modify(|version| *version += 1);

@@ -1,10 +1,13 @@
 //! Which services there are and where their targets run: [`RoutingTable`], as it is published, and
 //! [`Routes`], the immutable snapshot requests read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::address::{Address, Key};
 use crate::balance;
@@ -37,15 +40,18 @@ impl fmt::Display for ServiceName {
 #[derive(Clone, Debug)]
 pub struct RoutingTable {
     default_region: String,
-    services: BTreeMap<Arc<ServiceName>, Arc<Backends>>,
+    pub(crate) services: Services,
     default_service: Option<ServiceName>,
     pub(crate) listeners: BTreeMap<Arc<str>, Arc<ListenerConfig>>,
     pub(crate) groups: BTreeMap<Arc<str>, Arc<TargetGroup>>,
 }
 
+/// A table's services.
+pub(crate) type Services = BTreeMap<Arc<ServiceName>, Arc<Backends>>;
+
 /// What answers for a service.
 #[derive(Clone, Debug)]
-struct Backends {
+pub(crate) struct Backends {
     targets: Box<[Arc<Slot>]>,
     empty_reason: String,
     activates: bool,
@@ -57,7 +63,7 @@ impl RoutingTable {
     pub fn new(default_region: &str) -> Self {
         Self {
             default_region: default_region.to_owned(),
-            services: BTreeMap::new(),
+            services: Services::new(),
             default_service: None,
             listeners: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -144,6 +150,7 @@ impl Service {
 }
 
 /// One service in one table.
+#[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) service: Arc<Service>,
     backends: Arc<Backends>,
@@ -181,35 +188,122 @@ pub(crate) enum RouteError {
     Ambiguous(Vec<String>),
 }
 
+/// A service that is new or answered for by others than before; `backends` are `None` when it is gone.
+pub(crate) struct Change<'a> {
+    pub(crate) name: &'a Arc<ServiceName>,
+    pub(crate) backends: Option<&'a Arc<Backends>>,
+}
+
+/// What is different in `after`. What is the same in both is only passed over.
+pub(crate) fn changes<'a>(before: &'a Services, after: &'a Services) -> Vec<Change<'a>> {
+    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
+    let mut changes = Vec::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((old, _)), Some((new, _))) if Arc::ptr_eq(old, new) => std::cmp::Ordering::Equal,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { new.next() } else { None };
+        match (was, is) {
+            (Some((_, was)), Some((_, is))) if Arc::ptr_eq(was, is) => {}
+            (_, Some((name, backends))) => changes.push(Change { name, backends: Some(backends) }),
+            (Some((name, _)), None) => changes.push(Change { name, backends: None }),
+            (None, None) => return changes,
+        }
+    }
+}
+
 /// The snapshot requests read. Never changed, only replaced.
 #[derive(Clone, Default)]
 pub(crate) struct Routes {
     default_region: String,
-    /// By lower-case `service.cluster`; the routes of one key differ by region or by case.
-    by_key: Arc<HashMap<Box<[u8]>, Vec<Route>>>,
+    by_key: ByKey,
     default_service: Option<ServiceName>,
     pub(crate) listeners: Listeners,
 }
 
+/// Routes by lower-case `service.cluster`; those of one key differ by region or by case.
+///
+/// They lie in parts. Snapshots share those that nothing has changed in, so that a change among ten thousand services
+/// copies forty.
+#[derive(Clone)]
+struct ByKey(Arc<[Arc<Part>]>);
+
+type Part = FxHashMap<Arc<[u8]>, Vec<Route>>;
+
+const PARTS: usize = 256;
+
+impl Default for ByKey {
+    fn default() -> Self {
+        Self(vec![Arc::default(); PARTS].into())
+    }
+}
+
+impl ByKey {
+    /// The part that a key is in. The hash's low and topmost bits are for places within a part.
+    fn part_of(key: &[u8]) -> usize {
+        (FxBuildHasher.hash_one(key) >> 32) as usize % PARTS
+    }
+
+    fn get(&self, key: &[u8]) -> &[Route] {
+        self.0[Self::part_of(key)].get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter().flat_map(|part| part.values()).flatten()
+    }
+
+    /// With these changes; `service` makes what is kept of a new service from then on.
+    fn with(
+        &self,
+        changes: &[Change<'_>],
+        mut service: impl FnMut(&Arc<ServiceName>) -> Arc<Service>,
+    ) -> Self {
+        if changes.is_empty() {
+            return self.clone();
+        }
+        let mut parts = self.0.to_vec();
+        for &Change { name, backends } in changes {
+            let key = Key::of(&address_of(name));
+            let part = Arc::make_mut(&mut parts[Self::part_of(key.as_bytes())]);
+            let routes = part.entry(key.as_bytes().into()).or_default();
+            let is_it = |route: &Route| *route.service.name == **name;
+            let Some(backends) = backends else {
+                routes.retain(|route| !is_it(route));
+                if routes.is_empty() {
+                    part.remove(key.as_bytes());
+                }
+                continue;
+            };
+            let place = routes.iter().position(is_it).unwrap_or(routes.len());
+            match routes.get_mut(place) {
+                Some(route) => route.backends = Arc::clone(backends),
+                None => routes.push(Route { service: service(name), backends: Arc::clone(backends) }),
+            }
+            if !backends.targets.is_empty() {
+                routes[place].service.ask_again();
+            }
+        }
+        Self(parts.into())
+    }
+}
+
 impl Routes {
-    /// Makes a snapshot of `table`'s services beside `listeners`; `service` supplies what is kept between
-    /// snapshots.
-    pub(crate) fn new(
+    /// The snapshot of `table`, whose services are different from this one's by `changes`, beside `listeners`; `service`
+    /// makes what is kept of a new service from then on.
+    pub(crate) fn next(
+        &self,
         table: RoutingTable,
         listeners: Listeners,
-        mut service: impl FnMut(Arc<ServiceName>) -> Arc<Service>,
+        changes: &[Change<'_>],
+        service: impl FnMut(&Arc<ServiceName>) -> Arc<Service>,
     ) -> Self {
-        let mut by_key: HashMap<Box<[u8]>, Vec<Route>> = HashMap::new();
-        for (name, backends) in table.services {
-            let key = Key::of(&address_of(&name)).as_bytes().into();
-            let service = service(name);
-            if !backends.targets.is_empty() {
-                service.ask_again();
-            }
-            by_key.entry(key).or_default().push(Route { service, backends });
-        }
         let RoutingTable { default_region, default_service, .. } = table;
-        Self { default_region, by_key: Arc::new(by_key), default_service, listeners }
+        Self { default_region, by_key: self.by_key.with(changes, service), default_service, listeners }
     }
 
     /// The same services beside other listeners.
@@ -221,7 +315,7 @@ impl Routes {
     /// the only region that has it. Names that differ only by case are told apart by an exact match.
     pub(crate) fn resolve(&self, address: &Address<'_>) -> Result<&Route, RouteError> {
         let key = Key::of(address);
-        let routes = self.by_key.get(key.as_bytes()).map_or(&[][..], Vec::as_slice);
+        let routes = self.by_key.get(key.as_bytes());
         if let ([route], None) = (routes, address.region) {
             return Ok(route);
         }
@@ -251,7 +345,7 @@ impl Routes {
 
     /// The route of exactly this service, if it is still there.
     pub(crate) fn find(&self, name: &ServiceName) -> Option<&Route> {
-        let routes = self.by_key.get(Key::of(&address_of(name)).as_bytes())?;
+        let routes = self.by_key.get(Key::of(&address_of(name)).as_bytes());
         routes.iter().find(|route| *route.service.name == *name)
     }
 
@@ -261,7 +355,7 @@ impl Routes {
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.by_key.values().flatten().map(|route| &route.service)
+        self.by_key.routes().map(|route| &route.service)
     }
 
     /// Up to `max` services as the routing header takes them, in order, and how many there are beyond.
@@ -298,9 +392,13 @@ mod tests {
         for full in names {
             table.insert(name(full), vec![slot(full)], String::new());
         }
-        Routes::new(table, Listeners::default(), |name| {
-            let metrics = metrics.service(&name.cluster, &name.service);
-            Service::new(name, metrics)
+        follow(&Routes::default(), &Services::new(), table, &metrics)
+    }
+
+    fn follow(routes: &Routes, before: &Services, mut table: RoutingTable, metrics: &Metrics) -> Routes {
+        let after = std::mem::take(&mut table.services);
+        routes.next(table, Listeners::default(), &changes(before, &after), |name| {
+            Service::new(Arc::clone(name), metrics.service(&name.cluster, &name.service))
         })
     }
 
@@ -338,6 +436,37 @@ mod tests {
         assert!(
             matches!(found(&routes, "prod/API"), Err(RouteError::Ambiguous(choices)) if choices.len() == 2)
         );
+    }
+
+    #[test]
+    fn a_snapshot_follows_what_has_changed_and_shares_the_rest() {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let mut table = RoutingTable::new("us-east-1");
+        let full = |number: usize| name(&format!("us-east-1/default/s{number}"));
+        for number in 0..1000 {
+            table.insert(full(number), vec![slot("one")], String::new());
+        }
+        let first = follow(&Routes::default(), &Services::new(), table.clone(), &metrics);
+        let before = table.services.clone();
+        assert!(changes(&before, &table.services).is_empty());
+        table.remove(&full(7));
+        table.insert(full(8), vec![], "gone".to_owned());
+        table.insert(full(1000), vec![slot("new")], String::new());
+        let changed: Vec<String> =
+            changes(&before, &table.services).iter().map(|change| change.name.service.clone()).collect();
+        assert_eq!(changed, ["s1000", "s7", "s8"]);
+        let second = follow(&first, &before, table.clone(), &metrics);
+
+        assert!(second.find(&full(7)).is_none() && first.find(&full(7)).is_some());
+        let route = second.find(&full(8)).unwrap();
+        assert_eq!(route.why_none(), "gone");
+        assert!(Arc::ptr_eq(&route.service, &first.find(&full(8)).unwrap().service), "its turns go on");
+        assert!(second.find(&full(1000)).is_some() && first.find(&full(1000)).is_none());
+        assert_eq!(second.services().count(), 1000);
+        let shared = first.by_key.0.iter().zip(second.by_key.0.iter()).filter(|(a, b)| Arc::ptr_eq(a, b));
+        assert!(shared.count() >= PARTS - 3);
+        let fullest = second.by_key.0.iter().map(|part| part.len()).max();
+        assert!(fullest < Some(20), "they are spread: {fullest:?}");
     }
 
     #[test]

@@ -10,7 +10,9 @@
 //! an alarm                     the services that watch it
 //! a task definition            everything that waits for room (or for the definition); all definitions, if this one is
 //!                              to be deleted
-//! a node, a load balancer      everything
+//! a target group               the services whose tasks are registered in it
+//! a listener, a rule           the services that shift traffic
+//! a node                       everything
 //! time                         the services that asked to be woken
 //! ```
 //!
@@ -19,7 +21,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coracle_types::{Key, LastStatus, ServiceId, State, Task, TaskDefinitionStatus, Timestamp};
+use coracle_types::{
+    JsonMap, Key, LastStatus, ServiceId, ServiceLoadBalancer, State, Task, TaskDefinitionStatus, Timestamp,
+};
 
 use crate::alarms;
 use crate::plan::{Pass, Plan};
@@ -74,14 +78,21 @@ impl Scope {
                     .is_some_and(|found| found.value.status == TaskDefinitionStatus::DeleteInProgress);
                 self.room = true;
             }
-            Key::Node(_)
-            | Key::CapacityProvider(_)
-            | Key::LoadBalancer(_)
-            | Key::Listener(_)
-            | Key::Rule(_)
-            | Key::TargetGroup(_) => self.everything = true,
+            Key::TargetGroup(id) => {
+                self.balanced(state, |rest| ServiceLoadBalancer::any_has_group(rest, id));
+            }
+            Key::Listener(_) | Key::Rule(_) => self.balanced(state, ServiceLoadBalancer::any_shifts),
+            Key::Node(_) | Key::CapacityProvider(_) => self.everything = true,
             _ => {}
         }
+    }
+
+    /// Adds the services that have, or of which a task set has, such load balancers among the members kept as sent.
+    fn balanced(&mut self, state: &State, such: impl Fn(&JsonMap) -> bool) {
+        let services = state.services.values().map(|found| &*found.value);
+        let concerned =
+            services.filter(|one| such(&one.rest) || one.task_sets.iter().any(|set| such(&set.rest)));
+        self.services.extend(concerned.map(|service| service.id.clone()));
     }
 
     fn task(&mut self, task: &Task) {
@@ -200,7 +211,9 @@ impl Planner {
 
 #[cfg(test)]
 mod tests {
-    use coracle_types::TaskDefinition;
+    use coracle_types::elb::{ElbArn, ElbNumber, ListenerId, LoadBalancerId, TargetGroupId};
+    use coracle_types::{AccountId, TaskDefinition};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::tests::harness::{Harness, definition, definition_id};
@@ -219,5 +232,45 @@ mod tests {
         assert_eq!(scope(&harness), (true, true, false));
         harness.delete(Key::TaskDefinition(definition_id(1)));
         assert_eq!(scope(&harness), (false, true, false));
+    }
+    #[test]
+    fn a_change_to_load_balancing_concerns_the_services_that_name_it() {
+        let group = |number| TargetGroupId {
+            region: "us-east-1".parse().unwrap(),
+            name: "web".parse().unwrap(),
+            number: ElbNumber(number),
+        };
+        let arn = |number| ElbArn::new(AccountId::default(), group(number)).to_string();
+        let mut harness = Harness::new();
+        harness.create("plain", 0, 1);
+        for (name, advanced) in [
+            ("rolling", Value::Null),
+            ("shifting", json!({"alternateTargetGroupArn": arn(2), "productionListenerRule": "r"})),
+        ] {
+            harness.create_with(name, 0, 1, |service| {
+                let mut balancer = json!({"targetGroupArn": arn(1)});
+                if !advanced.is_null() {
+                    balancer["advancedConfiguration"] = advanced;
+                }
+                service.rest.insert("loadBalancers".to_owned(), json!([balancer]));
+            });
+        }
+        let concerned = |key: Key| {
+            let mut scope = Scope::default();
+            scope.note(&harness.state, &key);
+            assert!(!scope.everything);
+            scope.services.iter().map(|id| id.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(concerned(Key::TargetGroup(group(1))), ["rolling", "shifting"]);
+        assert_eq!(concerned(Key::TargetGroup(group(2))), ["shifting"]);
+        assert_eq!(concerned(Key::TargetGroup(group(3))), [""; 0]);
+        let balancer = LoadBalancerId {
+            region: "us-east-1".parse().unwrap(),
+            name: "lb".parse().unwrap(),
+            number: ElbNumber(1),
+        };
+        let listener = ListenerId { load_balancer: balancer.clone(), number: ElbNumber(2) };
+        assert_eq!(concerned(Key::Listener(listener)), ["shifting"]);
+        assert_eq!(concerned(Key::LoadBalancer(balancer)), [""; 0]);
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::placement::text;
+use crate::elb::TargetGroupId;
+use crate::placement::{items, text};
 use crate::task_definition::JsonMap;
 
 /// One of `loadBalancers`.
@@ -29,11 +30,32 @@ pub struct AdvancedConfiguration {
     pub test_rule: Option<String>,
 }
 
+const ADVANCED: &str = "advancedConfiguration";
+
 impl ServiceLoadBalancer {
     /// The `loadBalancers` among members that were kept as sent. Those without a target group are left out.
     #[must_use]
     pub fn all(rest: &JsonMap) -> Vec<Self> {
-        crate::placement::items(rest, "loadBalancers").filter_map(Self::read).collect()
+        items(rest, "loadBalancers").filter_map(Self::read).collect()
+    }
+
+    /// Whether one of the `loadBalancers` among these members has the group, or has it for the alternate one. Reads less
+    /// than [`Self::all`].
+    #[must_use]
+    pub fn any_has_group(rest: &JsonMap, group: &TargetGroupId) -> bool {
+        // What an ARN ends with is the group's alone.
+        let end = format!("/{}", group.number);
+        items(rest, "loadBalancers").any(|item| {
+            let alternate = item.get(ADVANCED).and_then(|advanced| text(advanced, "alternateTargetGroupArn"));
+            let groups = [text(item, "targetGroupArn"), alternate];
+            groups.into_iter().flatten().any(|arn| arn.ends_with(&end))
+        })
+    }
+
+    /// Whether one of the `loadBalancers` among these members names rules whose weights are shifted.
+    #[must_use]
+    pub fn any_shifts(rest: &JsonMap) -> bool {
+        items(rest, "loadBalancers").any(|item| item.get(ADVANCED).is_some())
     }
 
     fn read(item: &Value) -> Option<Self> {
@@ -45,7 +67,7 @@ impl ServiceLoadBalancer {
                 .and_then(Value::as_u64)
                 .and_then(|port| u16::try_from(port).ok())
                 .unwrap_or(0),
-            advanced: item.get("advancedConfiguration").and_then(AdvancedConfiguration::read),
+            advanced: item.get(ADVANCED).and_then(AdvancedConfiguration::read),
         })
     }
 

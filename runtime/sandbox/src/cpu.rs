@@ -299,11 +299,12 @@ pub(crate) struct Meter {
 
 /// A turn that is being timed.
 ///
-/// Only the kernel can tell a thread's CPU time, and most turns are short: an answer of 10 µs would pay a tenth of itself
-/// for two calls. The clock on the wall is read without one, and says the same unless the thread loses its processor. So a
-/// turn within [`SHORT_TURN`] is charged by the wall: whatever took the thread's place in it was as short. A longer one is
-/// charged the wall's time too, but no more than what the thread has computed since its clock was last read. That was at
-/// most [`READING`] before the turn, and by so much at most a turn is charged too much, if its thread lost its processor.
+/// Only the kernel can tell a thread's CPU time, and most turns are short: an answer of 13 µs would pay a twentieth of
+/// itself for two calls. The clock on the wall is read without one, and says the same unless the thread loses its
+/// processor. So a turn within [`SHORT_TURN`] is charged by the wall: whatever took the thread's place in it was as
+/// short. A longer one is charged the wall's time too, but no more than what the thread has computed since its clock
+/// was last read. That was at most [`READING`] before the turn, and by so much at most a turn is charged too much, if
+/// its thread lost its processor.
 pub(crate) struct Turn {
     /// In nanoseconds since [`EPOCH`].
     pub(crate) began: u64,
@@ -575,12 +576,15 @@ mod tests {
     fn a_turn_is_charged_what_its_thread_computed_and_not_what_it_waited() {
         let budget = CpuBudget::unlimited();
         let mut meter = Meter::new(&budget);
-        let (turn, cpu) = (meter.resume(), thread_cpu());
-        // The thread is off its processor.
-        std::thread::sleep(Duration::from_millis(20));
-        let (spent, _) = meter.pause(&turn);
-        let computed = thread_cpu() - cpu;
-        assert!(spent <= computed + 2 * READING, "{spent} of {computed}");
+        let started = thread_cpu();
+        while thread_cpu() - started < 2_000_000 {}
+        // As if its thread had been off its processor for 20 ms.
+        let turn = Turn { began: meter.resume().began - 20_000_000, cpu_before: thread_cpu() };
+        assert!(meter.pause(&turn).0 < 10_000_000);
+        // As if the clock had been read 1 ms of computing before.
+        let turn = Turn { began: nanos_since_epoch() - 100_000, cpu_before: thread_cpu() - 1_000_000 };
+        let spent = meter.pause(&turn).0;
+        assert!((100_000..1_000_000).contains(&spent), "{spent}");
         // Too short to ask the kernel.
         let turn = meter.resume();
         let read = READ.get();

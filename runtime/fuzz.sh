@@ -10,14 +10,18 @@
 # crate's `fuzz/artifacts/`.
 set -euo pipefail
 
-# Called by cargo in the place of rustc, which is the first argument then.
+# Called by cargo in the place of rustc, which is the first argument then. What is for macros and build scripts, and so
+# without a target, stays as it is: nobody there knows what instrumented code calls.
 if [ -n "${CORACLE_FUZZ_RUSTC:-}" ]; then
-    name=
-    for ((at = 1; at < $#; at++)); do
-        if [ "${!at}" = --crate-name ]; then ((at += 1)); name=${!at}; break; fi
+    name= target=
+    for ((at = 1; at <= $#; at++)); do
+        case "${!at}" in
+            --crate-name) ((at += 1)); name=${!at} ;;
+            --target) target=given ;;
+        esac
     done
-    case " $CORACLE_FUZZ_RUSTC " in
-        *" $name "*)
+    case "$target $CORACLE_FUZZ_RUSTC " in
+        "given "*" $name "*)
             exec "$@" --cfg fuzzing -Cdebug-assertions=on -Coverflow-checks=on -Ccodegen-units=1 \
                 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                 -Cllvm-args=-sanitizer-coverage-trace-compares \
@@ -28,6 +32,7 @@ fi
 
 cd "$(dirname "$0")"
 seconds=${1:-60}
+host=$(rustc -vV | sed -n 's/^host: //p')
 wanted=("${@:2}")
 found=()
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$(dirname "$PWD")/target/fuzz}" CARGO_INCREMENTAL=0
@@ -37,7 +42,7 @@ for crate in router sandbox; do
     cp ../Cargo.lock "$crate/fuzz/Cargo.lock"
     RUSTC_WRAPPER="$PWD/fuzz.sh" \
         CORACLE_FUZZ_RUSTC="coracle_router coracle_sandbox httparse http wasmparser $(targets "$crate" | xargs)" \
-        cargo build --release --manifest-path "$crate/fuzz/Cargo.toml"
+        cargo build --release --target "$host" --manifest-path "$crate/fuzz/Cargo.toml"
     for target in $(targets "$crate"); do
         if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $target "* ]]; then continue; fi
         echo "== $crate: $target"
@@ -45,7 +50,7 @@ for crate in router sandbox; do
         mkdir -p "$fuzz/corpus/$target" "$fuzz/artifacts/$target"
         seeds=()
         if [ -d "$fuzz/seeds/$target" ]; then seeds=("$fuzz/seeds/$target"); fi
-        "$CARGO_TARGET_DIR/release/$target" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
+        "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
             -artifact_prefix="$fuzz/artifacts/$target/" "$fuzz/corpus/$target" "${seeds[@]}" || found+=("$fuzz/artifacts/$target")
     done
 done

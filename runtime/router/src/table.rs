@@ -279,13 +279,15 @@ impl ByKey {
                 }
                 continue;
             };
-            let place = routes.iter().position(is_it).unwrap_or(routes.len());
-            match routes.get_mut(place) {
-                Some(route) => route.backends = Arc::clone(backends),
+            match routes.iter_mut().find(|route| is_it(route)) {
+                Some(route) => {
+                    // Also when the last target leaves: a request that still saw none may have asked after the first came.
+                    if !route.backends.targets.is_empty() || !backends.targets.is_empty() {
+                        route.service.ask_again();
+                    }
+                    route.backends = Arc::clone(backends);
+                }
                 None => routes.push(Route { service: service(name), backends: Arc::clone(backends) }),
-            }
-            if !backends.targets.is_empty() {
-                routes[place].service.ask_again();
             }
         }
         Self(parts.into())
@@ -461,6 +463,22 @@ mod tests {
         let route = second.find(&full(8)).unwrap();
         assert_eq!(route.why_none(), "gone");
         assert!(Arc::ptr_eq(&route.service, &first.find(&full(8)).unwrap().service), "its turns go on");
+        assert!(route.service.asks_for_target() && !route.service.asks_for_target());
+        let before = table.services.clone();
+        table.insert(full(8), vec![], "still gone".to_owned());
+        let third = follow(&second, &before, table.clone(), &metrics);
+        assert!(
+            !third.find(&full(8)).unwrap().service.asks_for_target(),
+            "it waits for what it has asked for"
+        );
+        let before = table.services.clone();
+        table.insert(full(8), vec![slot("back")], String::new());
+        let fourth = follow(&third, &before, table.clone(), &metrics);
+        assert!(fourth.find(&full(8)).unwrap().service.asks_for_target(), "a request that still sees none");
+        let before = table.services.clone();
+        table.insert(full(8), vec![], "gone again".to_owned());
+        let fifth = follow(&fourth, &before, table, &metrics);
+        assert!(fifth.find(&full(8)).unwrap().service.asks_for_target());
         assert!(second.find(&full(1000)).is_some() && first.find(&full(1000)).is_none());
         assert_eq!(second.services().count(), 1000);
         let shared = first.by_key.0.iter().zip(second.by_key.0.iter()).filter(|(a, b)| Arc::ptr_eq(a, b));

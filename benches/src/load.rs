@@ -129,8 +129,8 @@ pub(crate) async fn fixed_rate(
 ) -> anyhow::Result<Outcome> {
     let request: Arc<str> = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").into();
     let (done, outcome) = oneshot::channel();
-    // All clients on one thread: several would wake one another for each request, and on few processors that is a
-    // third of what the servers have to share with them.
+    // All clients on one thread: several wake one another, which costs a fifth more of the processors that they share with
+    // who is measured.
     std::thread::Builder::new().name("clients".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let load = |runtime: tokio::runtime::Runtime| {

@@ -12,7 +12,7 @@
 //!                              to be deleted
 //! a target group               the services whose tasks are registered in it
 //! a listener, a rule           the services that shift traffic
-//! a node                       everything
+//! a node, a capacity provider  everything
 //! time                         the services that asked to be woken
 //! ```
 //!
@@ -233,6 +233,7 @@ mod tests {
         harness.delete(Key::TaskDefinition(definition_id(1)));
         assert_eq!(scope(&harness), (false, true, false));
     }
+
     #[test]
     fn a_change_to_load_balancing_concerns_the_services_that_name_it() {
         let group = |number| TargetGroupId {

@@ -463,28 +463,31 @@ mod tests {
         let route = second.find(&full(8)).unwrap();
         assert_eq!(route.why_none(), "gone");
         assert!(Arc::ptr_eq(&route.service, &first.find(&full(8)).unwrap().service), "its turns go on");
-        assert!(route.service.asks_for_target() && !route.service.asks_for_target());
-        let before = table.services.clone();
-        table.insert(full(8), vec![], "still gone".to_owned());
-        let third = follow(&second, &before, table.clone(), &metrics);
-        assert!(
-            !third.find(&full(8)).unwrap().service.asks_for_target(),
-            "it waits for what it has asked for"
-        );
-        let before = table.services.clone();
-        table.insert(full(8), vec![slot("back")], String::new());
-        let fourth = follow(&third, &before, table.clone(), &metrics);
-        assert!(fourth.find(&full(8)).unwrap().service.asks_for_target(), "a request that still sees none");
-        let before = table.services.clone();
-        table.insert(full(8), vec![], "gone again".to_owned());
-        let fifth = follow(&fourth, &before, table, &metrics);
-        assert!(fifth.find(&full(8)).unwrap().service.asks_for_target());
         assert!(second.find(&full(1000)).is_some() && first.find(&full(1000)).is_none());
         assert_eq!(second.services().count(), 1000);
         let shared = first.by_key.0.iter().zip(second.by_key.0.iter()).filter(|(a, b)| Arc::ptr_eq(a, b));
         assert!(shared.count() >= PARTS - 3);
         let fullest = second.by_key.0.iter().map(|part| part.len()).max();
         assert!(fullest < Some(20), "they are spread: {fullest:?}");
+    }
+
+    #[test]
+    fn a_service_asks_once_for_a_first_target_each_time_that_it_has_none() {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let web = || name("us-east-1/default/web");
+        let mut table = RoutingTable::new("us-east-1");
+        let (mut routes, mut before) = (Routes::default(), Services::new());
+        let mut asks_with = |targets: &[&str], times: usize| {
+            table.insert(web(), targets.iter().map(|id| slot(id)).collect(), String::new());
+            routes = follow(&routes, &before, table.clone(), &metrics);
+            before.clone_from(&table.services);
+            let service = &routes.find(&web()).unwrap().service;
+            (0..times).map(|_| service.asks_for_target()).collect::<Vec<_>>()
+        };
+        assert_eq!(asks_with(&[], 2), [true, false]);
+        assert_eq!(asks_with(&[], 1), [false], "it waits for what it has asked for");
+        assert_eq!(asks_with(&["one"], 1), [true], "a request that still sees none");
+        assert_eq!(asks_with(&[], 1), [true], "and yet the next one is heard");
     }
 
     #[test]

@@ -337,7 +337,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             // Too late.
             upload.is_awaited = false;
         }
-        self.held = 0;
         (content != Content::Nothing && self.sending != Sending::Length(0)).then_some(answer)
     }
 
@@ -351,19 +350,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             }
             let is_waiting = self.fill(answer, cx);
             let length = self.output.buffer.len();
-            if is_waiting && length > self.held {
+            let written = if is_waiting && length > self.held {
                 // Who has just made this is about to make more, as a rule: it has its turn before this connection has
                 // its next, and what follows goes out with it.
                 self.held = length;
                 cx.waker().wake_by_ref();
-                while self.pump(cx) {}
-                self.watch(cx)?;
-                return Poll::Pending;
-            }
-            let written = self.output.poll_write(&mut self.io, cx)?;
-            if written.is_ready() {
-                self.held = 0;
-            }
+                Poll::Pending
+            } else {
+                self.output.poll_write(&mut self.io, cx)?.map(|()| self.held = 0)
+            };
             match written {
                 Poll::Ready(()) if answer.is_none() => {
                     return Poll::Ready(self.failed.take().map_or(Ok(()), |error| Err(Ended::Answer(error))));

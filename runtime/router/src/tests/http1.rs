@@ -191,6 +191,7 @@ async fn small_and_large_parts_of_a_body_keep_their_order() {
 /// Guests make head, body and end in a turn each, as a rule. What takes longer is not waited for.
 #[tokio::test(start_paused = true)]
 async fn what_an_answer_is_made_of_goes_out_at_once_if_it_is_made_at_once() {
+    // That of tokio, `yield_now`, comes behind those that are awake only when it is known that there are none.
     async fn next_turn() {
         let mut has_waited = false;
         poll_fn(|cx| {
